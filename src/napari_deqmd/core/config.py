@@ -1,0 +1,130 @@
+"""One frozen description of one reconstruction: the form fills it, the command line fills it, the result carries it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from napari_deqmd.core.errors import UserError
+
+METHODS = ("deq-md", "md-tv", "rl-accelerated", "rl")
+SOLVERS = ("accelerated", "plain")
+BOUNDARIES = ("extended", "periodic")
+PRECISIONS = ("auto", "float32", "bfloat16")
+AXES = "TCZYX"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReconstructionConfig:
+    """Everything needed, beside image and PSF, to run a reconstruction again.
+
+    Parameters
+    ----------
+    axes : str, optional
+        One letter of ``"TCZYX"`` per dimension of the image, in its order. ``None``: ``YX`` for 2D, ``ZYX`` for 3D.
+    voxel_size : tuple of float, optional
+        Micrometres along the spatial axes present, in the order of `axes`.
+    offset : float
+        Camera offset in counts (ADU), subtracted first.
+    gain : float
+        Counts (ADU) per photo-electron, > 0.
+    peak : float or "auto"
+        Expected photo-electrons where the blurred object is 1, > 0.
+    background : float or "auto"
+        Mean photo-electrons per pixel that do not come from the object, >= 0.
+    method : str
+        One of `METHODS`.
+    solver : str
+        One of `SOLVERS`: which mirror descent minimises the objective of ``deq-md`` and ``md-tv``.
+    model : str
+        ``"default"``, the name of an installed model, or a path to its ``.safetensors`` file.
+    strength : float
+        Factor on the regularizer's learned weight, >= 0. For ``md-tv`` the factor on its validated weight.
+    boundary : str
+        ``"extended"`` (the object lives on a field of view grown by the PSF) or ``"periodic"``.
+    upper : float
+        Upper bound of the object, as a multiple of the peak, > 0.
+    max_iter : int
+        Largest number of iterations, >= 1.
+    tol : float
+        The certificate below which the iteration has converged, > 0.
+    device : str
+        ``"auto"``, or a torch device such as ``"cpu"``, ``"cuda"``, ``"mps"``.
+    precision : str
+        Arithmetic of the regularizer's network, one of `PRECISIONS`.
+    seed : int
+        Seed of whatever is random. The solvers are deterministic.
+    """
+
+    axes: str | None = None
+    voxel_size: tuple[float, ...] | None = None
+    offset: float = 0.0
+    gain: float = 1.0
+    peak: float | Literal["auto"] = "auto"
+    background: float | Literal["auto"] = "auto"
+    method: str = "deq-md"
+    solver: str = "accelerated"
+    model: str = "default"
+    strength: float = 1.0
+    boundary: str = "extended"
+    upper: float = 10.0
+    max_iter: int = 200
+    tol: float = 1e-4
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("method", METHODS),
+            ("solver", SOLVERS),
+            ("boundary", BOUNDARIES),
+            ("precision", PRECISIONS),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                raise UserError(f"Unknown {name} {value!r}: choose one of {', '.join(choices)}.")
+        for name in ("gain", "upper", "tol"):
+            _require(name, getattr(self, name), above=0.0)
+        _require("strength", self.strength, least=0.0)
+        _require("offset", self.offset)
+        if self.peak != "auto":
+            _require("peak", self.peak, above=0.0, hint=" or 'auto'")
+        if self.background != "auto":
+            _require("background", self.background, least=0.0, hint=" or 'auto'")
+        if self.max_iter < 1:
+            raise UserError(f"max_iter is {self.max_iter}: give at least one iteration.")
+        if self.axes is not None and (
+            len(set(self.axes)) != len(self.axes) or not set(self.axes) <= set(AXES) or self.axes[-2:] != "YX"
+        ):
+            raise UserError(f"Axes {self.axes!r}: use each of the letters T, C, Z, Y, X at most once, ending in YX.")
+        if self.voxel_size is not None:
+            for size in self.voxel_size:
+                _require("voxel_size", size, above=0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able values, for a sidecar."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ReconstructionConfig:
+        """Rebuild a configuration from `to_dict`; unknown names are an error."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - names):
+            raise UserError(f"Unknown setting {unknown[0]!r} in the configuration: it comes from another version.")
+        values = dict(values)
+        if values.get("voxel_size") is not None:
+            values["voxel_size"] = tuple(values["voxel_size"])
+        return cls(**values)
+
+
+def _require(
+    name: str, value: Any, *, above: float | None = None, least: float | None = None, hint: str = ""
+) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{name} is {value!r}: give a finite number{hint}.")
+    if above is not None and not value > above:
+        raise UserError(f"{name} is {value:g}: give a number above {above:g}{hint}.")
+    if least is not None and not value >= least:
+        raise UserError(f"{name} is {value:g}: give a number of at least {least:g}{hint}.")

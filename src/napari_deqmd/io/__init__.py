@@ -1,0 +1,1 @@
+"""Files to arrays with axes, voxel size and metadata, and back; provenance."""

@@ -1,0 +1,1 @@
+"""Point spread functions: theoretical and measured."""

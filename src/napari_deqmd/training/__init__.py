@@ -1,0 +1,1 @@
+"""Learned regularizers: scenes, data, pretraining, equilibrium training, model files."""
