@@ -1,0 +1,192 @@
+"""Hygiene: what happens to every PSF before it blurs anything."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_deqmd.core.errors import UserError
+
+# Share of the energy that cropping may drop without a word.
+ENERGY_LOST = 1e-3
+# Share of negative energy that passes for the noise of a background subtraction.
+_NEGATIVE = 0.05
+# Share of the sum that a constant pedestal may have.
+_PEDESTAL = 0.1
+# What makes a bright part a spot: the share of its bounding box that it fills (by dimensions), how far
+# all the light goes with it, and the pixels by which a lop-sided spot may be off the middle.
+_COMPACT = {2: 0.4, 3: 0.2}
+_AGREE = 0.6
+_LOPSIDED = 0.75
+
+
+def prepare_psf(
+    psf: Any, *, ndim: int, image_shape: Sequence[int], center: bool = True
+) -> NDArray[np.float32]:
+    """Clean, centre, crop and normalise a PSF.
+
+    Parameters
+    ----------
+    psf : array_like
+        Shape ``(Y, X)`` or ``(Z, Y, X)``, at the voxel size of the image. Its spot may be anywhere,
+        also in the corner as FFTs want it.
+    ndim : int
+        Spatial dimensions of the image, 2 or 3.
+    image_shape : sequence of int
+        Spatial shape of the image, `ndim` numbers.
+    center : bool
+        Shift a spot that is off the middle there by whole pixels, by the centroid of what is brighter than
+        half its maximum. A kernel without one compact spot (motion blur), and every kernel with ``False``,
+        keeps the middle ``size // 2`` of the array as its origin.
+
+    Returns
+    -------
+    ndarray of float32
+        Non-negative, odd-sized, sum 1, holding at least 99.9 % of the energy of a PSF that fits into the
+        image. No axis is longer than the image's (one more where that is even).
+
+    Raises
+    ------
+    UserError
+        Wrong number of dimensions, NaN or infinite values, complex values, or nothing above zero.
+
+    Warns
+    -----
+    UserWarning
+        The PSF is larger than the image and was cropped, has many negative values, or lies on a background.
+    """
+    array = np.asarray(psf)
+    if array.dtype.kind not in "uif":
+        raise UserError(f"The PSF has values of type {array.dtype}: give real numbers (an intensity PSF).")
+    array = _match_dimensions(array.astype(np.float64), ndim)
+    if not np.isfinite(array).all():
+        raise UserError("The PSF holds NaN or infinite values: give a PSF with finite numbers only.")
+    array = _clip_negatives(array)
+    _warn_about_pedestal(array)
+    array = _odd_and_centred(array, center=center)
+    array = _crop_to_energy(array, ENERGY_LOST)
+    array = _crop_to_image(array, tuple(image_shape))
+    return np.asarray(array / array.sum(), dtype=np.float32)
+
+
+def _match_dimensions(psf: NDArray[np.float64], ndim: int) -> NDArray[np.float64]:
+    while psf.ndim > ndim and psf.shape[0] == 1:
+        psf = psf[0]
+    if psf.ndim == ndim and psf.size:
+        return psf
+    if psf.ndim == 3 and ndim == 2:
+        raise UserError("The PSF is 3D but the image is 2D: give a 2D PSF, for example its plane in focus.")
+    if psf.ndim == 2 and ndim == 3:
+        raise UserError(
+            "The PSF is 2D but the image is a 3D stack: give a 3D PSF, or name the first axis T, not Z."
+        )
+    raise UserError(f"The PSF has shape {psf.shape}: give {ndim} dimensions for this image.")
+
+
+def _clip_negatives(psf: NDArray[np.float64]) -> NDArray[np.float64]:
+    positive = psf.clip(min=0)
+    total = positive.sum()
+    if not total > 0:
+        raise UserError("The PSF is zero everywhere: choose a PSF with a bright spot in it.")
+    negative = (total - psf.sum()) / total
+    if negative > _NEGATIVE:
+        warnings.warn(
+            f"Negative values ({negative:.0%} of the PSF) were set to 0: check its background subtraction.",
+            stacklevel=3,
+        )
+    return positive
+
+
+def _warn_about_pedestal(psf: NDArray[np.float64]) -> None:
+    """Tell of a camera's offset left in a measured PSF: small beside the peak, but most of the sum."""
+    pedestal = float(np.percentile(psf, 1))
+    share = pedestal * psf.size / psf.sum()
+    if pedestal < 0.1 * psf.max() and share > _PEDESTAL:
+        warnings.warn(
+            f"The PSF lies on a background of {pedestal:.3g}, {share:.0%} of its sum: subtract it first.",
+            stacklevel=3,
+        )
+
+
+def _odd_and_centred(psf: NDArray[np.float64], *, center: bool) -> NDArray[np.float64]:
+    """Pad with zeros, rather than roll, so that nothing comes back in at the other side."""
+    if center and psf.flat[0] == psf.max():
+        psf = np.fft.fftshift(psf)  # the origin is in the corner, as FFTs want it
+    origin = _spot(psf) if center else _middle(psf)
+    pad = [
+        (max(0, size - 1 - 2 * where), max(0, 2 * where - size + 1))
+        for size, where in zip(psf.shape, origin, strict=True)
+    ]
+    return np.pad(psf, pad)
+
+
+def _middle(psf: NDArray[np.float64]) -> tuple[int, ...]:
+    return tuple(size // 2 for size in psf.shape)
+
+
+def _spot(psf: NDArray[np.float64]) -> tuple[int, ...]:
+    """Return the pixel of the PSF's spot, or the middle where there is no single spot away from it.
+
+    The kernel of a motion blur is a path whose brightest place says nothing about its origin: there the
+    bright part is scattered, or the light as a whole is not where the bright part is.
+    """
+    middle = np.array(_middle(psf))
+    bright = np.where(psf >= psf.max() / 2, psf, 0.0)
+    places = np.argwhere(bright)
+    compact = len(places) / np.prod(np.ptp(places, axis=0) + 1)
+    shift = np.array([_mean(profile) for profile in _profiles(bright)]) - middle
+    # Below a tenth of the maximum a measured PSF may be background as well.
+    light = (
+        np.array([_mean(profile) for profile in _profiles(np.where(psf >= psf.max() / 10, psf, 0.0))])
+        - middle
+    )
+    same = light @ shift >= _AGREE * (shift @ shift)
+    if np.abs(shift).max() <= _LOPSIDED or compact < _COMPACT[psf.ndim] or not same:
+        return tuple(int(where) for where in middle)
+    return tuple(int(where) for where in np.floor(middle + shift + 0.5))
+
+
+def _profiles(psf: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    axes = range(psf.ndim)
+    return [psf.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes]
+
+
+def _mean(profile: NDArray[np.float64]) -> float:
+    return float(profile @ np.arange(profile.size) / profile.sum())
+
+
+def _crop_to_energy(psf: NDArray[np.float64], lost: float) -> NDArray[np.float64]:
+    """Crop each axis about the middle by as much as its share of `lost` allows."""
+    allowed = lost / psf.ndim * psf.sum()
+    keep = []
+    for size, profile in zip(psf.shape, _profiles(psf), strict=True):
+        half = size // 2
+        # tails[k]: what remains outside when k pixels are cut on either side.
+        tails = np.cumsum(profile[:half] + profile[::-1][:half])
+        cut = int(np.searchsorted(tails, allowed, side="right"))
+        keep.append(slice(cut, size - cut))
+    return psf[tuple(keep)]
+
+
+def _crop_to_image(psf: NDArray[np.float64], image_shape: tuple[int, ...]) -> NDArray[np.float64]:
+    keep = []
+    for size, limit in zip(psf.shape, image_shape, strict=True):
+        cut = max(0, (size - (limit | 1)) // 2)
+        keep.append(slice(cut, size - cut))
+    cropped = psf[tuple(keep)]
+    if cropped.shape != psf.shape:
+        lost = 1 - cropped.sum() / psf.sum()
+        warnings.warn(
+            f"The PSF ({_text(psf.shape)}) is larger than the image ({_text(image_shape)}): "
+            f"it was cropped to {_text(cropped.shape)}, which drops {lost:.1%} of its light.",
+            stacklevel=3,
+        )
+    return cropped
+
+
+def _text(shape: Sequence[int]) -> str:
+    return " x ".join(str(size) for size in shape)
