@@ -98,7 +98,7 @@ def worms(
     """
     count, ndim = starts.shape
     n = max(2, int(length / step))
-    first = rng.uniform(0, 2 * np.pi, count) if heading is None else heading
+    first = np.asarray(rng.uniform(0, 2 * np.pi, count)) if heading is None else heading
     turns = rng.standard_normal((count, n)) * np.sqrt(step / persistence)
     turns += rng.standard_normal((count, 1)) * curvature * step
     turns = ndimage.uniform_filter1d(turns, min(9, n), axis=1, mode="nearest")

@@ -1,0 +1,256 @@
+"""Sharp images to train on: fluorescence, natural images, and the sampler that mixes them with scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+from skimage import io as skio
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.training.blurs import random_psf
+from napari_deqmd.training.rendering import Floats, Image
+from napari_deqmd.training.scenes import random_scene
+
+HELD_BACK = frozenset(
+    {
+        "0287e7ee5b007c91",
+        "04acab7636c4cf61",
+        "0b0d577159f0d6c2",
+        "1023509cf8d4c155",
+        "538b7673d507014d",
+        "AICS_12_134_C1",
+        "BPAE_actin",
+        "xy_16bit__rat_hippocampal_neuron",
+        "xyc_16bit__cell_dna_mts_actin",
+    }
+)
+"""File stems of the fluorescence set that no model is trained on: validation. The hexadecimal ones are of DSB 2018."""
+
+_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as the image-restoration literature makes gray
+
+
+def _files(folder: Path | str) -> list[Path]:
+    root = Path(folder)
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not found:
+        raise UserError(
+            f"no TIFF, PNG or JPEG images in {root}: give the folder that holds the training images"
+        )
+    return found
+
+
+def bin_down(image: np.ndarray, factor: int) -> Image:
+    """Mean over blocks of ``factor`` pixels along both axes; what does not fill a block is cut off."""
+    height, width = (n // factor for n in image.shape)
+    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    return np.asarray(blocks.mean(axis=(1, 3)), dtype=np.float32)
+
+
+def normalise(image: np.ndarray) -> Image:
+    """Background (1st percentile) to 0, the 99.9th percentile to 1; negative values clipped."""
+    low, high = np.percentile(image, (1, 99.9))
+    return np.asarray(np.clip((image - low) / max(float(high - low), 1e-12), 0, 2), dtype=np.float32)
+
+
+def noise_level(image: Image) -> float:
+    """Deviation of pixel noise by the median absolute diagonal difference (Haar's finest band)."""
+    fine = (image[:-1, :-1] - image[1:, :-1] - image[:-1, 1:] + image[1:, 1:]) / 2
+    return float(np.median(np.abs(fine)) / 0.6745)
+
+
+def _planes(path: Path) -> dict[str, np.ndarray]:
+    """Every 2D plane of a file: channels (first or last axis) and z-slices as ``stem#index``."""
+    array = tifffile.imread(path) if path.suffix.lower().startswith(".tif") else skio.imread(path)
+    array = np.asarray(array, dtype=np.float32)
+    if array.ndim == 3 and array.shape[-1] in (3, 4):
+        colour = array[..., :3]
+        if not path.suffix.lower().startswith(".tif"):
+            return {path.stem: colour @ _LUMA.astype(np.float32)}
+        array = np.moveaxis(colour, -1, 0)
+    if array.ndim == 2:
+        return {path.stem: array}
+    stack = array.reshape(-1, *array.shape[-2:])
+    return {f"{path.stem}#{i}": plane for i, plane in enumerate(stack)}
+
+
+def load_fluorescence(
+    folder: Path | str,
+    *,
+    held_back: bool | None = False,
+    binning: int = 2,
+    noise: float = 0.02,
+    smallest: int = 48,
+    planes: int = 12,
+) -> dict[str, Image]:
+    """Read fluorescence images as sharp scenes.
+
+    Parameters
+    ----------
+    folder : path
+        Searched with its sub-folders for TIFF, PNG and JPEG.
+    held_back : bool, optional
+        False: without the validation images ``HELD_BACK``; True: these only; None: all.
+    binning : int
+        Images are binned down by this factor: they are optically blurred at their own pixel size.
+    noise : float
+        Images noisier than this (of their range) are binned once more.
+    smallest : int
+        Images whose shorter side ends below this many pixels are left out.
+    planes : int
+        At most so many planes of one file, evenly spread.
+
+    Returns
+    -------
+    dict of array (Y, X)
+        Dark background at 0, bright structures about 1, by name (``stem`` or ``stem#plane``). Images on a
+        bright ground (bright field, histology) and the empty planes of stacks are left out.
+
+    Raises
+    ------
+    UserError
+        When the folder holds no images.
+    """
+    images: dict[str, Image] = {}
+    for path in _files(folder):
+        if held_back is not None and (path.stem in HELD_BACK) is not held_back:
+            continue
+        found = _planes(path)
+        if len(found) > 4:  # z-slices: the dark ones beyond the sample; channels differ in brightness
+            brightest = max(float(plane.max()) for plane in found.values())
+            found = {k: v for k, v in found.items() if np.ptp(np.percentile(v, (1, 99.9))) > 0.2 * brightest}
+        names = list(found)
+        for i in np.unique(np.linspace(0, len(names) - 1, planes).astype(int)) if names else ():
+            image = normalise(bin_down(found[names[i]], binning))
+            if noise_level(image) > noise:
+                image = normalise(bin_down(image, 2))
+            if min(image.shape) >= smallest and np.median(image) < 0.5:
+                images[names[i]] = image
+    return images
+
+
+def load_natural(folder: Path | str) -> dict[str, Image]:
+    """Read PNG and JPEG images as gray values in [0, 1] (luma of the stored values), by file stem."""
+    images: dict[str, Image] = {}
+    for path in _files(folder):
+        image = np.asarray(skio.imread(path), dtype=np.float32)
+        gray = image[..., :3] @ _LUMA.astype(np.float32) if image.ndim == 3 else image
+        images[path.stem] = np.asarray(gray / 255, dtype=np.float32)
+    return images
+
+
+class Sampler:
+    """Batches of clean patches from simulated scenes, fluorescence and natural images.
+
+    A batch depends on the seed and its step only, so that a training resumes exactly where it stopped.
+
+    Parameters
+    ----------
+    mix : mapping of str to float
+        Share of ``"simulated"``, ``"fluorescence"`` and ``"natural"``; need not sum to 1.
+    fluorescence, natural : mapping of str to array, optional
+        Images from ``load_fluorescence`` and ``load_natural``; needed where their share is not 0.
+    patch : int
+        Side of a patch in pixels.
+    seed : int
+        Source of all randomness.
+    pool : int
+        Number of simulated scenes kept.
+    side : int
+        Side of a simulated scene in pixels, at least ``patch``.
+    refresh : int
+        Steps after which a scene of the pool is drawn anew, one after the other.
+
+    Raises
+    ------
+    UserError
+        When a source with a share has no image of at least the patch's size.
+    """
+
+    def __init__(
+        self,
+        mix: Mapping[str, float],
+        *,
+        fluorescence: Mapping[str, Image] | None = None,
+        natural: Mapping[str, Image] | None = None,
+        patch: int = 64,
+        seed: int = 0,
+        pool: int = 600,
+        side: int = 160,
+        refresh: int = 2000,
+    ) -> None:
+        unknown = set(mix) - {"simulated", "fluorescence", "natural"}
+        if unknown or sum(mix.values()) <= 0:
+            raise UserError("the mix needs positive shares of simulated, fluorescence or natural: correct it")
+        self.patch, self.seed, self.refresh = patch, seed, refresh
+        self.side = max(side, patch)
+        self._names = [name for name, share in mix.items() if share > 0]
+        shares = np.array([mix[name] for name in self._names])
+        self._shares = shares / shares.sum()
+        self._scenes: list[tuple[int, Image] | None] = [None] * pool
+        self._images: dict[str, list[Image]] = {}
+        self._areas: dict[str, Floats] = {}  # by area: many small images of one kind outweigh nothing
+        for name, images in (("fluorescence", fluorescence), ("natural", natural)):
+            large = [image for image in (images or {}).values() if min(image.shape) >= patch]
+            if name in self._names and not large:
+                raise UserError(f"no {name} image of at least {patch} x {patch} pixels: lower the patch size")
+            self._images[name] = large
+            areas = np.array([image.size for image in large], dtype=float)
+            self._areas[name] = areas / max(areas.sum(), 1.0)
+
+    def _scene(self, slot: int, step: int) -> Image:
+        """Scene of a slot at a step: drawn when it is first asked for, again when its turn has passed."""
+        pool = len(self._scenes)
+        version = (step + slot * self.refresh // pool) // self.refresh
+        known = self._scenes[slot]
+        if known is None or known[0] != version:
+            rng = np.random.default_rng([self.seed, 1, slot, version])
+            known = (version, random_scene((self.side, self.side), rng))
+            self._scenes[slot] = known
+        return known[1]
+
+    def _crop(self, image: Image, rng: np.random.Generator) -> Image:
+        """Random crop; dark ones are given up to three more chances."""
+        crop = image
+        for _ in range(4):
+            y, x = (int(rng.integers(0, n - self.patch + 1)) for n in image.shape)
+            crop = image[y : y + self.patch, x : x + self.patch]
+            if crop.mean() > 0.03:
+                break
+        return crop
+
+    def draw(self, step: int, rng: np.random.Generator) -> Image:
+        """One augmented patch (P, P): flipped, turned, with its contrast and brightness varied."""
+        source = str(rng.choice(self._names, p=self._shares))
+        if source == "simulated":
+            image = self._scene(int(rng.integers(len(self._scenes))), step)
+        else:
+            image = self._images[source][int(rng.choice(len(self._areas[source]), p=self._areas[source]))]
+        crop = np.rot90(self._crop(image, rng), int(rng.integers(4)))
+        if rng.random() < 0.5:
+            crop = crop[:, ::-1]
+        if source == "fluorescence":
+            crop = crop ** rng.uniform(0.8, 1.5)
+        dim = float(np.exp(rng.uniform(np.log(0.5), 0.0))) if source != "natural" else 1.0
+        return np.asarray(crop * dim, dtype=np.float32)
+
+    def batch(self, step: int, size: int) -> torch.Tensor:
+        """Clean patches (``size``, 1, P, P), float32, of one training step; no noise is added."""
+        rng = np.random.default_rng([self.seed, 0, step])
+        return torch.from_numpy(np.stack([self.draw(step, rng) for _ in range(size)])[:, None])
+
+
+__all__ = [
+    "HELD_BACK",
+    "Sampler",
+    "bin_down",
+    "load_fluorescence",
+    "load_natural",
+    "noise_level",
+    "normalise",
+    "random_psf",
+]
