@@ -1,0 +1,126 @@
+"""Linear image formation: blur by a PSF, on a periodic or an extended object, with optional pooling."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+from torch.nn import functional
+
+from napari_deqmd.core.errors import UserError
+
+
+class Operator(Protocol):
+    """A linear map from objects ``(B, 1, *object_shape)`` to images ``(B, 1, *image_shape)``."""
+
+    image_shape: tuple[int, ...]
+    object_shape: tuple[int, ...]
+    sensitivity: Tensor
+    """``A^T 1``, ``(1, 1, *object_shape)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``A x``."""
+        ...
+
+    def adjoint(self, v: Tensor) -> Tensor:
+        """Return ``A^T v``."""
+        ...
+
+    def crop(self, x: Tensor) -> Tensor:
+        """Return the part of the object that the image shows."""
+        ...
+
+
+class Blur:
+    """Convolution with a PSF by real FFTs, then average pooling by an integer factor.
+
+    Parameters
+    ----------
+    psf : Tensor
+        Kernel of 2 or 3 dimensions, non-negative, sum 1, centred on index ``size // 2``, sampled on the object's grid.
+    image_shape : tuple of int
+        Spatial shape of the measured image.
+    boundary : {"extended", "periodic"}
+        ``"periodic"``: the object wraps around. ``"extended"``: the object lives on the field of view grown by the
+        PSF on every side, and ``A`` convolves, then crops; ``A 1 = 1`` in the image and ``A^T 1 < 1`` near the rim.
+    downsample : int
+        Object pixels per image pixel along every axis (super-resolution), >= 1.
+    """
+
+    def __init__(
+        self, psf: Tensor, image_shape: tuple[int, ...], *, boundary: str = "extended", downsample: int = 1
+    ) -> None:
+        if psf.ndim != len(image_shape):
+            raise UserError(
+                f"The PSF has {psf.ndim} dimensions and the image {len(image_shape)}: give a PSF of the image's."
+            )
+        self.image_shape = tuple(image_shape)
+        self.downsample = downsample
+        self.dims = tuple(range(-psf.ndim, 0))
+        fine = tuple(downsample * n for n in image_shape)
+        if boundary == "periodic":
+            if any(k > n for k, n in zip(psf.shape, fine, strict=True)):
+                raise UserError("The PSF is larger than the image: crop it, or use the extended boundary.")
+            self._before = (0,) * psf.ndim
+            self.object_shape = fine
+            self._fft_shape = fine
+        else:
+            # A kernel of size k centred on k // 2 reaches k - 1 - k // 2 pixels before and k // 2 after the image.
+            self._before = tuple(k - 1 - k // 2 for k in psf.shape)
+            self.object_shape = tuple(n + k - 1 for n, k in zip(fine, psf.shape, strict=True))
+            self._fft_shape = tuple(next_fast_len(n, real=True) for n in self.object_shape)
+        self._fine = fine
+        self._window = (...,) + tuple(slice(b, b + n) for b, n in zip(self._before, fine, strict=True))
+        kernel = functional.pad(psf, _pad_to(psf.shape, self._fft_shape))
+        kernel = torch.roll(kernel, tuple(-(k // 2) for k in psf.shape), self.dims)
+        self._otf = torch.fft.rfftn(kernel, dim=self.dims)
+        self._otf_conj = self._otf.conj().resolve_conj()
+        self.sensitivity = self.adjoint(torch.ones((1, 1, *image_shape), dtype=psf.dtype, device=psf.device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Blur, crop, pool: ``(B, 1, *object_shape)`` to ``(B, 1, *image_shape)``."""
+        spectrum = torch.fft.rfftn(x, s=self._fft_shape, dim=self.dims)
+        spectrum.mul_(self._otf)
+        z = torch.fft.irfftn(spectrum, s=self._fft_shape, dim=self.dims)[self._window]
+        return self._pool(z)
+
+    def adjoint(self, v: Tensor) -> Tensor:
+        """Exact transpose of `forward`."""
+        v = self._unpool(v)
+        if self._fft_shape != self._fine:
+            full = v.new_zeros((*v.shape[:2], *self._fft_shape))
+            full[self._window] = v
+            v = full
+        spectrum = torch.fft.rfftn(v, dim=self.dims)
+        spectrum.mul_(self._otf_conj)
+        x = torch.fft.irfftn(spectrum, s=self._fft_shape, dim=self.dims)
+        return x[(..., *(slice(0, n) for n in self.object_shape))].contiguous()
+
+    def crop(self, x: Tensor) -> Tensor:
+        """Return the part of the object inside the field of view, on the object's grid."""
+        return x[self._window]
+
+    def _pool(self, z: Tensor) -> Tensor:
+        s = self.downsample
+        if s == 1:
+            return z
+        pool = functional.avg_pool2d if len(self.dims) == 2 else functional.avg_pool3d
+        return pool(z, s)
+
+    def _unpool(self, v: Tensor) -> Tensor:
+        s = self.downsample
+        if s == 1:
+            return v
+        for dim in self.dims:
+            v = v.repeat_interleave(s, dim)
+        return v / s ** len(self.dims)
+
+
+def _pad_to(shape: tuple[int, ...] | torch.Size, target: tuple[int, ...]) -> list[int]:
+    """Return `torch.nn.functional.pad` amounts that grow `shape` to `target` at the end of every axis."""
+    pads: list[int] = []
+    for size, wanted in zip(reversed(shape), reversed(target), strict=True):
+        pads += [0, wanted - size]
+    return pads

@@ -1,0 +1,96 @@
+"""What every regularizer is: an energy per position, summed by the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+# Pixels whose network graph may be alive at once; larger batches are differentiated in pieces.
+PIECE = 2**22
+
+
+class Regularizer(nn.Module):
+    """``R(x; peak) = sum of energy(x, peak)``; subclasses give the energy, autograd its gradient.
+
+    Notes
+    -----
+    The energy is extensive (a sum over positions), so a weight means the same on any image size, stacks are sums over
+    their slices, and tiles add up.
+    """
+
+    ndim: int | None = 2
+    """Spatial dimensions the energy couples; 2 sums over the slices of a stack, ``None`` takes any."""
+
+    def energy(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return the energy of every position.
+
+        Parameters
+        ----------
+        x : Tensor
+            ``(B, 1, Y, X)``, in units of the peak.
+        peak : Tensor
+            ``(B,)``, photo-electrons at ``x = 1``.
+
+        Returns
+        -------
+        Tensor
+            ``(B, 1, Y, X)``, >= 0.
+        """
+        raise NotImplementedError
+
+    def curvature(self, peak: Tensor) -> Tensor:
+        """Return a typical curvature of ``R`` along one pixel, ``(B,)``: a scale for metrics, not a bound."""
+        return torch.zeros_like(peak)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Energy at a point, and its gradient once asked for."""
+
+    energy: Tensor
+    gradient: Callable[[], Tensor]
+
+
+def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
+    """Evaluate a regularizer at ``(B, 1, [Z,] Y, X)``; a 2D one is summed over the slices of a stack.
+
+    The graph of the value is the graph of the gradient: asking for the gradient costs one backward pass, not asking
+    (a rejected trial) costs none. Batches beyond `PIECE` pixels are differentiated piece by piece to bound memory.
+    """
+    folded, peaks = fold(regularizer, x, peak)
+    if folded.numel() <= PIECE:
+        with torch.enable_grad():
+            point = folded.detach().requires_grad_()
+            energy = regularizer.energy(point, peaks)
+
+        def gradient() -> Tensor:
+            (grad,) = torch.autograd.grad(energy.sum(), point)
+            return grad.reshape(x.shape)
+
+        return Evaluation(energy.detach().reshape(x.shape), gradient)
+
+    step = max(1, PIECE // folded[0].numel())
+    pieces = [evaluate_piece(regularizer, p, q) for p, q in zip(folded.split(step), peaks.split(step), strict=True)]
+    energies, gradients = zip(*pieces, strict=True)
+    whole = torch.cat(gradients).reshape(x.shape)
+    return Evaluation(torch.cat(energies).reshape(x.shape), lambda: whole)
+
+
+def evaluate_piece(regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+    """Return energy and gradient of one piece, graph freed."""
+    with torch.enable_grad():
+        point = x.detach().requires_grad_()
+        energy = regularizer.energy(point, peak)
+        (grad,) = torch.autograd.grad(energy.sum(), point)
+    return energy.detach(), grad
+
+
+def fold(regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+    """Make the slices of a stack a batch when the regularizer couples two dimensions only."""
+    if regularizer.ndim == 2 and x.ndim == 5:
+        slices = x.reshape(x.shape[0] * x.shape[2], 1, *x.shape[3:])
+        return slices, peak.repeat_interleave(x.shape[2])
+    return x, peak

@@ -1,0 +1,163 @@
+"""Learned regularizers: RED with a DnCNN or a three-scale network, and the scalar network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_deqmd.core.regularizers.base import Regularizer
+
+
+class Strength(nn.Module):
+    """``strength(peak) = exp(a - p log(peak / 60))``: a fixed prior under MAP scaling has ``p = 1``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.zeros(()))
+        self.p = nn.Parameter(torch.ones(()))
+
+    def forward(self, peak: Tensor) -> Tensor:
+        """Return the weight of every image, ``(B, 1, 1, 1)``."""
+        return torch.exp(self.a - self.p * torch.log(peak / 60)).reshape(-1, 1, 1, 1)
+
+
+class Red(Regularizer):
+    """``R(x) = strength(peak) / 2 ||x - N(x)||^2`` with a residual network ``N(x) = x - f(x, log peak)``.
+
+    Parameters
+    ----------
+    network : nn.Module
+        ``f``, from ``(B, 2, Y, X)`` (object and constant map of ``log(peak / 60)``) to ``(B, 1, Y, X)``.
+
+    Notes
+    -----
+    arXiv:2507.11461, section 4.1 ("DEQ-RED"), made conditional on the peak.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.strength = Strength()
+
+    def residual(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return ``x - N(x)``."""
+        level = torch.log(peak / 60).reshape(-1, 1, 1, 1).expand_as(x).to(x.dtype)
+        out: Tensor = self.network(torch.cat([x, level], 1))
+        return out
+
+    def energy(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return half the squared residual of every pixel, weighted."""
+        return 0.5 * self.strength(peak).to(x.dtype) * self.residual(x, peak).to(x.dtype) ** 2
+
+    def curvature(self, peak: Tensor) -> Tensor:
+        """Return the strength: ``x - N(x)`` passes high frequencies with a gain near 1."""
+        return self.strength(peak).detach().flatten()
+
+
+class DnCNN(nn.Sequential):
+    """Plain stack of ``depth`` 3x3 convolutions with SiLU between, no normalisation (arXiv:2507.11461: 5 x 64)."""
+
+    def __init__(self, *, channels: int = 64, depth: int = 5) -> None:
+        widths = [2, *[channels] * (depth - 1), 1]
+        layers: list[nn.Module] = []
+        for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            layers += [nn.Conv2d(a, b, 3, padding=1), *([nn.SiLU()] if i < depth - 1 else [])]
+        super().__init__(*layers)
+
+
+class ThreeScale(nn.Module):
+    """Residual network on three scales: 2x2 strided down, 2x2 transposed up, additive skips, SiLU.
+
+    Parameters
+    ----------
+    channels : sequence of int
+        Channels at full, half and quarter resolution.
+    """
+
+    def __init__(self, *, channels: Sequence[int] = (24, 48, 96)) -> None:
+        super().__init__()
+        a, b, c = channels
+        self.head = nn.Conv2d(2, a, 3, padding=1)
+        self.encode_full = Block(a, 1)
+        self.down1 = nn.Conv2d(a, b, 2, stride=2)
+        self.encode_half = Block(b, 2)
+        self.down2 = nn.Conv2d(b, c, 2, stride=2)
+        self.quarter = Block(c, 3)
+        self.up2 = nn.ConvTranspose2d(c, b, 2, stride=2)
+        self.decode_half = Block(b, 1)
+        self.up1 = nn.ConvTranspose2d(b, a, 2, stride=2)
+        self.decode_full = Block(a, 1)
+        self.tail = nn.Conv2d(a, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, 2, Y, X)`` to ``(B, 1, Y, X)``; sides that 4 does not divide are padded by their edge."""
+        height, width = x.shape[-2:]
+        if pads := (-width % 4, -height % 4) if (height % 4 or width % 4) else None:
+            x = functional.pad(x, (0, pads[0], 0, pads[1]), mode="replicate")
+        full = self.encode_full(self.head(x))
+        half = self.encode_half(self.down1(full))
+        quarter = self.quarter(self.down2(half))
+        half = self.decode_half(half + self.up2(quarter))
+        out: Tensor = self.tail(self.decode_full(full + self.up1(half)))
+        return out[..., :height, :width]
+
+
+class Block(nn.Module):
+    """Residual convolutions ``h + conv(silu(h))``."""
+
+    def __init__(self, channels: int, count: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(count))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Apply the convolutions one after the other."""
+        for conv in self.convs:
+            h = h + conv(functional.silu(h))
+        return h
+
+
+class Scalar(Regularizer):
+    """Scalar-output network: strided convolutions with input skips, softplus, sum over positions ("DEQ-S").
+
+    Parameters
+    ----------
+    channels : int
+        Width of the hidden layers.
+    depth : int
+        Number of 2x strided layers.
+    convex : bool
+        Use non-negative weights on hidden maps: with convex increasing activations the energy is then convex in ``x``.
+
+    Notes
+    -----
+    arXiv:2507.11461, section 4.2, takes a spatial mean, so its weight changes with the image size; this one sums.
+    """
+
+    def __init__(self, *, channels: int = 32, depth: int = 3, convex: bool = False) -> None:
+        super().__init__()
+        self.convex = convex
+        self.strength = Strength()
+        self.first = nn.Conv2d(1, channels, 3, padding=1)
+        self.hidden = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=1, stride=2, bias=False) for _ in range(depth)
+        )
+        self.skips = nn.ModuleList(nn.Conv2d(1, channels, 3, padding=1) for _ in range(depth))
+        self.last = nn.Conv2d(channels, 1, 1, bias=False)
+
+    def energy(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return the coarse energies, spread evenly over the pixels they stand for."""
+        h, scaled = functional.softplus(self.first(x)), x
+        for conv, skip in zip(self.hidden, self.skips, strict=True):
+            scaled = functional.avg_pool2d(scaled, 2, ceil_mode=True)
+            h = functional.softplus(functional.conv2d(h, self._weight(conv), stride=2, padding=1) + skip(scaled))
+        coarse = functional.conv2d(h, self._weight(self.last))
+        factor = 2 ** len(self.hidden)
+        fine = coarse.repeat_interleave(factor, -2).repeat_interleave(factor, -1) / factor**2
+        return self.strength(peak).to(x.dtype) * fine[..., : x.shape[-2], : x.shape[-1]]
+
+    def _weight(self, conv: nn.Module) -> Tensor:
+        weight: Tensor = conv.weight  # type: ignore[assignment]
+        return functional.softplus(weight) if self.convex else weight

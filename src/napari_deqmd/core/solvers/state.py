@@ -1,0 +1,86 @@
+"""The state that the descent solvers carry from step to step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.problem import Point, Problem
+from napari_deqmd.core.solvers.step import Step
+
+SMALLEST_STEP = 1e-20
+
+
+@dataclass(frozen=True)
+class State:
+    """An accepted point of every image, its gradients, objective and certificate."""
+
+    problem: Problem
+    point: Point
+    gradient: Tensor
+    kl_gradient: Tensor
+    objective: Tensor
+    residual: Tensor
+    healthy: bool = True
+
+    @property
+    def u(self) -> Tensor:
+        """Object plus shift."""
+        return self.point.u
+
+    def step(self, iteration: int, tau: Tensor, stopped_by: str) -> Step:
+        """Freeze the state for the caller."""
+        x = self.problem.burg.to_x(self.u)
+        return Step(iteration, x, self.objective, self.residual, tau, stopped_by)
+
+
+def begin(problem: Problem, start: Tensor | None) -> State:
+    """Evaluate the start."""
+    x = problem.start() if start is None else start
+    point = problem.evaluate(problem.burg.to_u(x))
+    gradient, kl = point.complete()
+    objective = problem.value(point)
+    if not bool(torch.isfinite(objective).all() and torch.isfinite(gradient).all()):
+        raise UserError("The objective is not finite at the start: the model or the image holds invalid numbers.")
+    return State(problem, point, gradient, kl, objective, problem.burg.certificate(point.u, gradient))
+
+
+def advance(problem: Problem, state: State, trial: Point, change: Tensor, accept: Tensor) -> State:
+    """Return the state with the accepted images moved to the trial point.
+
+    A gradient that is not finite leaves the state where it was, marked unhealthy. A trial with an objective that is not
+    finite compares false and is never accepted.
+    """
+    if not bool(accept.any()):
+        return state
+    gradient, kl = trial.complete()
+    if not bool(torch.isfinite(gradient).all()):
+        return State(problem, state.point, state.gradient, state.kl_gradient, state.objective, state.residual, False)
+    if bool(accept.all()):
+        point = trial
+    else:
+        here = accept.reshape(-1, *(1,) * (trial.u.ndim - 1))
+        point = Point(
+            torch.where(here, trial.u, state.u),
+            torch.where(here, trial.z, state.point.z),
+            torch.where(here, trial.energy, state.point.energy),
+            trial.complete,
+        )
+        gradient = torch.where(here, gradient, state.gradient)
+        kl = torch.where(here, kl, state.kl_gradient)
+    objective = torch.where(accept, state.objective + change, state.objective)
+    return State(problem, point, gradient, kl, objective, problem.burg.certificate(point.u, gradient))
+
+
+def finished(state: State, tau: Tensor, iteration: int, max_iter: int, tol: float) -> str:
+    """Return why the solver stops here, or ``""``."""
+    if not state.healthy or bool((tau < SMALLEST_STEP).any()):
+        return "diverged"
+    if bool((state.residual < tol).all()):
+        return "converged"
+    return "max_iter" if iteration == max_iter else ""
+
+

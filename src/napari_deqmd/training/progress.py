@@ -1,0 +1,131 @@
+"""What the trainings share: reports, resumable state, averaged weights, arithmetic."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from napari_deqmd.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Report:
+    """One training step: its loss, the seconds since the start, and validation figures when they were measured."""
+
+    step: int
+    loss: float
+    seconds: float
+    validation: Mapping[str, float] = field(default_factory=dict)
+
+
+class Trainer:
+    """A regularizer, its optimiser and its averaged copy; saved and resumed as one.
+
+    Parameters
+    ----------
+    regularizer : nn.Module
+        Trained in place.
+    learning_rate : float
+        Adam's; decays by a cosine to a twentieth at the last step after a linear warm-up.
+    steps : int
+        Length of the schedule.
+    average : float
+        Decay of the exponential moving average of the weights, in [0, 1).
+    clip : float
+        Largest norm of the gradient.
+    checkpoint : path, optional
+        File to resume from when it exists, written by `save`.
+    """
+
+    def __init__(
+        self,
+        regularizer: nn.Module,
+        *,
+        learning_rate: float,
+        steps: int,
+        average: float = 0.998,
+        clip: float = 1.0,
+        checkpoint: Path | None = None,
+    ) -> None:
+        self.model = regularizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=learning_rate)
+        self.learning_rate = learning_rate
+        self.steps = steps
+        self.average = average
+        self.clip = clip
+        self.checkpoint = checkpoint
+        self.step = 0
+        self.seconds = 0.0
+        self._clock = time.monotonic()
+        if checkpoint is not None and checkpoint.exists():
+            self._load(torch.load(checkpoint, weights_only=True))
+
+    def update(self) -> None:
+        """Take one optimiser step with the gradients that were accumulated, then clear them."""
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(parameters, self.clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate()
+        if bool(torch.isfinite(norm)):
+            self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        decay = min(self.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, value in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(value, 1 - decay)
+        now = time.monotonic()
+        self.seconds += now - self._clock
+        self._clock = now
+
+    def report(self, loss: float, validation: Mapping[str, float] | None = None) -> Report:
+        """Freeze the state for the caller."""
+        return Report(self.step, loss, self.seconds, validation or {})
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        if self.checkpoint is None:
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.checkpoint.with_suffix(".part")
+        torch.save(state, draft)
+        os.replace(draft, self.checkpoint)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        try:
+            self.model.load_state_dict(state["model"])
+            self.averaged.load_state_dict(state["averaged"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{self.checkpoint} is of another training: choose another checkpoint file."
+            ) from error
+        self.step = int(state["step"])
+        self.seconds = float(state["seconds"])
+
+    def _rate(self) -> float:
+        warm = min(1.0, (self.step + 1) / 50)
+        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(1.0, self.step / self.steps))).item())
+        return self.learning_rate * warm * (0.05 + 0.95 * cosine)
+
+
+def arithmetic(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:
+    """Return the context in which networks run: ``"float32"`` or ``"bfloat16"`` (mixed precision)."""
+    return lambda: torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
