@@ -28,7 +28,7 @@ HELD_BACK = frozenset(
         "xyc_16bit__cell_dna_mts_actin",
     }
 )
-"""File stems of the fluorescence set that no model is trained on: validation. The hexadecimal ones are of DSB 2018."""
+"""File stems of the fluorescence set no model is trained on: validation. The hexadecimal ones are of DSB 2018."""
 
 _SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as the image-restoration literature makes gray
