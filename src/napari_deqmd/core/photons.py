@@ -1,0 +1,243 @@
+"""From camera counts to photo-electrons, and what an image says about its own peak and background."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from napari_deqmd.core.errors import UserError
+
+# Pixels looked at: more of them change percentiles by nothing that matters.
+_SAMPLE = 2**23
+_BAND = 256
+
+# Standard deviations, in pixels, of the smoothing before the low and the high percentile is taken.
+_SMOOTH_LOW, _SMOOTH_HIGH = 2.5, 1.0
+_LOW, _FLAT_SHARE, _FLAT_WIDTH = 1.0, 0.1, 0.02
+_TOP, _LIT, _HIGH = 99.95, 0.3, 99.8
+
+_CLIPPED_WARNING = 0.01
+_SATURATED_WARNING = 0.001
+
+
+@dataclasses.dataclass(frozen=True)
+class Photons:
+    """How camera counts relate to photo-electrons, and what the image holds of them.
+
+    Attributes
+    ----------
+    offset : float
+        Camera offset in counts (ADU).
+    gain : float
+        Counts (ADU) per photo-electron, > 0.
+    peak : float
+        Photo-electrons above the background at bright structures of the blurred object, > 0.
+    background : float
+        Photo-electrons per pixel that do not come from the object, >= 0.
+    clipped_fraction : float
+        Share of the pixels that lay below the offset and became 0.
+    warnings : tuple of str
+        Sentences for the user.
+    """
+
+    offset: float
+    gain: float
+    peak: float
+    background: float
+    clipped_fraction: float
+    warnings: tuple[str, ...] = ()
+
+
+def to_electrons(counts: Any, *, offset: float, gain: float) -> tuple[NDArray[np.float32], float]:
+    """Convert camera counts to photo-electrons, ``(counts - offset) / gain`` clipped at 0.
+
+    Parameters
+    ----------
+    counts : array_like
+        Counts in ADU, any shape, real numbers.
+    offset : float
+        Camera offset in ADU, finite.
+    gain : float
+        ADU per photo-electron, > 0.
+
+    Returns
+    -------
+    electrons : ndarray of float32
+        Same shape, >= 0.
+    clipped_fraction : float
+        Share of the pixels that lay below the offset.
+
+    Raises
+    ------
+    UserError
+        No pixels, values that are not real finite numbers, or a gain or offset outside its domain.
+    """
+    array = np.asarray(counts)
+    if array.dtype.kind not in "uif":
+        raise UserError(f"The image has values of type {array.dtype}: give an image of real numbers.")
+    if not array.size:
+        raise UserError(f"The image is empty (shape {array.shape}): choose a region with pixels in it.")
+    if not (math.isfinite(gain) and gain > 0):
+        raise UserError(f"gain is {gain:g}: give counts per photo-electron, a number above 0.")
+    if not math.isfinite(offset):
+        raise UserError(f"offset is {offset:g}: give a finite number of counts.")
+    with np.errstate(over="ignore"):
+        electrons = array.astype(np.float32)
+    electrons -= np.float32(offset)
+    if gain != 1:
+        electrons /= np.float32(gain)
+    # One pass finds NaN and infinities of either sign.
+    if not math.isfinite(float(electrons.sum(dtype=np.float64))):
+        raise UserError("The image holds NaN, infinite or far too large values: replace them first.")
+    below = int(np.count_nonzero(electrons < 0))
+    if below:
+        np.maximum(electrons, 0, out=electrons)
+    return electrons, below / electrons.size
+
+
+def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> Photons:
+    """Estimate peak and background of an image.
+
+    The background is a low percentile of the smoothed image where many pixels share that level, as they do
+    around sparse fluorescence, and less where they do not: in a crowded image the darkest
+    place need not be background, and too high a background makes dark structures vanish, while too low a
+    one is mild. The peak is a high percentile of the smoothed lit pixels above the background, after removal of hot pixels.
+
+    Parameters
+    ----------
+    image : array_like, shape (..., Y, X)
+        Camera counts in ADU.
+    offset : float
+        Camera offset in ADU.
+    gain : float
+        ADU per photo-electron, > 0.
+
+    Returns
+    -------
+    Photons
+        Peak and background in photo-electrons, with warnings. On 47 simulated scenes with peaks of 5 to 1000
+        and backgrounds up to a fifth of them, nine peaks in ten are 0.65 to 1.15 of the blurred object's
+        maximum, and nine backgrounds in ten off by less than 8 % of the peak; in photographs the background
+        is up to 11 % too high where there is none, and mostly missed where there is one.
+
+    Raises
+    ------
+    UserError
+        An image that `to_electrons` refuses, of fewer than two dimensions, or without any contrast.
+    """
+    counts = np.asarray(image)
+    if counts.ndim < 2:
+        raise UserError(f"The image has shape {counts.shape}: give at least two dimensions, Y and X.")
+    electrons, clipped = to_electrons(counts, offset=offset, gain=gain)
+    lowest, highest = float(electrons.min()), float(electrons.max())
+    if highest == 0:
+        raise UserError(
+            f"No pixel is above the offset of {offset:g}: choose another image, or lower the offset."
+        )
+    if lowest == highest:
+        raise UserError(
+            f"Every pixel of the image is {counts.flat[0]:g}: there is nothing to reconstruct in it."
+        )
+    planes = _without_hot_pixels(_sample(electrons))
+    background = _background(planes)
+    return Photons(
+        offset=offset,
+        gain=gain,
+        peak=_peak(planes, background),
+        background=background,
+        clipped_fraction=clipped,
+        warnings=tuple(_warnings(counts, clipped, offset)),
+    )
+
+
+def _warnings(counts: NDArray[Any], clipped: float, offset: float) -> list[str]:
+    sentences = []
+    if clipped > _CLIPPED_WARNING:
+        sentences.append(
+            f"{clipped:.1%} of the pixels lie below the offset of {offset:g} and became 0: "
+            "the offset is probably too high."
+        )
+    largest = counts.max()
+    if counts.dtype.kind in "ui" and int(largest) in {2**bits - 1 for bits in (8, 10, 12, 14, 16)}:
+        saturated = float(np.count_nonzero(counts == largest)) / counts.size
+        if saturated > _SATURATED_WARNING:
+            sentences.append(
+                f"{saturated:.1%} of the pixels are at {largest}, where the camera saturates: "
+                "what is brighter there is lost."
+            )
+    return sentences
+
+
+def _sample(electrons: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (N, Y, X): all planes, or evenly spread ones, or bands of rows of one huge plane."""
+    planes = electrons.reshape(-1, *electrons.shape[-2:])
+    if planes.size <= _SAMPLE:
+        return planes
+    height, width = planes.shape[-2:]
+    if height * width > _SAMPLE and height > _BAND:
+        planes = planes[len(planes) // 2]
+        bands = max(1, _SAMPLE // (_BAND * width))
+        starts = np.linspace(0, height - _BAND, min(bands, height // _BAND)).astype(int)
+        return np.stack([planes[start : start + _BAND] for start in starts])
+    chosen = np.linspace(0, len(planes) - 1, max(1, _SAMPLE // (height * width))).astype(int)
+    return np.asarray(planes[chosen])
+
+
+def _without_hot_pixels(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Replace pixels far above the third brightest of their eight neighbours, as no blurred spot is, by that.
+
+    Only the brightest half percent can reach the percentiles, so only that is looked at.
+    """
+    brightest = np.partition(planes, -max(1, planes.size // 200), axis=None)[-max(1, planes.size // 200)]
+    where = np.nonzero(planes > brightest)
+    if not where[0].size:
+        return planes
+    plane, y, x = where
+    height, width = planes.shape[-2:]
+    around = [
+        planes[plane, np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1)]
+        for dy in (-1, 0, 1)
+        for dx in (-1, 0, 1)
+        if dy or dx
+    ]
+    third = np.sort(around, axis=0)[-3]
+    # Twice: a spot of deviation 1 pixel falls to 0.6 at its neighbours. Five deviations of Poisson noise on top.
+    hot = planes[where] > 2 * third + 5 * np.sqrt(third + 1)
+    if not hot.any():
+        return planes
+    cleaned = planes.copy()
+    cleaned[plane[hot], y[hot], x[hot]] = third[hot]
+    return cleaned
+
+
+def _smooth(planes: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    return np.asarray(gaussian_filter(planes, (0, sigma, sigma), mode="nearest", truncate=3.0))
+
+
+def _noise(level: float, sigma: float) -> float:
+    """Return the deviation of Poisson noise of mean `level` after a Gaussian of `sigma` pixels."""
+    return math.sqrt(max(level, 0.0)) / (2 * math.sqrt(math.pi) * sigma)
+
+
+def _background(planes: NDArray[np.float32]) -> float:
+    smooth = _smooth(planes, _SMOOTH_LOW)
+    low, high = (float(value) for value in np.percentile(smooth, (_LOW, 99.5)))
+    width = max(2.5 * _noise(low, _SMOOTH_LOW), _FLAT_WIDTH * (high - low))
+    flat = float(np.mean(smooth < low + width)) - _LOW / 100
+    return low * min(1.0, max(0.0, flat / _FLAT_SHARE))
+
+
+def _peak(planes: NDArray[np.float32], background: float) -> float:
+    smooth = _smooth(planes, _SMOOTH_HIGH) - np.float32(background)
+    top = float(np.percentile(smooth, _TOP))
+    if top <= 0:  # a few pixels in the dark
+        top = float(smooth.max())
+    high = float(np.percentile(smooth[smooth > _LIT * top], _HIGH))
+    # The highest of many noisy values lies above the highest mean, by about one deviation.
+    peak = high - _noise(high + background, _SMOOTH_HIGH)
+    return peak if peak > 0.1 * high else high

@@ -1,0 +1,152 @@
+"""Counts to photo-electrons, and the automatic peak and background on scenes whose truth is known."""
+
+import functools
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from skimage import data
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.photons import estimate_photons, to_electrons
+from napari_deqmd.training.scenes import make_scene
+
+PEAKS = (5, 60, 1000)
+BACKGROUNDS = (0.0, 0.05, 0.2)
+
+
+@functools.cache
+def blurred(kind):
+    if kind == "camera":
+        sharp = data.camera()[::2, ::2].astype(float)
+    else:
+        shape = (16, 96, 96) if kind.endswith("3d") else (256, 256)
+        sharp = make_scene(kind, shape, np.random.default_rng(3)).astype(float)
+    smooth = gaussian_filter(sharp, (2.5, 1.4, 1.4)[-sharp.ndim :])
+    return smooth / smooth.max()
+
+
+def lines():
+    """Thin lines over 3 % of the field."""
+    sharp = np.zeros((300, 300))
+    sharp[20:280, 150] = sharp[150, 20:280] = 1
+    np.fill_diagonal(sharp, 1)
+    smooth = gaussian_filter(sharp, 1.2)
+    return np.minimum(smooth / np.percentile(smooth[sharp > 0], 50), 1.0)
+
+
+def noisy(mean, seed=0):
+    return np.random.default_rng(seed).poisson(mean).astype(np.uint16)
+
+
+@pytest.mark.parametrize("peak", PEAKS)
+@pytest.mark.parametrize("background", BACKGROUNDS)
+@pytest.mark.parametrize(
+    "kind", ["lines", "filaments", "nuclei", "cells", "nuclei_3d", "shells_3d", "camera"]
+)
+def test_scenes(kind, peak, background):
+    mean = peak * ((lines() if kind == "lines" else blurred(kind)) + background)
+    found = estimate_photons(noisy(mean))
+    assert 0.6 < found.peak / peak < 1.25
+    # A photograph has no place that only background lights: too little is found, never too much.
+    assert -(0.2 if kind == "camera" else 0.1) <= found.background / peak - background < 0.1
+    assert found.warnings == ()
+
+
+def test_lines_are_within_a_tenth():
+    found = estimate_photons(noisy(60 * lines() + 6))
+    assert found.peak == pytest.approx(60, rel=0.1)
+    assert found.background == pytest.approx(6, abs=1)
+
+
+def test_crowded_image_keeps_its_dark_parts():
+    mean = 100 * gaussian_filter(np.random.default_rng(0).random((256, 256)), 2)
+    assert estimate_photons(noisy(mean)).background <= np.percentile(mean, 1)
+
+
+def test_hot_pixels_change_nothing():
+    image = noisy(60 * lines() + 3)
+    rng = np.random.default_rng(1)
+    hot = image.copy()
+    hot.flat[rng.choice(image.size, 40, replace=False)] = 60000
+    hot[7, 7:9] = 60000
+    clean, found = estimate_photons(image), estimate_photons(hot)
+    assert found.peak == pytest.approx(clean.peak, rel=0.01)
+    assert found.background == pytest.approx(clean.background, rel=0.01)
+
+
+def test_offset_and_gain_scale_the_answer():
+    image = noisy(60 * lines() + 3)
+    plain = estimate_photons(image)
+    scaled = estimate_photons(image * 2.5 + 100, offset=100, gain=2.5)
+    assert scaled.peak == pytest.approx(plain.peak, rel=1e-4)
+    assert scaled.background == pytest.approx(plain.background, rel=1e-3)
+    assert (scaled.offset, scaled.gain) == (100, 2.5)
+
+
+@pytest.mark.parametrize("shape", [(40, 512, 512), (4200, 2100)])
+def test_large_images_are_sampled(shape):
+    plane = 50 * np.tile(lines(), (15, 15))[: shape[-2], : shape[-1]] + 5
+    found = estimate_photons(np.broadcast_to(noisy(plane), shape))
+    assert found.peak == pytest.approx(50, rel=0.2)
+    assert found.background == pytest.approx(5, abs=1)
+
+
+def test_few_pixels_in_the_dark():
+    image = np.zeros((400, 400))
+    image[200:202, 200:203] = 50
+    assert 5 < estimate_photons(image).peak < 50
+
+
+def test_clipping_is_counted_and_told():
+    counts = np.full((10, 10), 110, np.uint16)
+    counts[0, :5] = 90
+    electrons, clipped = to_electrons(counts, offset=100, gain=2)
+    assert electrons.dtype == np.float32
+    assert electrons.min() == 0
+    assert electrons.max() == 5
+    assert clipped == 0.05
+    assert (
+        "5.0% of the pixels lie below the offset of 100" in estimate_photons(counts, offset=100).warnings[0]
+    )
+
+
+def test_one_percent_below_the_offset_passes():
+    counts = np.arange(1000).reshape(20, 50)
+    assert estimate_photons(counts, offset=5).warnings == ()
+    assert estimate_photons(counts, offset=5).clipped_fraction == 0.005
+
+
+def test_saturation_is_told():
+    image = np.minimum(noisy(400 * lines()), 255).astype(np.uint8)
+    assert "saturates" in estimate_photons(image).warnings[0]
+
+
+def test_counts_are_left_alone():
+    counts = np.array([[1.0, -2.0], [3.0, 4.0]], np.float32)
+    before = counts.copy()
+    to_electrons(counts, offset=0, gain=1)
+    assert np.array_equal(counts, before)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "says"),
+    [
+        (np.full((8, 8), 7), {}, "Every pixel of the image is 7"),
+        (np.zeros((8, 8)), {}, "above the offset"),
+        (np.full((8, 8), 7), {"offset": 9}, "above the offset of 9"),
+        (np.zeros((0, 8)), {}, "empty"),
+        (np.ones(8), {}, "two dimensions"),
+        (np.array([[1.0, np.nan]]), {}, "NaN"),
+        (np.array([[1.0, -np.inf]]), {}, "NaN, infinite"),
+        (np.array([[1.0, 1e300]]), {}, "far too large"),
+        (np.ones((2, 2), complex), {}, "real numbers"),
+        (np.ones((2, 2), bool), {}, "real numbers"),
+        (np.eye(2), {"gain": 0}, "gain is 0"),
+        (np.eye(2), {"gain": np.nan}, "gain is nan"),
+        (np.eye(2), {"offset": np.inf}, "offset is inf"),
+    ],
+)
+def test_unusable_image_is_refused(image, options, says):
+    with pytest.raises(UserError, match=says):
+        estimate_photons(image, **options)
