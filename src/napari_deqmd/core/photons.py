@@ -104,9 +104,9 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
     """Estimate peak and background of an image.
 
     The background is a low percentile of the smoothed image where many pixels share that level, as they do
-    around sparse fluorescence, and less where they do not: in a crowded image the darkest
-    place need not be background, and too high a background makes dark structures vanish, while too low a
-    one is mild. The peak is a high percentile of the smoothed lit pixels above the background, after removal of hot pixels.
+    around sparse fluorescence, and less where they do not: in a crowded image the darkest place need not be
+    background, and too high a background makes dark structures vanish, while too low a one is mild. The
+    peak is a high percentile of the smoothed lit pixels above the background, after removal of hot pixels.
 
     Parameters
     ----------
