@@ -39,7 +39,8 @@ class Blur:
     Parameters
     ----------
     psf : Tensor
-        Kernel of 2 or 3 dimensions, non-negative, sum 1, centred on index ``size // 2``, sampled on the object's grid.
+        Kernel ``([Z,] Y, X)``, or one per image ``(B, 1, [Z,] Y, X)``; non-negative, sum 1, centred on index
+        ``size // 2``, sampled on the object's grid.
     image_shape : tuple of int
         Spatial shape of the measured image.
     boundary : {"extended", "periodic"}
@@ -52,32 +53,33 @@ class Blur:
     def __init__(
         self, psf: Tensor, image_shape: tuple[int, ...], *, boundary: str = "extended", downsample: int = 1
     ) -> None:
-        if psf.ndim != len(image_shape):
-            raise UserError(
-                f"The PSF has {psf.ndim} dimensions and the image {len(image_shape)}: give a PSF of the image's."
-            )
+        ndim = len(image_shape)
+        if psf.ndim not in (ndim, ndim + 2):
+            raise UserError(f"The PSF has {psf.ndim} dimensions and the image {ndim}: give a PSF like the image.")
+        size = psf.shape[-ndim:]
         self.image_shape = tuple(image_shape)
         self.downsample = downsample
-        self.dims = tuple(range(-psf.ndim, 0))
+        self.dims = tuple(range(-ndim, 0))
         fine = tuple(downsample * n for n in image_shape)
         if boundary == "periodic":
-            if any(k > n for k, n in zip(psf.shape, fine, strict=True)):
+            if any(k > n for k, n in zip(size, fine, strict=True)):
                 raise UserError("The PSF is larger than the image: crop it, or use the extended boundary.")
-            self._before = (0,) * psf.ndim
+            self._before = (0,) * ndim
             self.object_shape = fine
             self._fft_shape = fine
         else:
             # A kernel of size k centred on k // 2 reaches k - 1 - k // 2 pixels before and k // 2 after the image.
-            self._before = tuple(k - 1 - k // 2 for k in psf.shape)
-            self.object_shape = tuple(n + k - 1 for n, k in zip(fine, psf.shape, strict=True))
+            self._before = tuple(k - 1 - k // 2 for k in size)
+            self.object_shape = tuple(n + k - 1 for n, k in zip(fine, size, strict=True))
             self._fft_shape = tuple(next_fast_len(n, real=True) for n in self.object_shape)
         self._fine = fine
         self._window = (...,) + tuple(slice(b, b + n) for b, n in zip(self._before, fine, strict=True))
-        kernel = functional.pad(psf, _pad_to(psf.shape, self._fft_shape))
-        kernel = torch.roll(kernel, tuple(-(k // 2) for k in psf.shape), self.dims)
+        kernel = functional.pad(psf, _pad_to(size, self._fft_shape))
+        kernel = torch.roll(kernel, tuple(-(k // 2) for k in size), self.dims)
         self._otf = torch.fft.rfftn(kernel, dim=self.dims)
         self._otf_conj = self._otf.conj().resolve_conj()
-        self.sensitivity = self.adjoint(torch.ones((1, 1, *image_shape), dtype=psf.dtype, device=psf.device))
+        batch = psf.shape[0] if psf.ndim > ndim else 1
+        self.sensitivity = self.adjoint(psf.new_ones((batch, 1, *image_shape)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Blur, crop, pool: ``(B, 1, *object_shape)`` to ``(B, 1, *image_shape)``."""

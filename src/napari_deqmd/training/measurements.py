@@ -1,0 +1,113 @@
+"""Simulated measurements of clean patches: random PSFs, peaks and backgrounds, non-periodic blur, Poisson noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_deqmd.core.operators import Blur
+from napari_deqmd.core.poisson import per_image
+from napari_deqmd.core.problem import Problem
+from napari_deqmd.core.regularizers import Regularizer
+from napari_deqmd.training.blurs import random_psf
+from napari_deqmd.training.data import Sampler
+
+PSF_SIZE = 21
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What measurements are drawn from.
+
+    Attributes
+    ----------
+    peak : tuple of float
+        Photo-electrons; log-uniform, two thirds of the draws from the middle half of the logarithmic range.
+    background : tuple of float
+        Share of the peak, log-uniform.
+    no_background : float
+        Probability of next to no background.
+    peak_error, background_error : float
+        Relative deviation (log-normal) of what the solver is told from what was used: estimates are not exact.
+    """
+
+    peak: tuple[float, float] = (5.0, 1000.0)
+    background: tuple[float, float] = (0.005, 0.25)
+    no_background: float = 0.2
+    peak_error: float = 0.12
+    background_error: float = 0.05
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A batch of measured patches.
+
+    Attributes
+    ----------
+    electrons : Tensor
+        ``(B, 1, N, N)``, photo-electrons.
+    psf : Tensor
+        ``(B, 1, K, K)``.
+    peak, background : Tensor
+        ``(B,)``, as told to the solver, photo-electrons.
+    truth : Tensor
+        ``(B, 1, N, N)``, the object in the field of view, in units of `peak`.
+    """
+
+    electrons: Tensor
+    psf: Tensor
+    peak: Tensor
+    background: Tensor
+    truth: Tensor
+
+    def problem(self, regularizer: Regularizer, **options: float) -> Problem:
+        """Build the reconstruction problem of the batch on the extended object."""
+        operator = Blur(self.psf, tuple(self.electrons.shape[-2:]))
+        return Problem.from_electrons(
+            self.electrons, operator, regularizer, peak=self.peak, background=self.background, **options
+        )
+
+
+def field_of_view(patch: int) -> int:
+    """Return the side of the image that a clean patch yields: the object reaches a PSF's half-width beyond it."""
+    return patch - PSF_SIZE + 1
+
+
+def measure(sampler: Sampler, step: int, batch: int, ranges: Ranges = Ranges()) -> Measurement:
+    """Draw and measure a batch of clean patches; depends on the sampler's seed and `step` only."""
+    rng = np.random.default_rng([sampler.seed, 2, step])
+    clean = sampler.batch(step, batch)
+    psf = torch.from_numpy(np.stack([_fit(random_psf(rng)) for _ in range(batch)])[:, None])
+    side = field_of_view(sampler.patch)
+    operator = Blur(psf, (side, side))
+    blurred = operator.forward(clean).clamp_min(0)
+    low, high = (math.log(value) for value in ranges.peak)
+    wide, middle = rng.uniform(low, high, batch), rng.uniform(low + (high - low) / 4, high - (high - low) / 4, batch)
+    peak = np.exp(np.where(rng.random(batch) < 1 / 3, wide, middle))
+    share = np.exp(rng.uniform(*np.log(ranges.background), batch))
+    background = np.where(rng.random(batch) < ranges.no_background, 1e-3, share) * peak
+    bright = np.exp(rng.uniform(math.log(0.4), math.log(1.3), batch))
+    scale = torch.from_numpy(bright).float() / blurred.flatten(1).amax(1).clamp_min(0.05)
+    expected = per_image(scale * torch.from_numpy(peak).float(), blurred) * blurred
+    expected = expected + per_image(torch.from_numpy(background), blurred)
+    electrons = torch.from_numpy(rng.poisson(expected.double().numpy()).astype(np.float32))
+    told = peak * np.exp(ranges.peak_error * rng.standard_normal(batch))
+    told_background = background * np.exp(ranges.background_error * rng.standard_normal(batch))
+    truth = operator.crop(clean) * per_image(scale * torch.from_numpy(peak / told).float(), clean)
+    return Measurement(
+        electrons, psf, torch.from_numpy(told).float(), torch.from_numpy(told_background).float(), truth
+    )
+
+
+def _fit(psf: np.ndarray) -> np.ndarray:
+    """Cut or pad a kernel to the common size, sum 1."""
+    cut = max(0, (psf.shape[0] - PSF_SIZE) // 2)
+    psf = psf[cut : psf.shape[0] - cut, cut : psf.shape[1] - cut]
+    pad = (PSF_SIZE - psf.shape[0]) // 2
+    padded = functional.pad(torch.from_numpy(psf / psf.sum()), (pad, pad, pad, pad))
+    return np.asarray(padded.numpy(), dtype=np.float32)
