@@ -11,7 +11,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if find_spec("napari") is None:
-    collect_ignore_glob = ["test_widget*.py", "widgets/*"]
+    collect_ignore = ["widgets"]
 
 GUI_FIXTURES = {"make_napari_viewer", "make_napari_viewer_proxy", "qapp", "qtbot"}
 
