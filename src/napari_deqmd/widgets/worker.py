@@ -1,0 +1,254 @@
+"""Work away from the window: a dull loop over the job's steps, and plain tasks.
+
+superqt's generator worker loses a ``RuntimeError`` without a signal and leaves the generator open, and under PySide6
+its ``errored`` signal raises. So `work` loops itself, never raises, and keeps what it found as attributes that the
+window reads when ``finished`` arrives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from napari.qt.threading import WorkerBase, WorkerBaseSignals
+from qtpy.QtCore import Signal
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.messages import note
+
+# Seconds between two reports to the window, and between two previews.
+REPORT_INTERVAL = 0.1
+PREVIEW_INTERVAL = 0.4
+# Largest share of the run that previews may take, computing and showing together.
+PREVIEW_SHARE = 0.05
+
+
+class Job(Protocol):
+    """What the worker needs of `napari_deqmd.api.Reconstruction`."""
+
+    device: str
+
+    def steps(self) -> Generator[Any, None, None]:
+        """Yield a progress after each iteration."""
+
+    def preview(self, progress: Any) -> np.ndarray:
+        """Return the iterate of a progress as an array of its own."""
+
+    def result(self) -> Any:
+        """Return the result, also of a run that was stopped."""
+
+
+class Point(NamedTuple):
+    """One iteration on the convergence plot."""
+
+    iteration: int
+    objective: float
+    certificate: float
+
+
+@dataclass(frozen=True)
+class News:
+    """What happened since the window last looked; `points` belong to the current item."""
+
+    item: int
+    items: int
+    iteration: int
+    seconds: float
+    points: tuple[Point, ...]
+    preview: np.ndarray | None = None
+    index: tuple[int, ...] = ()
+
+
+class PreviewClock:
+    """Says when the next preview is due, so that previews stay rare and cheap."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._next = now()
+
+    def due(self) -> bool:
+        """Whether enough time has passed."""
+        return self._now() >= self._next
+
+    def spent(self, seconds: float) -> None:
+        """Put the next preview off in proportion to what this one cost."""
+        self._next = max(self._next, self._now() + max(PREVIEW_INTERVAL, seconds * (1 / PREVIEW_SHARE - 1)))
+
+
+class QuietWorker(WorkerBase):
+    """A worker whose ``finished`` always comes, and which says then how it ended.
+
+    Attributes
+    ----------
+    outcome : object or None
+        What `perform` returned.
+    failure : str or None
+        One sentence if it failed.
+    expected : bool
+        Whether the failure is one the user can put right.
+    """
+
+    def __init__(self, signals: type[WorkerBaseSignals] = WorkerBaseSignals) -> None:
+        super().__init__(SignalsClass=signals)
+        self.outcome: Any = None
+        self.failure: str | None = None
+        self.expected = False
+
+    def work(self) -> None:
+        """Run in the other thread; never raises and keeps no traceback, which would hold the run's tensors."""
+        try:
+            self.outcome = self.perform()
+        except Exception as error:  # every kind: the window must come to rest whatever happened
+            self.failure, self.expected = note(error), isinstance(error, UserError)
+
+    def perform(self) -> Any:
+        """Do the work."""
+        raise NotImplementedError
+
+
+class TaskWorker(QuietWorker):
+    """Calls one function in another thread."""
+
+    def __init__(self, task: Callable[[], Any]) -> None:
+        super().__init__()
+        self._task = task
+
+    def perform(self) -> Any:
+        """Return what the task returns."""
+        return self._task()
+
+
+class _RunSignals(WorkerBaseSignals):
+    news = Signal()
+
+
+class RunWorker(QuietWorker):
+    """Runs a job: pause, stop, and reports of which only the latest waits for the window.
+
+    Qt queues signals without back-pressure, so a report is a signal without content: the window calls `take`, and
+    no second signal is sent before it has.
+
+    Parameters
+    ----------
+    make_job : callable
+        Builds the job; called in the other thread, because it is what imports torch.
+    """
+
+    def __init__(self, make_job: Callable[[], Job]) -> None:
+        super().__init__(_RunSignals)
+        self._make_job = make_job
+        self._stop = threading.Event()
+        self._go = threading.Event()
+        self._go.set()
+        self._lock = threading.Lock()
+        self._news: News | None = None
+        self._unread = False
+        self._reported = 0.0
+        self.device = ""
+        self._clock = PreviewClock()
+
+    def stop(self) -> None:
+        """Stop after the current iteration and keep its iterate."""
+        self._stop.set()
+        self._go.set()
+
+    def abandon(self) -> None:
+        """Stop after the current iteration; nobody wants the result."""
+        self.quit()
+        self.stop()
+
+    def pause(self, paused: bool) -> None:
+        """Wait after the current iteration, or go on."""
+        if paused:
+            self._go.clear()
+        else:
+            self._go.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody asked for the end: our window, or napari which is closing."""
+        return self._stop.is_set() or self.abort_requested
+
+    def take(self) -> News | None:
+        """Return what happened since the last call, and allow the next report."""
+        with self._lock:
+            news, self._news = self._news, None
+            self._unread = False
+        return news
+
+    def shown(self, seconds: float) -> None:
+        """Account for the time the window took to show a preview."""
+        self._clock.spent(seconds)
+
+    def perform(self) -> Any:
+        """Iterate to the end, or to the stop; ``None`` if there was no first iteration."""
+        job = self._make_job()
+        self.device = job.device
+        last = None
+        with _leave_a_core(), contextlib.closing(job.steps()) as steps:
+            if self.stopping:
+                return None
+            for last in steps:
+                self._report(job, last, preview=self._clock.due())
+                if not self._go.is_set():
+                    self._report(job, last, preview=True)
+                    self._wait()
+                if self.stopping:
+                    break
+        return None if last is None or self.abort_requested else job.result()
+
+    def _wait(self) -> None:
+        while not self._go.wait(timeout=0.05):
+            if self.stopping:
+                return
+
+    def _report(self, job: Job, progress: Any, *, preview: bool) -> None:
+        waiting = self._news
+        image = waiting.preview if waiting is not None and waiting.item == progress.item else None
+        if preview and (image is None or not self._go.is_set()):
+            start = time.perf_counter()
+            image = job.preview(progress)
+            self._clock.spent(time.perf_counter() - start)
+        step = progress.step
+        point = Point(step.iteration, float(step.objective), float(step.residual))
+        with self._lock:
+            waiting = self._news
+            earlier = waiting.points if waiting is not None and waiting.item == progress.item else ()
+            if earlier and earlier[-1].iteration == point.iteration:
+                earlier = earlier[:-1]
+            self._news = News(
+                item=progress.item,
+                items=progress.items,
+                iteration=step.iteration,
+                seconds=progress.seconds,
+                points=(*earlier, point),
+                preview=image,
+                index=tuple(progress.index),
+            )
+            now = time.perf_counter()
+            tell = not self._unread and (image is not None or now - self._reported > REPORT_INTERVAL)
+            if tell:
+                self._unread, self._reported = True, now
+        if tell:
+            self.news.emit()
+
+
+@contextlib.contextmanager
+def _leave_a_core() -> Iterator[None]:
+    """Leave one core to the window where there are more than two; torch's thread count is of this thread."""
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch is not None else 0
+    if torch is None or threads <= 2:
+        yield
+        return
+    torch.set_num_threads(threads - 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

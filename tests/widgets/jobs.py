@@ -1,0 +1,73 @@
+"""Jobs that stand in for a reconstruction: no torch, and as slow or broken as a test wants."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from napari_deqmd.core.config import ReconstructionConfig
+
+SPATIAL = "ZYX"
+
+
+class FakeJob:
+    """Each iteration adds one to the item; the objective falls, the certificate too."""
+
+    device = "cpu"
+    delay = 0.002
+    #: Raised at this iteration, if any.
+    error: Exception | None = None
+    error_at = 3
+
+    def __init__(self, image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig) -> None:
+        self.config, self.input, self.psf = config, image, psf
+        axes = config.axes or ""
+        self.where = [axes.index(letter) for letter in axes if letter not in SPATIAL]
+        self.shape = tuple(size for size, letter in zip(image.shape, axes, strict=True) if letter in SPATIAL)
+        self.outer = tuple(image.shape[axis] for axis in self.where)
+        self.image = np.zeros(image.shape, dtype=np.float32)
+        self.iteration = 0
+        self.stopped_by = "user"
+        self.closed = threading.Event()
+
+    def steps(self) -> Generator[Any, None, None]:
+        start = time.perf_counter()
+        try:
+            indices = list(np.ndindex(self.outer))
+            for item, index in enumerate(indices):
+                for iteration in range(1, self.config.max_iter + 1):
+                    time.sleep(self.delay)
+                    if self.error is not None and iteration == self.error_at:
+                        raise self.error
+                    self.iteration = iteration
+                    step = SimpleNamespace(
+                        iteration=iteration, objective=1 / iteration, residual=0.1**iteration
+                    )
+                    yield SimpleNamespace(
+                        item=item,
+                        items=len(indices),
+                        index=index,
+                        step=step,
+                        seconds=time.perf_counter() - start,
+                    )
+                np.moveaxis(self.image, self.where, range(len(self.where)))[index] = self.iteration
+            self.stopped_by = "max_iter"
+        finally:
+            self.closed.set()
+
+    def preview(self, progress: Any) -> np.ndarray:
+        return np.full(self.shape, progress.step.iteration, dtype=np.float32)
+
+    def result(self) -> Any:
+        assert self.closed.is_set(), "result() before the generator was closed"
+        if self.stopped_by == "user":
+            self.image[...] = self.iteration
+        report = {"iterations": self.iteration, "seconds": 0.1, "stopped_by": self.stopped_by}
+        return SimpleNamespace(
+            image=self.image, stopped_by=self.stopped_by, config=self.config, report=report, history={}
+        )

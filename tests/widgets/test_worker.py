@@ -1,0 +1,215 @@
+"""The worker: it always finishes, pauses, stops, and never floods the window."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.messages import sentence
+from napari_deqmd.widgets.worker import PREVIEW_INTERVAL, PreviewClock, RunWorker, TaskWorker
+from widgets.jobs import FakeJob
+
+
+def make_worker(job: type[FakeJob] = FakeJob, **config: Any) -> RunWorker:
+    settings = ReconstructionConfig(axes="YX", **config)
+    return RunWorker(partial(job, np.ones((8, 8), dtype=np.float32), np.ones((3, 3)), settings))
+
+
+def test_runs_to_the_end(qtbot) -> None:
+    worker = make_worker(max_iter=30)
+    with qtbot.waitSignal(worker.finished, timeout=5000):
+        worker.start()
+    assert worker.failure is None
+    assert worker.outcome.stopped_by == "max_iter"
+    assert worker.device == "cpu"
+
+
+def test_reports_keep_every_point_and_only_the_latest_preview(qtbot) -> None:
+    worker = make_worker(max_iter=60)
+    news, signals = [], []
+    worker.news.connect(lambda: signals.append(1))
+    worker.news.connect(lambda: news.append(worker.take()))
+    with qtbot.waitSignal(worker.finished, timeout=5000):
+        worker.start()
+    qtbot.wait(20)
+    news.append(worker.take())
+    iterations = [point.iteration for each in news if each is not None for point in each.points]
+    assert iterations == list(range(1, 61))
+    assert len(signals) < 10
+
+
+def test_a_window_that_never_looks_gets_one_signal(qtbot) -> None:
+    worker = make_worker(max_iter=200)
+    signals = []
+    worker.news.connect(lambda: signals.append(1))
+    with qtbot.waitSignal(worker.finished, timeout=5000):
+        worker.start()
+    qtbot.wait(20)
+    assert len(signals) == 1
+    news = worker.take()
+    assert news is not None
+    assert news.preview is not None
+    assert news.iteration == 200
+
+
+def test_stop_keeps_the_iterate_and_closes_the_generator(qtbot) -> None:
+    worker = make_worker(max_iter=10_000)
+    worker.news.connect(worker.stop)
+    with qtbot.waitSignal(worker.finished, timeout=5000):
+        worker.start()
+    assert worker.outcome.stopped_by == "user"
+    assert 1 <= worker.outcome.report["iterations"] < 10_000
+
+
+def test_stop_before_the_first_iteration_has_no_result(qtbot) -> None:
+    worker = make_worker(max_iter=10_000)
+    worker.stop()
+    with qtbot.waitSignal(worker.finished, timeout=5000):
+        worker.start()
+    assert worker.outcome is None
+    assert worker.failure is None
+
+
+def test_napari_closing_ends_the_run(qtbot) -> None:
+    worker = make_worker(max_iter=100_000)
+    with qtbot.waitSignal(worker.news, timeout=5000):
+        worker.start()
+    with qtbot.waitSignal(worker.finished, timeout=5000):
+        worker.quit()
+    assert worker.outcome is None
+
+
+def test_pause_holds_the_iteration_and_shows_it(qtbot) -> None:
+    worker = make_worker(max_iter=100_000)
+    with qtbot.waitSignal(worker.news, timeout=5000):
+        worker.start()
+    worker.pause(True)
+    qtbot.wait(100)
+    held = worker.take()
+    assert held is not None
+    assert held.preview is not None
+    assert held.preview[0, 0] == held.iteration
+    qtbot.wait(100)
+    assert worker.take() is None
+    worker.pause(False)
+    qtbot.waitUntil(lambda: worker.take() is not None, timeout=3000)
+    worker.pause(True)
+    with qtbot.waitSignal(worker.finished, timeout=5000):
+        worker.stop()
+    assert worker.outcome.report["iterations"] > held.iteration
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "words"),
+    [
+        (RuntimeError("wrapped C/C++ object"), False, "unexpectedly (RuntimeError: wrapped"),
+        (StopIteration("odd"), False, "unexpectedly"),
+        (MemoryError(), False, "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), False, "not enough memory"),
+        (
+            UserError("The PSF is zero everywhere: choose another."),
+            True,
+            "The PSF is zero everywhere: choose another.",
+        ),
+    ],
+)
+def test_every_error_ends_as_one_sentence(qtbot, error: Exception, expected: bool, words: str) -> None:
+    class Broken(FakeJob):
+        pass
+
+    Broken.error = error
+    worker = make_worker(Broken, max_iter=10)
+    with qtbot.waitSignal(worker.finished, timeout=5000):
+        worker.start()
+    assert worker.outcome is None
+    assert worker.failure is not None
+    assert words in worker.failure
+    assert "\n" not in worker.failure
+    assert worker.expected is expected
+
+
+def test_an_error_does_not_keep_the_job(qtbot) -> None:
+    class Broken(FakeJob):
+        error = RuntimeError("broken")
+
+    jobs: list[weakref.ref[FakeJob]] = []
+
+    def make() -> FakeJob:
+        job = Broken(np.ones((8, 8)), np.ones((3, 3)), ReconstructionConfig(axes="YX", max_iter=5))
+        jobs.append(weakref.ref(job))
+        return job
+
+    worker = RunWorker(make)
+    with qtbot.waitSignal(worker.finished, timeout=5000):
+        worker.start()
+    Broken.error = None
+    gc.collect()
+    assert jobs[0]() is None
+
+
+def test_an_error_while_the_job_is_made(qtbot) -> None:
+    def make() -> FakeJob:
+        raise UserError("The image is constant: choose another.")
+
+    worker = RunWorker(make)
+    with qtbot.waitSignal(worker.finished, timeout=5000):
+        worker.start()
+    assert worker.failure == "The image is constant: choose another."
+
+
+def test_task_runs_in_another_thread(qtbot) -> None:
+    worker = TaskWorker(threading.get_ident)
+    with qtbot.waitSignal(worker.finished, timeout=5000):
+        worker.start()
+    assert worker.outcome != threading.get_ident()
+
+
+def test_preview_clock_keeps_previews_rare_and_cheap() -> None:
+    now = 0.0
+    clock = PreviewClock(now=lambda: now)
+    assert clock.due()
+    clock.spent(0.001)
+    now = PREVIEW_INTERVAL - 0.01
+    assert not clock.due()
+    now = PREVIEW_INTERVAL + 0.01
+    assert clock.due()
+    clock.spent(0.5)
+    clock.spent(0.001)
+    now += 9.0
+    assert not clock.due()
+    now += 0.6
+    assert clock.due()
+
+
+def test_previews_take_little_of_the_run(qtbot) -> None:
+    class Costly(FakeJob):
+        spent = 0.0
+
+        def preview(self, progress: Any) -> np.ndarray:
+            start = time.perf_counter()
+            time.sleep(0.02)
+            type(self).spent += time.perf_counter() - start
+            return super().preview(progress)
+
+    worker = make_worker(Costly, max_iter=400)
+    worker.news.connect(worker.take)
+    start = time.perf_counter()
+    with qtbot.waitSignal(worker.finished, timeout=10_000):
+        worker.start()
+    assert Costly.spent < 0.1 * (time.perf_counter() - start)
+
+
+def test_sentences_are_short_and_single() -> None:
+    text = sentence(ValueError("first line\nsecond line " + 400 * "x"))
+    assert "\n" not in text
+    assert len(text) < 300
+    assert sentence(OSError("No space left on device")) == "The file system refused: No space left on device."
