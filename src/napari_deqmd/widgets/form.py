@@ -1,0 +1,122 @@
+"""What the controls say, resolved into frozen values that another thread may read."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.layers import LayerImage
+
+AUTO: Literal["auto"] = "auto"
+# Voxel sizes of image and PSF may differ by this much before it matters.
+_VOXEL_TOLERANCE = 0.02
+
+
+class Section(Protocol):
+    """A part of the form that knows some of the configuration."""
+
+    def values(self) -> dict[str, Any]:
+        """Return keyword arguments of `ReconstructionConfig`."""
+
+
+def collect(sections: Iterable[Section]) -> dict[str, Any]:
+    """Merge what the sections say into keyword arguments of `ReconstructionConfig`."""
+    merged: dict[str, Any] = {}
+    for section in sections:
+        merged |= section.values()
+    return merged
+
+
+def config_from(values: dict[str, Any]) -> ReconstructionConfig:
+    """Return the frozen configuration; what is outside its domain raises `UserError`."""
+    return ReconstructionConfig(**values)
+
+
+def default(name: str) -> Any:
+    """Return the default of one setting, so that no control declares it again."""
+    return {field.name: field.default for field in fields(ReconstructionConfig)}[name]
+
+
+def number(text: str, name: str) -> float:
+    """Read one finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(f"{name} is {text!r}: type a number.") from None
+    if not math.isfinite(value):
+        raise UserError(f"{name} is {text!r}: type a finite number.")
+    return value
+
+
+def number_or_auto(text: str, name: str) -> float | Literal["auto"]:
+    """Read a number, or the word "auto" (also an empty field)."""
+    text = text.strip()
+    if text.lower() in ("", AUTO):
+        return AUTO
+    try:
+        return number(text, name)
+    except UserError:
+        raise UserError(f"{name} is {text!r}: type a number, or 'auto'.") from None
+
+
+def numbers(text: str, name: str) -> tuple[float, ...]:
+    """Read numbers separated by commas or spaces."""
+    parts = [part for part in re.split(r"[,;\s]+", text.strip()) if part]
+    if not parts:
+        raise UserError(f"{name} is empty: type a number, for example 1.8.")
+    return tuple(number(part, name) for part in parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PsfChoice:
+    """Where the PSF comes from: exactly one of the three is set."""
+
+    sigma: tuple[float, ...] | None = None
+    layer: LayerImage | None = None
+    path: str | None = None
+
+    def __str__(self) -> str:
+        if self.sigma is not None:
+            return f"gaussian:sigma={','.join(f'{value:g}' for value in self.sigma)}"
+        return self.path if self.path is not None else f"layer {self.layer.name!r}" if self.layer else "none"
+
+    def load(self, image: LayerImage) -> np.ndarray:
+        """Return the PSF for an image; reads files and computes, so it belongs into the other thread.
+
+        Raises
+        ------
+        UserError
+            The file cannot be read, or the voxel sizes of PSF and image are known and differ.
+        """
+        if self.sigma is not None:
+            from napari_deqmd.psf.theory import make_psf
+
+            spatial = sum(letter in "ZYX" for letter in image.axes)
+            return make_psf(
+                "gaussian", ndim=spatial, sigma=self.sigma if len(self.sigma) > 1 else self.sigma[0]
+            )
+        if self.layer is not None:
+            _require_same_voxels(self.layer.voxel_size, image.voxel_size)
+            return np.asarray(self.layer.data)
+        from napari_deqmd.io.stack import read_stack
+
+        stack = read_stack(self.path)
+        _require_same_voxels(stack.voxel_size, image.voxel_size)
+        return np.asarray(stack.data)
+
+
+def _require_same_voxels(psf: tuple[float, ...] | None, image: tuple[float, ...] | None) -> None:
+    if psf is None or image is None or len(psf) != len(image):
+        return
+    if not np.allclose(psf, image, rtol=_VOXEL_TOLERANCE):
+        sizes = [" × ".join(f"{size:.3g}" for size in voxel) for voxel in (psf, image)]
+        raise UserError(
+            f"The PSF's voxels are {sizes[0]} µm but the image's are {sizes[1]} µm: resample the PSF to the image's."
+        )

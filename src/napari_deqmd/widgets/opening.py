@@ -1,0 +1,50 @@
+"""From a file's stack to napari layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari_deqmd.widgets.layers import SPATIAL
+
+# Channels are shown added up, in colours that stay apart (napari's own order).
+_COLORS = ("magenta", "green", "cyan", "yellow", "red", "blue")
+
+
+def layers_of(stack: Any, path: str) -> list[tuple[Any, dict[str, Any]]]:
+    """Return data and `add_image` arguments, one for each channel.
+
+    Parameters
+    ----------
+    stack : napari_deqmd.io.stack.Stack
+    path : str
+        Where it came from: names the layers.
+
+    Returns
+    -------
+    list of (ndarray, dict)
+    """
+    stem = Path(path).name.split(".")[0]
+    axes = stack.axes
+    metadata = {**stack.metadata, "path": str(path)}
+    if "C" not in axes:
+        return [(stack.data, _arguments(stack, axes, stem, metadata))]
+    axis = axes.index("C")
+    rest = axes.replace("C", "")
+    layers = []
+    for channel in range(stack.data.shape[axis]):
+        known = channel < len(stack.channel_names) and stack.channel_names[channel]
+        name = f"{stem} {known or f'C{channel + 1}'}"
+        arguments = _arguments(stack, rest, name, metadata)
+        arguments |= {"blending": "additive", "colormap": _COLORS[channel % len(_COLORS)]}
+        layers.append((stack.data.take(channel, axis=axis), arguments))
+    return layers
+
+
+def _arguments(stack: Any, axes: str, name: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"name": name, "metadata": metadata, "axis_labels": tuple(axes.lower())}
+    if stack.voxel_size is not None:
+        sizes = iter(stack.voxel_size)
+        arguments["scale"] = tuple(next(sizes) if letter in SPATIAL else 1.0 for letter in axes)
+        arguments["units"] = tuple("micrometer" if letter in SPATIAL else "pixel" for letter in axes)
+    return arguments

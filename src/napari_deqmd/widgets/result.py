@@ -1,0 +1,105 @@
+"""The one layer a reconstruction lives in, from the first preview to the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+
+from napari_deqmd.widgets.layers import SPATIAL
+
+# The first iterate is still blurred: structures get brighter than it by about this factor as they sharpen.
+_HEADROOM = 1.5
+# Pixels that the contrast limits are read from: a percentile of a whole stack would stall the window.
+_SAMPLE = 500_000
+_GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+
+
+class ResultLayer:
+    """Creates or finds the result layer of an input layer, and writes into it in place.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    source : napari.layers.Image
+        The input; geometry, colormap and blending are its.
+    axes : str
+        Axes of the input's data.
+    metadata : dict
+        Goes into the layer's metadata.
+    """
+
+    def __init__(self, viewer: Any, source: Image, axes: str, metadata: dict[str, Any]) -> None:
+        self._viewer = viewer
+        self._source = source
+        self._axes = axes
+        self._metadata = metadata
+        self._shape = tuple(source.data.shape)
+        self._geometry = {name: getattr(source, name) for name in _GEOMETRY}
+        self.name = f"{source.name} deconvolved"
+        self.layer: Image | None = None
+
+    def is_about(self, layer: Any) -> bool:
+        """Whether a layer is the input or the result of this run."""
+        return layer == self._source or (self.layer is not None and layer == self.layer)
+
+    def write(self, image: np.ndarray, index: tuple[int, ...] = ()) -> None:
+        """Write one item, or the whole image when it has the input's shape.
+
+        Parameters
+        ----------
+        image : ndarray
+            Shape of one item, ``(Y, X)`` or ``(Z, Y, X)``, or of the input; photo-electrons.
+        index : tuple of int
+            Position along the axes that are not spatial.
+        """
+        if self.layer is None:
+            self.layer = self._find() or self._add(image)
+        where: tuple[Any, ...] = ()
+        if image.shape != self._shape or index:
+            position = iter(index)
+            where = tuple(slice(None) if letter in SPATIAL else next(position) for letter in self._axes)
+        self.layer.data[where] = image
+        self.layer.refresh(extent=False, highlight=False)
+
+    def describe(self, **entries: Any) -> None:
+        """Add entries to the layer's metadata."""
+        self._metadata |= entries
+        if self.layer is not None:
+            self.layer.metadata = dict(self._metadata)
+
+    def _find(self) -> Image | None:
+        for layer in self._viewer.layers:
+            if (
+                layer.name == self.name
+                and isinstance(layer, Image)
+                and layer.metadata.get("input") == self._source.name
+                and isinstance(layer.data, np.ndarray)
+                and layer.data.shape == self._shape
+                and layer.data.dtype == np.float32
+                and layer.data.flags.writeable
+            ):
+                for name, value in self._geometry.items():
+                    setattr(layer, name, value)
+                layer.metadata = dict(self._metadata)
+                return layer
+        return None
+
+    def _add(self, image: np.ndarray) -> Image:
+        sample = image.ravel()[:: max(1, image.size // _SAMPLE)]
+        top = float(np.percentile(sample, 99.9)) * _HEADROOM or 1.0
+        layer = self._viewer.add_image(
+            np.zeros(self._shape, dtype=np.float32),
+            name=self.name,
+            colormap=self._source.colormap,
+            blending=self._source.blending,
+            contrast_limits=(0.0, top),
+            metadata=dict(self._metadata),
+            **self._geometry,
+        )
+        layer.contrast_limits_range = (0.0, 4 * top)
+        if self._source.blending == "additive":
+            # Raw and result would add up to a picture of neither.
+            self._source.visible = False
+        return layer

@@ -1,0 +1,1 @@
+"""The parts of the Reconstruct form, in the order of work."""

@@ -1,0 +1,128 @@
+"""Which method, with which prior."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from magicgui.widgets import Container, create_widget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
+from superqt import QCollapsible
+
+from napari_deqmd.core.config import BOUNDARIES, METHODS, PRECISIONS, SOLVERS
+from napari_deqmd.widgets.form import default, number
+from napari_deqmd.widgets.sections.parts import SectionBox, hint, named
+
+_ABOUT = {
+    "deq-md": "Learned prior on a Poisson model: the sharpest for few photons.",
+    "md-tv": "Total variation: no learned prior, flattens fine texture.",
+    "rl-accelerated": "Richardson-Lucy in a tenth of the steps: amplifies noise when run long.",
+    "rl": "Classic Richardson-Lucy: amplifies noise when run long.",
+}
+_ADVANCED: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "solver": (Literal[SOLVERS], {}, "How the objective is minimised: both end at the same image."),
+    "boundary": (
+        Literal[BOUNDARIES],
+        {},
+        "'extended' lets the object reach beyond the field of view, as light from outside does; 'periodic' wraps.",
+    ),
+    "upper": (
+        float,
+        {"min": 1.0, "max": 1000.0, "step": 1.0},
+        "Largest brightness allowed, as a multiple of the peak.",
+    ),
+    "tol": (str, {}, "The certificate below which the run counts as converged."),
+    "device": (str, {}, "'auto' takes a GPU if there is one; or cpu, cuda, cuda:1, mps."),
+    "precision": (Literal[PRECISIONS], {}, "Arithmetic of the network; 'auto' chooses for the device."),
+}
+
+
+class MethodSection(SectionBox):
+    """Method, model, strength, iterations; the rest is folded away."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("4 · Method", parent)
+        self.method_combo = named(QComboBox(), "method")
+        self.method_combo.addItems(METHODS)
+        self.method_combo.setCurrentText(default("method"))
+        self.model_combo = named(QComboBox(), "model")
+        self.strength_spin = named(QDoubleSpinBox(), "strength")
+        self.strength_spin.setRange(0.0, 100.0)
+        self.strength_spin.setSingleStep(0.1)
+        self.strength_spin.setValue(default("strength"))
+        self.max_iter_spin = named(QSpinBox(), "max_iter")
+        self.max_iter_spin.setRange(1, 100_000)
+        self.max_iter_spin.setValue(default("max_iter"))
+        self.row(
+            "Method",
+            self.method_combo,
+            "<br>".join(f"<b>{name}</b>: {text}" for name, text in _ABOUT.items()),
+        )
+        self.about = hint("method_about")
+        self.form.addRow(self.about)
+        self.row(
+            "Model", self.model_combo, "The learned prior: what it was trained on decides what it believes."
+        )
+        self.pair(
+            (
+                "Strength",
+                self.strength_spin,
+                "How much the prior counts against the data. 1 is as trained; more is smoother, less is noisier. "
+                "Distrust detail that appears only at one strength.",
+            ),
+            (
+                "Iterations",
+                self.max_iter_spin,
+                "At most this many; the run stops by itself when it has converged. Richardson-Lucy gets noisier the "
+                "longer it runs: try 10 to 50.",
+            ),
+        )
+        self.advanced = Container(labels=True, widgets=[_advanced(name) for name in _ADVANCED])
+        self.advanced.margins = (0, 0, 0, 0)
+        fold = QCollapsible("Advanced", collapsedIcon="▸", expandedIcon="▾")
+        fold.setObjectName("advanced")
+        fold.setDuration(0)
+        fold.addWidget(self.advanced.native)
+        fold.setContentsMargins(0, 0, 0, 0)
+        if (layout := fold.layout()) is not None:
+            layout.setContentsMargins(0, 0, 0, 0)
+        self.column.addWidget(fold)
+        self.method_combo.currentTextChanged.connect(self._follow_method)
+        self._follow_method(self.method_combo.currentText())
+        self.refresh_models()
+
+    def values(self) -> dict[str, Any]:
+        """Return keyword arguments of `ReconstructionConfig`."""
+        advanced = self.advanced.asdict()
+        advanced["tol"] = number(advanced["tol"], "Tolerance")
+        return advanced | {
+            "method": self.method_combo.currentText(),
+            "model": self.model_combo.currentText(),
+            "strength": self.strength_spin.value(),
+            "max_iter": self.max_iter_spin.value(),
+        }
+
+    def refresh_models(self) -> None:
+        """List the installed models again, the default first."""
+        from napari_deqmd.training.models import list_models
+
+        chosen = self.model_combo.currentText() or default("model")
+        names = [info.name for info in list_models()]
+        self.model_combo.clear()
+        self.model_combo.addItems(list(dict.fromkeys([default("model"), *names])))
+        self.model_combo.setCurrentIndex(max(0, self.model_combo.findText(chosen)))
+
+    def _follow_method(self, method: str) -> None:
+        self.about.setText(_ABOUT.get(method, ""))
+        self.model_combo.setEnabled(method == "deq-md")
+        self.strength_spin.setEnabled(not method.startswith("rl"))
+
+
+def _advanced(name: str) -> Any:
+    annotation, options, tooltip = _ADVANCED[name]
+    value = default(name)
+    widget = create_widget(
+        value=f"{value:g}" if name == "tol" else value, annotation=annotation, name=name, options=options
+    )
+    widget.tooltip = tooltip
+    widget.native.setObjectName(name)
+    return widget

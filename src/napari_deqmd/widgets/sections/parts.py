@@ -1,0 +1,95 @@
+"""Small parts that every section uses."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QGroupBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+
+Control = TypeVar("Control", bound=QWidget)
+
+# Fields of different sections begin below one another.
+_LABEL_WIDTH = 78
+
+
+class SectionBox(QGroupBox):
+    """A titled group with a form in it."""
+
+    def __init__(self, title: str, parent: QWidget | None = None) -> None:
+        super().__init__(title, parent)
+        self.column = QVBoxLayout(self)
+        self.column.setContentsMargins(8, 8, 8, 6)
+        self.column.setSpacing(5)
+        self.form = form_layout()
+        self.column.addLayout(self.form)
+
+    def row(self, label: str, control: QWidget, tooltip: str) -> None:
+        """Add a labelled control; the label carries the same tooltip."""
+        self.form.addRow(label_of(label, tooltip), taught(control, tooltip))
+
+    def pair(self, first: tuple[str, QWidget, str], second: tuple[str, QWidget, str]) -> None:
+        """Add two labelled controls in one row, each as label, control and tooltip."""
+        inside = QHBoxLayout()
+        inside.setSpacing(8)
+        inside.addWidget(taught(first[1], first[2]), stretch=1)
+        inside.addWidget(label_of(second[0], second[2], width=0))
+        inside.addWidget(taught(second[1], second[2]), stretch=1)
+        self.form.addRow(label_of(first[0], first[2]), inside)
+
+
+class PlainSpin(QDoubleSpinBox):
+    """A spin box for numbers of any size that shows no digits nobody typed."""
+
+    def __init__(self, least: float, most: float, value: float) -> None:
+        super().__init__()
+        self.setDecimals(4)
+        self.setRange(least, most)
+        self.setValue(value)
+        self.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
+        self.setKeyboardTracking(False)
+
+    def textFromValue(self, value: float) -> str:  # noqa: N802 (Qt's name)
+        """Return the number without trailing zeros."""
+        return f"{value:.8g}"
+
+
+def form_layout() -> QFormLayout:
+    """Return a form whose fields use the width there is."""
+    form = QFormLayout()
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setHorizontalSpacing(8)
+    form.setVerticalSpacing(4)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    return form
+
+
+def named(control: Control, name: str) -> Control:
+    """Give a control the object name by which outside drivers find it."""
+    control.setObjectName(name)
+    return control
+
+
+def hint(name: str) -> QLabel:
+    """Return a small label that wraps, for what the program found."""
+    label = QLabel()
+    label.setObjectName(name)
+    label.setWordWrap(True)
+    label.setStyleSheet("font-size: 11px;")
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label
+
+
+def label_of(text: str, tooltip: str, *, width: int = _LABEL_WIDTH) -> QLabel:
+    """Return a label that teaches too."""
+    label = QLabel(text)
+    label.setToolTip(f"<p>{tooltip}</p>")
+    label.setMinimumWidth(width)
+    return label
+
+
+def taught(control: QWidget, tooltip: str) -> QWidget:
+    """Give a control a tooltip; as rich text, because Qt wraps only that."""
+    control.setToolTip(f"<p>{tooltip}</p>")
+    return control

@@ -1,0 +1,107 @@
+"""From camera counts to photo-electrons, and how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qtpy.QtCore import QRegularExpression
+from qtpy.QtGui import QRegularExpressionValidator
+from qtpy.QtWidgets import QLineEdit, QPushButton, QWidget
+
+from napari_deqmd.widgets.form import AUTO, default, number_or_auto
+from napari_deqmd.widgets.sections.parts import PlainSpin, SectionBox, hint, named
+
+_NUMBER_OR_AUTO = r"\s*([aA][uU]?[tT]?[oO]?|[0-9]*[.]?[0-9]*([eE][-+]?[0-9]*)?)\s*"
+
+
+class PhotonsSection(SectionBox):
+    """Offset, gain, peak, background, and the button that estimates the last two."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("3 · Photons", parent)
+        self.offset_spin = named(PlainSpin(-1e6, 1e6, default("offset")), "offset")
+        self.gain_spin = named(PlainSpin(1e-4, 1e6, default("gain")), "gain")
+        self.peak_edit = named(_auto_edit(), "peak")
+        self.background_edit = named(_auto_edit(), "background")
+        self.pair(
+            (
+                "Offset",
+                self.offset_spin,
+                "Camera counts in the dark, subtracted first: from the camera's data sheet or a dark frame, often 100.",
+            ),
+            (
+                "Gain",
+                self.gain_spin,
+                "Camera counts per photo-electron, from the data sheet. Leave 1 if unknown.",
+            ),
+        )
+        self.pair(
+            (
+                "Peak",
+                self.peak_edit,
+                "Photo-electrons in a pixel where the object is bright: it sets how much noise to expect. About 10 is "
+                "very noisy, 1000 nearly clean. 'auto' reads it from the image.",
+            ),
+            (
+                "Background",
+                self.background_edit,
+                "Photo-electrons per pixel that do not come from the object: glow, haze, dark current. 'auto' reads it "
+                "from the darkest large part of the image.",
+            ),
+        )
+        self.estimate_button = named(QPushButton("Estimate"), "estimate")
+        self.estimate_button.setToolTip("Read peak and background from the image with this offset and gain.")
+        self.column.addWidget(self.estimate_button)
+        self.finding = hint("estimate_result")
+        self.finding.hide()
+        self.column.addWidget(self.finding)
+        self._estimated: tuple[str, str] | None = None
+
+    @property
+    def camera(self) -> dict[str, float]:
+        """Offset and gain."""
+        return {"offset": self.offset_spin.value(), "gain": self.gain_spin.value()}
+
+    def values(self) -> dict[str, Any]:
+        """Return keyword arguments of `ReconstructionConfig`."""
+        return self.camera | {
+            "peak": number_or_auto(self.peak_edit.text(), "Peak"),
+            "background": number_or_auto(self.background_edit.text(), "Background"),
+        }
+
+    def show_estimate(self, photons: Any) -> None:
+        """Fill peak and background with what `estimate_photons` found, and say it."""
+        self.peak_edit.setText(f"{photons.peak:.4g}")
+        self.background_edit.setText(f"{photons.background:.4g}")
+        self._estimated = self._shown()
+        found = f"Peak {photons.peak:.3g} and background {photons.background:.3g} photo-electrons."
+        self.say(" ".join((found, *photons.warnings)))
+
+    def say(self, text: str) -> None:
+        """Show what was found, or hide the line."""
+        self.finding.setText(text)
+        self.finding.setVisible(bool(text))
+
+    def follow(self, layer: Any) -> None:
+        """Take offset and gain from a layer's metadata; an estimate of another image is not this one's."""
+        if self._estimated is not None and self._estimated == self._shown():
+            self.peak_edit.setText(AUTO)
+            self.background_edit.setText(AUTO)
+        self._estimated = None
+        self.say("")
+        metadata: Mapping[str, Any] = layer.metadata if layer is not None else {}
+        for name, spin in (("offset", self.offset_spin), ("gain", self.gain_spin)):
+            value = metadata.get(name)
+            if isinstance(value, int | float):
+                spin.setValue(float(value))
+
+    def _shown(self) -> tuple[str, str]:
+        return self.peak_edit.text(), self.background_edit.text()
+
+
+def _auto_edit() -> QLineEdit:
+    edit = QLineEdit(AUTO)
+    edit.setPlaceholderText(AUTO)
+    edit.setValidator(QRegularExpressionValidator(QRegularExpression(_NUMBER_OR_AUTO), edit))
+    return edit

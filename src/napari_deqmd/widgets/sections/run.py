@@ -1,0 +1,105 @@
+"""Buttons, progress, status and the convergence plot."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
+
+from napari_deqmd.widgets.plot import ConvergencePlot
+from napari_deqmd.widgets.sections.parts import SectionBox, hint, named
+from napari_deqmd.widgets.worker import News
+
+
+class RunState(Enum):
+    """What the run is doing."""
+
+    IDLE = auto()
+    RUNNING = auto()
+    PAUSED = auto()
+    STOPPING = auto()
+
+
+class RunSection(SectionBox):
+    """Run, Pause, Stop; how far it is and how it converges."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("5 · Run", parent)
+        buttons = QHBoxLayout()
+        self.run_button = named(QPushButton("Run"), "run")
+        self.run_button.setToolTip(
+            "<p>Deconvolve. The result grows in its own layer, named after the image with 'deconvolved'. Running "
+            "again writes into the same layer: rename it to keep it."
+        )
+        self.pause_button = named(QPushButton("Pause"), "pause")
+        self.pause_button.setToolTip("Wait after this iteration, to look at it; press again to go on.")
+        self.stop_button = named(QPushButton("Stop"), "stop")
+        self.stop_button.setToolTip("Stop after this iteration and keep the image as it is now.")
+        for button in (self.run_button, self.pause_button, self.stop_button):
+            buttons.addWidget(button)
+        self.column.addLayout(buttons)
+        self.progress = named(QProgressBar(), "progress")
+        self.progress.setToolTip("Iterations of the most there may be; it may converge earlier.")
+        self.column.addWidget(self.progress)
+        self.status = hint("status")
+        self.status.setText("Ready.")
+        self.device_label = hint("device_label")
+        self.device_label.setWordWrap(False)
+        self.device_label.setToolTip("<p>Where the run computes; choose it under Advanced.</p>")
+        below = QHBoxLayout()
+        below.addWidget(self.status, stretch=1)
+        below.addWidget(self.device_label)
+        self.column.addLayout(below)
+        self.plot = named(ConvergencePlot(), "convergence_plot")
+        self.plot.setToolTip(
+            "<p>Objective: what is minimised. Certificate: how far the image is from satisfying the optimality "
+            "conditions; below the dashed line it has converged."
+        )
+        self.column.addWidget(self.plot, stretch=1)
+        self.show_state(RunState.IDLE)
+        self.reset(1)
+        self.progress.setFormat("")
+
+    def show_state(self, state: RunState) -> None:
+        """Enable what makes sense now."""
+        self.run_button.setEnabled(state is RunState.IDLE)
+        self.pause_button.setEnabled(state in (RunState.RUNNING, RunState.PAUSED))
+        self.pause_button.setText("Resume" if state is RunState.PAUSED else "Pause")
+        self.stop_button.setEnabled(state in (RunState.RUNNING, RunState.PAUSED))
+
+    def reset(self, max_iter: int) -> None:
+        """Prepare for a run."""
+        self._max_iter = max_iter
+        self.progress.setRange(0, max_iter)
+        self.progress.setValue(0)
+        self.progress.setFormat("starting…")
+        self.plot.clear_points()
+
+    def show_progress(self, news: News) -> None:
+        """Show how far it is, and how long it may still take."""
+        total = self._max_iter * news.items
+        done = self._max_iter * news.item + news.iteration
+        self.progress.setMaximum(total)
+        self.progress.setValue(done)
+        left = news.seconds * (total - done) / max(done, 1)
+        where = f"{news.item + 1} of {news.items} · " if news.items > 1 else ""
+        self.progress.setFormat(f"{where}{news.iteration} / {self._max_iter} · {duration(left)} left")
+        self.plot.add(news.points)
+
+    def show_end(self, text: str, *, complete: bool) -> None:
+        """Say how it ended."""
+        if complete:
+            self.progress.setValue(self.progress.maximum())
+        self.progress.setFormat("done" if complete else "stopped")
+        self.status.setText(text)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a reader says them."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

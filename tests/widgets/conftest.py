@@ -1,0 +1,71 @@
+"""A viewer with one image, the widget docked in it, and helpers to find controls as an outside driver would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from widgets.jobs import FakeJob
+
+
+@pytest.fixture
+def notices() -> list[str]:
+    """Return the sentences that napari showed."""
+    from napari.utils.notifications import notification_manager
+
+    seen: list[str] = []
+
+    def keep(notification: Any) -> None:
+        seen.append(notification.message)
+
+    notification_manager.notification_ready.connect(keep)
+    yield seen
+    notification_manager.notification_ready.disconnect(keep)
+
+
+@pytest.fixture
+def bench(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Any:
+    """Return a docked widget with a slow fake job: ``viewer``, ``widget``, ``find``, ``run``, ``wait_idle``."""
+    from qtpy.QtWidgets import QWidget
+
+    from napari_deqmd.widgets.reconstruct import ReconstructWidget
+
+    viewer = make_napari_viewer()
+    widget = ReconstructWidget(viewer)
+    dock = viewer.window.add_dock_widget(widget, name="Reconstruct")
+    widget.job_factory = FakeJob
+
+    def find(name: str) -> Any:
+        found = widget.findChild(QWidget, name)
+        assert found is not None, name
+        return found
+
+    def add(shape: tuple[int, ...] = (32, 32), **options: Any) -> Any:
+        data = np.random.default_rng(0).poisson(20, shape).astype(np.uint16)
+        return viewer.add_image(data, **{"name": "cells", **options})
+
+    def run(max_iter: int = 100_000) -> None:
+        find("max_iter").setValue(max_iter)
+        find("run").click()
+
+    def wait_idle() -> None:
+        qtbot.waitUntil(lambda: find("run").isEnabled(), timeout=10_000)
+
+    def wait_preview(name: str = "cells deconvolved") -> Any:
+        qtbot.waitUntil(lambda: name in viewer.layers, timeout=10_000)
+        return viewer.layers[name]
+
+    return SimpleNamespace(
+        viewer=viewer,
+        widget=widget,
+        dock=dock,
+        find=find,
+        add=add,
+        run=run,
+        wait_idle=wait_idle,
+        wait_preview=wait_preview,
+    )

@@ -1,0 +1,94 @@
+"""What the form sends, and how it reads numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.form import PsfChoice, collect, config_from, number_or_auto, numbers
+from napari_deqmd.widgets.layers import LayerImage
+from napari_deqmd.widgets.sections.method import MethodSection
+from napari_deqmd.widgets.sections.photons import PhotonsSection
+
+IMAGE = LayerImage(data=np.ones((9, 32, 32)), name="cells", axes="ZYX", voxel_size=(0.3, 0.1, 0.1))
+
+
+def test_keys_are_arguments_of_reconstruct(qtbot) -> None:
+    from napari_deqmd import reconstruct
+
+    sections = (PhotonsSection(), MethodSection())
+    for section in sections:
+        qtbot.addWidget(section)
+    sent = collect(sections).keys() | {"axes", "voxel_size"}
+    assert sent <= inspect.signature(reconstruct).parameters.keys()
+    assert sent <= {field.name for field in dataclasses.fields(ReconstructionConfig)}
+
+
+def test_an_untouched_form_is_the_default_configuration(qtbot) -> None:
+    sections = (PhotonsSection(), MethodSection())
+    for section in sections:
+        qtbot.addWidget(section)
+    assert config_from(collect(sections)) == ReconstructionConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("auto", "auto"), (" AUTO ", "auto"), ("", "auto"), ("60", 60.0), ("1e2", 100.0)]
+)
+def test_number_or_auto(text: str, value: float | str) -> None:
+    assert number_or_auto(text, "Peak") == value
+
+
+@pytest.mark.parametrize("text", ["abc", "1,5", "inf", "nan", "au"])
+def test_number_or_auto_says_what_is_wrong(text: str) -> None:
+    with pytest.raises(UserError, match=r"Peak is .* type a number, or 'auto'"):
+        number_or_auto(text, "Peak")
+
+
+@pytest.mark.parametrize(
+    ("text", "values"), [("1.8", (1.8,)), ("3, 1.4, 1.4", (3, 1.4, 1.4)), ("3 1.4;1.4", (3, 1.4, 1.4))]
+)
+def test_numbers(text: str, values: tuple[float, ...]) -> None:
+    assert numbers(text, "σ") == values
+
+
+@pytest.mark.parametrize("text", ["", "wide", "1.8 px"])
+def test_numbers_says_what_is_wrong(text: str) -> None:
+    with pytest.raises(UserError, match="σ is"):
+        numbers(text, "σ")
+
+
+def test_theoretical_psf_has_the_image_dimensions() -> None:
+    psf = PsfChoice(sigma=(2.0, 1.0, 1.0)).load(IMAGE)
+    assert psf.ndim == 3
+    assert psf.shape[0] > psf.shape[1]
+    assert str(PsfChoice(sigma=(2.0, 1.0, 1.0))) == "gaussian:sigma=2,1,1"
+
+
+def test_psf_of_another_voxel_size_is_refused() -> None:
+    psf = LayerImage(data=np.ones((5, 5, 5)), name="beads", axes="ZYX", voxel_size=(0.1, 0.1, 0.1))
+    with pytest.raises(UserError, match=r"0\.1 × 0\.1 × 0\.1 µm but the image's are 0\.3"):
+        PsfChoice(layer=psf).load(IMAGE)
+    unknown = dataclasses.replace(psf, voxel_size=None)
+    assert PsfChoice(layer=unknown).load(IMAGE).shape == (5, 5, 5)
+
+
+def test_psf_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "psf.tif"
+    tifffile.imwrite(path, np.ones((5, 7, 7), dtype=np.float32))
+    choice = PsfChoice(path=str(path))
+    assert choice.load(IMAGE).shape == (5, 7, 7)
+    assert str(choice) == str(path)
+
+
+def test_psf_from_a_broken_file(tmp_path: Path) -> None:
+    path = tmp_path / "psf.tif"
+    path.write_bytes(b"II*\0nothing")
+    with pytest.raises(UserError):
+        PsfChoice(path=str(path)).load(IMAGE)

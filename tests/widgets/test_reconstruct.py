@@ -1,0 +1,470 @@
+"""The Reconstruct widget, driven by object names as an outsider would drive it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dask.array
+import numpy as np
+import pytest
+import tifffile
+from qtpy.QtWidgets import QFileDialog
+
+from napari_deqmd.core.errors import UserError
+from widgets.jobs import FakeJob
+
+NAMES = (
+    "open_image image_layer axes psf_source psf_layer psf_file psf_sigma offset gain estimate peak background method "
+    "model strength max_iter run pause stop progress convergence_plot status device_label"
+).split()
+
+
+def items(combo: Any) -> list[str]:
+    return [combo.itemText(row) for row in range(combo.count())]
+
+
+def test_every_control_has_its_name_and_teaches(bench: Any) -> None:
+    for name in NAMES:
+        assert bench.find(name).toolTip() or name == "status", name
+
+
+def test_choices(bench: Any) -> None:
+    from napari_deqmd.core.config import METHODS
+
+    assert items(bench.find("psf_source")) == ["Theory", "Layer", "File"]
+    assert items(bench.find("method")) == list(METHODS)
+    assert bench.find("model").currentText() == "default"
+    assert bench.find("peak").text() == bench.find("background").text() == "auto"
+    assert bench.find("run").isEnabled()
+    assert not bench.find("pause").isEnabled()
+    assert not bench.find("stop").isEnabled()
+    assert bench.widget.minimumWidth() > 300
+
+
+def test_richardson_lucy_needs_no_prior(bench: Any) -> None:
+    bench.find("method").setCurrentText("rl")
+    assert not bench.find("model").isEnabled()
+    assert not bench.find("strength").isEnabled()
+    bench.find("method").setCurrentText("md-tv")
+    assert not bench.find("model").isEnabled()
+    assert bench.find("strength").isEnabled()
+
+
+def test_image_layers_only_and_the_choice_survives_changes(bench: Any) -> None:
+    cells = bench.add()
+    bench.viewer.add_labels(np.zeros((32, 32), dtype=int))
+    bench.add(name="measured PSF")
+    combo = bench.find("image_layer")
+    assert items(combo) == ["measured PSF", "cells"]
+    assert combo.currentText() == "cells"
+    assert bench.find("psf_layer").currentText() == "measured PSF"
+    cells.name = "neurons"
+    assert combo.currentText() == "neurons"
+    bench.viewer.layers.move(0, 3)
+    assert combo.currentText() == "neurons"
+    bench.viewer.layers.remove(cells)
+    assert combo.currentText() == "measured PSF"
+    bench.viewer.layers.clear()
+    assert combo.count() == 0
+    assert bench.find("axes").text() == ""
+
+
+def test_guesses_image_and_psf_until_they_are_used(bench: Any) -> None:
+    bench.add(name="Nuclei PSF")
+    bench.add(name="Nuclei truth")
+    bench.add(name="Nuclei")
+    assert bench.find("image_layer").currentText() == "Nuclei"
+    assert bench.find("psf_layer").currentText() == "Nuclei PSF"
+    bench.add(name="Cells")
+    assert bench.find("image_layer").currentText() == "Cells"
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    bench.add(name="More")
+    assert bench.find("image_layer").currentText() == "Cells"
+
+
+def test_camera_and_axes_come_from_the_layer(bench: Any) -> None:
+    bench.add((4, 32, 32), metadata={"offset": 100.0, "gain": 2.2}, axis_labels=("t", "y", "x"))
+    assert bench.find("offset").value() == 100
+    assert bench.find("gain").value() == 2.2
+    assert bench.find("axes").text() == "TYX"
+
+
+def test_result_keeps_what_the_input_says(bench: Any) -> None:
+    source = bench.add(
+        (3, 32, 32),
+        scale=(0.3, 0.1, 0.1),
+        translate=(1, 2, 3),
+        rotate=10,
+        units=("um", "um", "um"),
+        axis_labels=("z", "y", "x"),
+        colormap="green",
+    )
+    bench.find("strength").setValue(1.5)
+    bench.run(max_iter=20)
+    bench.wait_idle()
+    result = bench.viewer.layers["cells deconvolved"]
+    assert len(bench.viewer.layers) == 2
+    assert result.data.shape == source.data.shape
+    assert result.data.dtype == np.float32
+    assert (result.data == 20).all()
+    for name in ("scale", "translate", "rotate"):
+        np.testing.assert_allclose(getattr(result, name), getattr(source, name))
+    assert result.units == source.units
+    assert result.axis_labels == source.axis_labels
+    assert result.colormap.name == "green"
+    assert result.metadata["config"]["strength"] == 1.5
+    assert result.metadata["config"]["voxel_size"] == pytest.approx((0.3, 0.1, 0.1))
+    assert result.metadata["report"]["iterations"] == 20
+    assert result.metadata["psf"] == "gaussian:sigma=1.8"
+    assert bench.find("progress").value() == 20
+    assert "All 20 iterations done" in bench.find("status").text()
+    assert bench.find("image_layer").currentText() == "cells"
+
+
+def test_previews_update_one_layer_and_leave_the_contrast_alone(bench: Any, qtbot: Any) -> None:
+    bench.add()
+    bench.run()
+    result = bench.wait_preview()
+    result.contrast_limits = (2.0, 3.0)
+    data, seen = result.data, set()
+
+    def three() -> bool:
+        seen.add(float(result.data[0, 0]))
+        return len(seen) >= 3
+
+    qtbot.waitUntil(three, timeout=10_000)
+    bench.find("stop").click()
+    bench.wait_idle()
+    assert result.data is data
+    assert tuple(result.contrast_limits) == (2.0, 3.0)
+    assert len(bench.viewer.layers) == 2
+    assert "Stopped at iteration" in bench.find("status").text()
+    assert result.metadata["report"]["stopped_by"] == "user"
+
+
+def test_time_and_channels_are_written_item_by_item(bench: Any, qtbot: Any) -> None:
+    bench.add((2, 3, 16, 16), axis_labels=("t", "z", "y", "x"))
+    bench.run(max_iter=300)
+    result = bench.wait_preview()
+    assert (result.data[0] > 0).all()
+    assert (result.data[1] == 0).all()
+    qtbot.waitUntil(lambda: "2 of 2" in bench.find("progress").text(), timeout=10_000)
+    bench.find("pause").click()
+    qtbot.waitUntil(lambda: bool(result.data[1].all()), timeout=10_000)
+    bench.find("pause").click()
+    bench.wait_idle()
+    assert (result.data == 300).all()
+
+
+def test_run_again_reuses_the_layer(bench: Any) -> None:
+    source = bench.add()
+    bench.run(max_iter=5)
+    bench.wait_idle()
+    first = bench.viewer.layers["cells deconvolved"]
+    first.contrast_limits = (1.0, 4.0)
+    source.translate = (5, 5)
+    bench.run(max_iter=9)
+    bench.wait_idle()
+    assert len(bench.viewer.layers) == 2
+    assert (first.data == 9).all()
+    assert tuple(first.contrast_limits) == (1.0, 4.0)
+    assert tuple(first.translate) == (5.0, 5.0)
+    first.name = "kept"
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    assert (first.data == 9).all()
+    assert (bench.viewer.layers["cells deconvolved"].data == 3).all()
+
+
+def test_raw_and_result_of_a_channel_are_not_added_up(bench: Any) -> None:
+    source = bench.add(blending="additive")
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    assert not source.visible
+    assert bench.viewer.layers["cells deconvolved"].blending == "additive"
+
+
+def test_pause_and_resume(bench: Any, qtbot: Any) -> None:
+    bench.add()
+    bench.run()
+    bench.wait_preview()
+    pause = bench.find("pause")
+    pause.click()
+    assert pause.text() == "Resume"
+    assert not bench.find("run").isEnabled()
+    qtbot.wait(200)
+    held = bench.find("progress").value()
+    qtbot.wait(200)
+    assert bench.find("progress").value() == held
+    assert bench.viewer.layers["cells deconvolved"].data[0, 0] == held
+    pause.click()
+    assert pause.text() == "Pause"
+    qtbot.waitUntil(lambda: bench.find("progress").value() > held, timeout=5000)
+    pause.click()
+    bench.find("stop").click()
+    bench.wait_idle()
+    assert pause.text() == "Pause"
+    assert not pause.isEnabled()
+
+
+def test_two_runs_do_not_start(bench: Any) -> None:
+    bench.add()
+    bench.run()
+    bench.wait_preview()
+    bench.widget.run()
+    bench.find("stop").click()
+    bench.wait_idle()
+    assert len(bench.viewer.layers) == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), UserError("Choose another PSF."), MemoryError()])
+def test_an_error_is_told_and_leaves_the_widget_ready(
+    bench: Any, notices: list[str], error: Exception
+) -> None:
+    class Broken(FakeJob):
+        pass
+
+    Broken.error = error
+    bench.add()
+    bench.widget.job_factory = Broken
+    bench.run()
+    bench.wait_idle()
+    assert len(notices) == 1
+    assert bench.find("status").text() == notices[0]
+    bench.widget.job_factory = FakeJob
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    assert (bench.viewer.layers["cells deconvolved"].data == 3).all()
+
+
+def test_warnings_of_the_job_are_told(bench: Any, notices: list[str], qtbot: Any) -> None:
+    import warnings
+
+    class Warning(FakeJob):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            warnings.warn("The PSF is larger than the image: it was cropped.", stacklevel=2)
+
+    bench.add()
+    bench.widget.job_factory = Warning
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    assert notices == ["The PSF is larger than the image: it was cropped."]
+
+
+@pytest.mark.parametrize("which", ["cells", "cells deconvolved"])
+def test_a_removed_layer_ends_the_run(bench: Any, notices: list[str], which: str) -> None:
+    bench.add()
+    bench.run()
+    bench.wait_preview()
+    bench.viewer.layers.remove(which)
+    bench.wait_idle()
+    assert len(bench.viewer.layers) == 1
+    assert len(notices) == 1
+    assert "was removed" in notices[0]
+
+
+def test_a_renamed_result_is_still_the_result(bench: Any, qtbot: Any) -> None:
+    bench.add()
+    bench.run()
+    result = bench.wait_preview()
+    result.name = "mine"
+    bench.find("stop").click()
+    bench.wait_idle()
+    assert result.metadata["report"]["stopped_by"] == "user"
+    assert len(bench.viewer.layers) == 2
+
+
+def test_a_result_with_exchanged_data_ends_the_run(bench: Any, notices: list[str]) -> None:
+    bench.add()
+    bench.run()
+    result = bench.wait_preview()
+    result.data = np.zeros((5, 5), dtype=np.float32)
+    bench.wait_idle()
+    assert len(notices) == 1
+
+
+def test_rolled_dimensions_mid_run(bench: Any) -> None:
+    bench.add((4, 16, 16))
+    bench.run(max_iter=400)
+    bench.wait_preview()
+    bench.viewer.dims.roll()
+    bench.wait_idle()
+    assert (bench.viewer.layers["cells deconvolved"].data == 400).all()
+
+
+def refuse(bench: Any, notices: list[str], words: str) -> None:
+    bench.run(max_iter=3)
+    assert bench.find("run").isEnabled()
+    assert len(notices) == 1
+    assert words in notices[0]
+
+
+def test_refuses_without_an_image(bench: Any, notices: list[str]) -> None:
+    refuse(bench, notices, "There is no image layer")
+
+
+def test_refuses_colour(bench: Any, notices: list[str]) -> None:
+    bench.viewer.add_image(np.zeros((16, 16, 3), dtype=np.uint8), rgb=True)
+    refuse(bench, notices, "colour picture")
+
+
+def test_refuses_multiscale(bench: Any, notices: list[str]) -> None:
+    bench.viewer.add_image([np.zeros((16, 16)), np.zeros((8, 8))], multiscale=True)
+    refuse(bench, notices, "multiscale")
+
+
+def test_refuses_large_lazy_data(bench: Any, notices: list[str]) -> None:
+    bench.viewer.add_image(dask.array.zeros((100, 5000, 5000), chunks=1000), contrast_limits=(0, 1))
+    refuse(bench, notices, "lazily")
+
+
+def test_takes_small_lazy_data(bench: Any) -> None:
+    bench.viewer.add_image(dask.array.ones((16, 16), chunks=8), name="cells", contrast_limits=(0, 1))
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    assert (bench.viewer.layers["cells deconvolved"].data == 3).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("axes", "ZYX", "has 2 dimensions"),
+        ("axes", "XY", "ending in YX"),
+        ("peak", "", ""),
+        ("peak", "-3", "peak is -3"),
+        ("background", "few", "Background is 'few'"),
+        ("psf_sigma", "wide", "σ is 'wide'"),
+    ],
+)
+def test_refuses_bad_fields(bench: Any, notices: list[str], name: str, text: str, words: str) -> None:
+    bench.add()
+    bench.find(name).setText(text)
+    if words:
+        refuse(bench, notices, words)
+    else:
+        bench.run(max_iter=3)
+        bench.wait_idle()
+        assert not notices
+
+
+def test_psf_layer_and_file_reach_the_job(bench: Any, tmp_path: Path, notices: list[str]) -> None:
+    jobs: list[FakeJob] = []
+
+    def factory(*arguments: Any) -> FakeJob:
+        jobs.append(FakeJob(*arguments))
+        return jobs[-1]
+
+    bench.add()
+    bench.viewer.add_image(np.ones((5, 5)), name="psf")
+    bench.widget.job_factory = factory
+    bench.find("psf_source").setCurrentText("Layer")
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    assert jobs[0].psf.shape == (5, 5)
+    tifffile.imwrite(tmp_path / "psf.tif", np.ones((7, 7), dtype=np.float32))
+    bench.find("psf_source").setCurrentText("File")
+    bench.find("psf_file").setText(str(tmp_path / "psf.tif"))
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    assert jobs[1].psf.shape == (7, 7)
+    bench.find("psf_file").setText("")
+    refuse(bench, notices, "No PSF file is chosen")
+
+
+def test_estimate_fills_peak_and_background(bench: Any, qtbot: Any) -> None:
+    layer = bench.add((64, 64))
+    bench.find("estimate").click()
+    assert not bench.find("estimate").isEnabled()
+    qtbot.waitUntil(lambda: bench.find("estimate").isEnabled(), timeout=10_000)
+    assert float(bench.find("peak").text()) > 0
+    assert float(bench.find("background").text()) >= 0
+    assert "photo-electrons" in bench.find("estimate_result").text()
+    other = bench.add(name="others")
+    bench.widget.image.layer_combo.choose(other)
+    assert bench.find("peak").text() == "auto"
+    bench.find("peak").setText("80")
+    bench.widget.image.layer_combo.choose(layer)
+    assert bench.find("peak").text() == "80"
+
+
+def test_estimate_without_an_image_is_told(bench: Any, notices: list[str]) -> None:
+    bench.find("estimate").click()
+    assert notices == ["There is no image layer: open an image, or add one to the viewer."]
+
+
+def test_an_estimate_that_fails_is_told(bench: Any, notices: list[str], qtbot: Any) -> None:
+    bench.viewer.add_image(np.full((16, 16), np.nan, dtype=np.float32), contrast_limits=(0, 1))
+    bench.find("estimate").click()
+    qtbot.waitUntil(lambda: bench.find("estimate").isEnabled(), timeout=10_000)
+    assert len(notices) == 1
+    assert bench.find("estimate_result").text() == ""
+
+
+def test_open_image_adds_a_layer_with_its_metadata(
+    bench: Any, tmp_path: Path, monkeypatch: Any, qtbot: Any
+) -> None:
+    path = tmp_path / "cells.tif"
+    tifffile.imwrite(
+        path,
+        np.zeros((3, 16, 16), dtype=np.uint16),
+        imagej=True,
+        resolution=(10, 10),
+        metadata={"axes": "ZYX", "spacing": 0.3, "unit": "um"},
+    )
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+    bench.find("open_image").click()
+    qtbot.waitUntil(lambda: "cells" in bench.viewer.layers, timeout=10_000)
+    layer = bench.viewer.layers["cells"]
+    np.testing.assert_allclose(layer.scale, (0.3, 0.1, 0.1))
+    assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
+    assert layer.axis_labels == ("z", "y", "x")
+    assert bench.find("image_layer").currentText() == "cells"
+
+
+def test_open_image_gives_each_channel_a_layer(bench: Any, tmp_path: Path, qtbot: Any) -> None:
+    path = tmp_path / "two.tif"
+    tifffile.imwrite(path, np.zeros((2, 16, 16), dtype=np.uint16), imagej=True, metadata={"axes": "CYX"})
+    bench.widget.open_path(str(path))
+    qtbot.waitUntil(lambda: len(bench.viewer.layers) == 2, timeout=10_000)
+    assert {layer.ndim for layer in bench.viewer.layers} == {2}
+    assert all(layer.blending == "additive" for layer in bench.viewer.layers)
+
+
+def test_open_image_of_rubbish_is_told(bench: Any, tmp_path: Path, notices: list[str], qtbot: Any) -> None:
+    path = tmp_path / "rubbish.tif"
+    path.write_bytes(b"II*\0nothing")
+    bench.widget.open_path(str(path))
+    qtbot.waitUntil(lambda: bool(notices), timeout=10_000)
+    assert bench.find("open_image").isEnabled()
+    assert len(bench.viewer.layers) == 0
+
+
+def test_theme_changes_reach_the_plot(bench: Any) -> None:
+    before = bench.find("convergence_plot").backgroundBrush().color().name()
+    bench.viewer.theme = "light"
+    assert bench.find("convergence_plot").backgroundBrush().color().name() != before
+
+
+def test_multi_day_runs_say_so() -> None:
+    from napari_deqmd.widgets.sections.run import duration
+
+    assert [duration(s) for s in (3.21, 42.4, 600, 36_000)] == ["3.2 s", "42 s", "10 min", "10.0 h"]
+
+
+def test_opening_the_widget_does_not_import_torch() -> None:
+    code = """
+import sys
+import napari
+viewer = napari.Viewer(show=False)
+dock, widget = viewer.window.add_plugin_dock_widget("napari-deqmd", "Reconstruct")
+assert type(widget).__name__ == "ReconstructWidget", widget
+print("torch" in sys.modules)
+viewer.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "False", done.stderr
