@@ -1,0 +1,87 @@
+"""Provenance beside a result."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.io.sidecar import read_sidecar, sidecar_path, versions, write_result, write_sidecar
+from napari_deqmd.io.stack import Stack, read_stack
+
+STACK = Stack(np.ones((4, 5), np.float32), "YX")
+
+
+def test_values_become_json_and_come_back(tmp_path):
+    output = tmp_path / "out.ome.tif"
+    write_sidecar(
+        output,
+        {
+            "b": np.float32(0.5),
+            "a": (1, np.int64(2)),
+            "nested": {3: np.arange(2), "nan": float("nan"), "inf": np.inf},
+            "path": pathlib.Path("x"),
+            "none": None,
+            "yes": np.True_,
+            "greek": "µ",
+        },
+    )
+    assert sidecar_path(output).name == "out.ome.tif.json"
+    assert read_sidecar(output) == {
+        "a": [1, 2], "b": 0.5, "nested": {"3": [0, 1], "nan": None, "inf": None}, "path": "x", "none": None,
+        "yes": True, "greek": "µ",
+    }  # fmt: skip
+    text = sidecar_path(output).read_text(encoding="utf-8")
+    assert text.index('"a"') < text.index('"b"')
+    assert "µ" in text
+    assert read_sidecar(sidecar_path(output)) == read_sidecar(output)
+
+
+def test_versions_without_importing():
+    found = versions()
+    assert found["python"].startswith("3.")
+    assert {"napari-deqmd", "numpy", "torch"} <= found.keys()
+
+
+def test_image_and_sidecar_are_written_together(tmp_path):
+    write_result(tmp_path / "out.tif", STACK, {"peak": 60})
+    assert read_sidecar(tmp_path / "out.tif") == {"peak": 60}
+    assert read_stack(tmp_path / "out.tif").data.shape == (4, 5)
+
+
+def test_neither_is_written_when_one_fails(tmp_path, monkeypatch):
+    def half(handle, *args, **options):
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(tifffile, "imwrite", half)
+    with pytest.raises(RuntimeError):
+        write_result(tmp_path / "out.tif", STACK, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_sidecar_is_kept(tmp_path):
+    sidecar_path(tmp_path / "out.tif").write_text("mine")
+    with pytest.raises(UserError, match=r"out\.tif\.json exists already"):
+        write_result(tmp_path / "out.tif", STACK, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["out.tif.json"]
+    write_result(tmp_path / "out.tif", STACK, {}, overwrite=True)
+    assert read_sidecar(tmp_path / "out.tif") == {}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00"])
+def test_damaged_sidecar(tmp_path, text):
+    sidecar_path(tmp_path / "out.tif").write_text(text)
+    with pytest.raises(UserError, match="damaged"):
+        read_sidecar(tmp_path / "out.tif")
+
+
+def test_missing_sidecar(tmp_path):
+    with pytest.raises(UserError, match="There is no"):
+        read_sidecar(tmp_path / "out.tif")
+
+
+def test_sidecar_is_plain_json(tmp_path):
+    write_sidecar(tmp_path / "out.tif", {"peak": 1})
+    assert json.loads(sidecar_path(tmp_path / "out.tif").read_text()) == {"peak": 1}
