@@ -1,0 +1,192 @@
+"""How much memory a reconstruction will need, and how much there is."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from scipy.fft import next_fast_len
+
+from napari_deqmd.core.errors import UserError
+
+FLOAT = 4
+
+# Pixels whose network graph is alive at once (`napari_deqmd.core.regularizers.base.PIECE`).
+_PIECE = 2**22
+
+# float32 arrays of the object's size that are alive at the worst moment of a step, by method and solver.
+_OBJECTS = {"rl": 6, "rl-accelerated": 8, "plain": 14, "accelerated": 32}
+# float32 arrays of the image's size: counts, electrons, y, result, expected images.
+_IMAGES = 8
+# float32 values per pixel that the graph of a regularizer holds: the bundled three-scale network, and TV.
+_GRAPH = {"deq-md": 350, "md-tv": 8}
+
+
+def predict_bytes(
+    shape: Sequence[int],
+    psf_shape: Sequence[int],
+    *,
+    method: str = "deq-md",
+    solver: str = "accelerated",
+    boundary: str = "extended",
+) -> int:
+    """Predict the memory of one reconstruction, beyond what the program takes anyway.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Spatial shape of the image, ``(Y, X)`` or ``(Z, Y, X)``; items along T and C run one after the other.
+    psf_shape : sequence of int
+        Shape of the prepared PSF.
+    method, solver, boundary : str
+        As in `ReconstructionConfig`.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    pixels = math.prod(shape)
+    grown = list(shape)
+    if boundary == "extended":
+        grown = [size + psf - 1 for size, psf in zip(shape, psf_shape, strict=True)]
+    objects = math.prod(grown)
+    fast = [next_fast_len(size, real=True) for size in grown] if boundary == "extended" else grown
+    # Spectra of complex64: the OTF and its conjugate, and one in work; beside them a padded image in work.
+    spectra = 3 * 2 * math.prod(fast[:-1]) * (fast[-1] // 2 + 1) + 2 * math.prod(fast)
+    plane = math.prod(grown[-2:])
+    graph = _GRAPH.get(method, 0) * min(objects, plane * max(1, _PIECE // plane))
+    arrays = _OBJECTS[method if method in _OBJECTS else solver] * objects
+    return FLOAT * (arrays + _IMAGES * pixels + spectra + graph)
+
+
+def available_bytes(device: str = "cpu") -> int | None:
+    """Return the free memory of a torch device in bytes, or ``None`` where that cannot be known."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device != "cpu":
+        return None
+    free = [_meminfo(), _cgroup()]
+    known = [value for value in free if value is not None]
+    return min(known) if known else _psutil()
+
+
+def require_memory(
+    shape: Sequence[int],
+    psf_shape: Sequence[int],
+    *,
+    method: str = "deq-md",
+    solver: str = "accelerated",
+    boundary: str = "extended",
+    device: str = "cpu",
+    limit: int | None = None,
+) -> int:
+    """Predict the memory of a reconstruction and refuse one that does not fit.
+
+    Parameters
+    ----------
+    shape, psf_shape, method, solver, boundary
+        As in `predict_bytes`.
+    device : str
+        Resolved torch device.
+    limit : int, optional
+        Bytes the user allows, instead of what is free.
+
+    Returns
+    -------
+    int
+        Predicted bytes.
+
+    Raises
+    ------
+    UserError
+        More than there is.
+    """
+    needed = predict_bytes(shape, psf_shape, method=method, solver=solver, boundary=boundary)
+    allowed = available_bytes(device) if limit is None else limit
+    if allowed is not None and needed > allowed:
+        what = f"are free on {device}" if limit is None else "are allowed"
+        raise UserError(
+            f"The reconstruction needs about {format_bytes(needed)} and {format_bytes(allowed)} {what}: "
+            "crop the image, or choose method rl, which needs the least."
+        )
+    return needed
+
+
+def peak_memory(device: str = "cpu") -> int:
+    """Return the most bytes this process has held: on the device, or resident; 0 where that cannot be known."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(largest if sys.platform == "darwin" else 1024 * largest)
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as ``4GB``, ``512 MiB`` or ``2e9``.
+
+    Raises
+    ------
+    UserError
+        It is not a positive size.
+    """
+    units = {"": 1, "B": 1}
+    for power, letter in enumerate("KMGT", start=1):
+        units |= {letter: 1000**power, f"{letter}B": 1000**power, f"{letter}IB": 1024**power}
+    cleaned = text.strip().upper()
+    number = cleaned.rstrip("KMGTIB ")
+    unit = cleaned[len(number) :].strip()
+    try:
+        size = float(number) * units[unit]
+    except (ValueError, KeyError):
+        size = math.nan
+    if not (math.isfinite(size) and size >= 1):
+        raise UserError(f"Cannot read the memory size {text!r}: write it like 4GB or 512MB.")
+    return int(size)
+
+
+def format_bytes(size: float) -> str:
+    """Write a size for people: ``1.5 GB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def _meminfo() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(found[0]) if found else None
+
+
+def _cgroup() -> int | None:
+    """Return what a container's limit leaves; page cache it would give back counts as free."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = int((folder / "memory.max").read_text())
+        used = int((folder / "memory.current").read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    return max(0, limit - used + int(stat.get("inactive_file", 0)))
+
+
+def _psutil() -> int | None:
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return int(psutil.virtual_memory().available)
