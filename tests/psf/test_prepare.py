@@ -104,6 +104,23 @@ def test_larger_than_the_image_is_cropped_with_a_warning(shape, expected):
     assert psf == pytest.approx(SPOT[middle] / SPOT[middle].sum(), rel=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(8, 64, 5), (9, 6, 7), (64, 4, 1)])
+def test_larger_than_a_periodic_image_is_wrapped(shape):
+    psf = prepare(SPOT, shape=shape, boundary="periodic")
+    whole = prepare(SPOT)
+    field = np.random.default_rng(0).random(shape)
+    expected = sum(
+        value * np.roll(field, np.subtract(place, np.array(whole.shape) // 2), axis=(0, 1, 2))
+        for place, value in np.ndenumerate(whole)
+    )
+    padded = np.zeros(shape)
+    padded[tuple(slice(n) for n in psf.shape)] = psf
+    padded = np.roll(padded, [-(n // 2) for n in psf.shape], axis=(0, 1, 2))
+    found = np.fft.ifftn(np.fft.fftn(field) * np.fft.fftn(padded)).real
+    assert all(n <= limit for n, limit in zip(psf.shape, shape, strict=True))
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("psf", "ndim", "says"),
     [

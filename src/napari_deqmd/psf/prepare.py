@@ -25,7 +25,7 @@ _LOPSIDED = 0.75
 
 
 def prepare_psf(
-    psf: Any, *, ndim: int, image_shape: Sequence[int], center: bool = True
+    psf: Any, *, ndim: int, image_shape: Sequence[int], boundary: str = "extended", center: bool = True
 ) -> NDArray[np.float32]:
     """Clean, centre, crop and normalise a PSF.
 
@@ -38,6 +38,8 @@ def prepare_psf(
         Spatial dimensions of the image, 2 or 3.
     image_shape : sequence of int
         Spatial shape of the image, `ndim` numbers.
+    boundary : {"extended", "periodic"}
+        ``"extended"`` crops a PSF larger than the image; ``"periodic"`` wraps it around, as the object is.
     center : bool
         Shift a spot that is off the middle there by whole pixels, by the centroid of what is brighter than
         half its maximum. A kernel without one compact spot (motion blur), and every kernel with ``False``,
@@ -46,8 +48,9 @@ def prepare_psf(
     Returns
     -------
     ndarray of float32
-        Non-negative, odd-sized, sum 1, holding at least 99.9 % of the energy of a PSF that fits into the
-        image. No axis is longer than the image's (one more where that is even).
+        Non-negative, sum 1, centred on ``size // 2``, holding at least 99.9 % of the energy of a PSF that fits
+        into the image. Odd-sized and at most as long as the image's axes or one more where they are even;
+        where it was wrapped, exactly as long.
 
     Raises
     ------
@@ -69,7 +72,10 @@ def prepare_psf(
     _warn_about_pedestal(array)
     array = _odd_and_centred(array, center=center)
     array = _crop_to_energy(array, ENERGY_LOST)
-    array = _crop_to_image(array, tuple(image_shape))
+    if boundary == "periodic":
+        array = _wrap_into_image(array, tuple(image_shape))
+    else:
+        array = _crop_to_image(array, tuple(image_shape))
     return np.asarray(array / array.sum(), dtype=np.float32)
 
 
@@ -186,6 +192,17 @@ def _crop_to_image(psf: NDArray[np.float64], image_shape: tuple[int, ...]) -> ND
             stacklevel=3,
         )
     return cropped
+
+
+def _wrap_into_image(psf: NDArray[np.float64], image_shape: tuple[int, ...]) -> NDArray[np.float64]:
+    for axis, limit in enumerate(image_shape):
+        size = psf.shape[axis]
+        if size > limit:
+            places = (np.arange(size) - size // 2 + limit // 2) % limit
+            wrapped = np.zeros((limit, *np.delete(psf.shape, axis)))
+            np.add.at(wrapped, places, np.moveaxis(psf, axis, 0))
+            psf = np.moveaxis(wrapped, 0, axis)
+    return psf
 
 
 def _text(shape: Sequence[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from collections.abc import Sequence
@@ -185,8 +186,9 @@ def _cgroup() -> int | None:
 
 
 def _psutil() -> int | None:
+    """Ask psutil, which napari brings, where the system has no files that say it."""
     try:
-        import psutil
+        psutil = importlib.import_module("psutil")
     except ImportError:
         return None
     return int(psutil.virtual_memory().available)
