@@ -1,0 +1,183 @@
+"""What ``deqmd`` accepts."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from napari_deqmd import __version__
+from napari_deqmd.core.config import BOUNDARIES, METHODS, PRECISIONS, SOLVERS, ReconstructionConfig
+
+_DEFAULT = ReconstructionConfig()
+
+_PSF = "a TIFF file | gaussian:sigma=1.2 (pixels; several values: z,y,x) | uniform:size=9"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser; the parsed arguments carry the job to do as ``run``."""
+    top = argparse.ArgumentParser(
+        prog="deqmd", description="Photon-limited deconvolution by deep equilibrium mirror descent."
+    )
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_demo, _reconstruct, _estimate, _simulate, _models, _benchmark):
+        add(commands)
+    return top
+
+
+def _job(module: str, name: str) -> Callable[[argparse.Namespace], None]:
+    def run(arguments: argparse.Namespace) -> None:
+        getattr(importlib.import_module(f"napari_deqmd.cli.{module}"), name)(arguments)
+
+    return run
+
+
+def _command(commands: Any, name: str, text: str, module: str, function: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}."
+    )
+    command.set_defaults(run=_job(module, function))
+    return command
+
+
+def _demo(commands: Any) -> None:
+    demo = _command(commands, "demo", "reconstruct the bundled sample and show the result", "demo", "demo")
+    demo.add_argument(
+        "--output", metavar="DIR", default="demo-output", help="folder for the images (%(default)s)"
+    )
+    demo.add_argument(
+        "--headless", action="store_true", help="write images even where napari could be opened"
+    )
+    demo.add_argument("--max-iter", type=int, default=_DEFAULT.max_iter, metavar="N", help=argparse.SUPPRESS)
+
+
+def _reconstruct(commands: Any) -> None:
+    command = _command(commands, "reconstruct", "deconvolve a stack", "jobs", "reconstruct")
+    _input(command)
+    _output(command)
+    command.add_argument("--psf", required=True, help=_PSF)
+    _camera(command)
+    for name, meaning in (
+        ("peak", "photo-electrons where the blurred object is 1"),
+        ("background", "photo-electrons per pixel that are not the object's"),
+    ):
+        command.add_argument(
+            f"--{name}", type=_number_or_auto, default="auto", metavar="auto|N", help=f"{meaning} (auto)"
+        )
+    command.add_argument("--method", choices=METHODS, default=_DEFAULT.method, help="(%(default)s)")
+    command.add_argument("--solver", choices=SOLVERS, default=_DEFAULT.solver, help="(%(default)s)")
+    command.add_argument("--model", default=_DEFAULT.model, metavar="NAME|PATH", help="(%(default)s)")
+    _number(command, "strength", "factor on the regularizer's weight")
+    _boundary(command)
+    _number(command, "upper", "largest value, as a multiple of the peak")
+    _number(command, "max_iter", "largest number of iterations", kind=int)
+    _number(command, "tol", "certificate at which it has converged")
+    command.add_argument(
+        "--device", default=_DEFAULT.device, metavar="auto|cpu|cuda|mps", help="(%(default)s)"
+    )
+    command.add_argument("--precision", choices=PRECISIONS, default=_DEFAULT.precision, help="(%(default)s)")
+    _number(command, "seed", "seed of what is random", kind=int)
+    command.add_argument("--tile", default="auto", metavar="auto|none", help="work on tiles (%(default)s)")
+    command.add_argument(
+        "--memory", metavar="SIZE", help="memory that may be used, such as 4GB (what is free)"
+    )
+
+
+def _estimate(commands: Any) -> None:
+    command = _command(commands, "estimate", "say what peak and background a stack has", "jobs", "estimate")
+    _input(command)
+    _camera(command)
+    _json(command)
+
+
+def _simulate(commands: Any) -> None:
+    command = _command(
+        commands,
+        "simulate",
+        "blur a clean image and add Poisson noise, as a camera records it",
+        "jobs",
+        "simulate",
+    )
+    _input(command)
+    _output(command)
+    command.add_argument("--psf", required=True, help=_PSF)
+    command.add_argument(
+        "--peak", type=float, required=True, metavar="N", help="photo-electrons at the brightest place"
+    )
+    command.add_argument(
+        "--background", type=float, default=0.0, metavar="N", help="photo-electrons everywhere (0)"
+    )
+    _camera(command)
+    _boundary(command)
+    _number(command, "seed", "seed of the noise", kind=int)
+
+
+def _models(commands: Any) -> None:
+    models = commands.add_parser("models", help="installed models", description="Installed models.")
+    actions = models.add_subparsers(metavar="ACTION", required=True)
+    _json(_command(actions, "list", "list the installed models", "models", "list_all"))
+    info = _command(actions, "info", "show the card of a model", "models", "info")
+    info.add_argument("model", metavar="NAME|PATH")
+    _json(info)
+
+
+def _benchmark(commands: Any) -> None:
+    benchmark = commands.add_parser("benchmark", help="measure this installation", description="Benchmarks.")
+    actions = benchmark.add_subparsers(metavar="WHAT", required=True)
+    _json(_command(actions, "speed", "time an iteration against its floor", "models", "benchmark_speed"))
+
+
+def _input(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", metavar="IN", help="a TIFF, ImageJ hyperstack or OME-TIFF")
+    command.add_argument("--axes", help="one letter of TCZYX per dimension (what the file says)")
+    command.add_argument(
+        "--voxel-size",
+        type=_numbers,
+        metavar="Z,Y,X",
+        help="micrometres along the spatial axes (what the file says)",
+    )
+
+
+def _output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-o", "--output", required=True, metavar="OUT", help="a new .tif or .ome.tif file")
+    command.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    _json(command)
+
+
+def _camera(command: argparse.ArgumentParser) -> None:
+    _number(command, "offset", "camera offset in counts")
+    _number(command, "gain", "counts per photo-electron")
+
+
+def _boundary(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--boundary", choices=BOUNDARIES, default=_DEFAULT.boundary, help="(%(default)s)")
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def _number(command: argparse.ArgumentParser, name: str, meaning: str, *, kind: type = float) -> None:
+    command.add_argument(
+        f"--{name.replace('_', '-')}",
+        type=kind,
+        default=getattr(_DEFAULT, name),
+        metavar="N",
+        help=f"{meaning} (%(default)s)",
+    )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers like 0.3,0.1,0.1") from None
+
+
+def _number_or_auto(text: str) -> float | str:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number") from None

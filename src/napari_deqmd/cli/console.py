@@ -1,0 +1,87 @@
+"""What ``deqmd`` prints: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from napari_deqmd.core.errors import UserError
+
+if TYPE_CHECKING:
+    from napari_deqmd.api import Progress
+
+# Seconds between two lines of progress where stderr is no terminal.
+_PAUSE = 10.0
+
+
+def say(text: str) -> None:
+    """Print a line on stderr."""
+    print(f"deqmd: {text}", file=sys.stderr, flush=True)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    from napari_deqmd.io.sidecar import plain
+
+    print(json.dumps(plain(content), indent=2), flush=True)
+
+
+def reported(job: Callable[[], None]) -> int:
+    """Run a job and return the exit status; what the user can put right becomes one line on stderr."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = lambda message, *rest: say(f"note: {message}")
+        try:
+            job()
+        except UserError as error:
+            say(" ".join(str(error).split()))
+            return 1
+        except KeyboardInterrupt:
+            say("interrupted: nothing was written.")
+            return 130
+        except MemoryError:
+            say("there is not enough memory: crop the image, or choose method rl, which needs the least.")
+            return 1
+        except RuntimeError as error:
+            if "out of memory" not in str(error) and "not enough memory" not in str(error):
+                raise
+            say("the device ran out of memory: crop the image, use --device cpu, or method rl.")
+            return 1
+    return 0
+
+
+class ProgressLine:
+    """Progress of a reconstruction: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, items: int, max_iter: int) -> None:
+        self._items = items
+        self._max_iter = max_iter
+        self._last = time.monotonic()
+        self._item = 0
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=items * max_iter, unit="step", dynamic_ncols=True, leave=False)
+
+    def update(self, progress: Progress) -> None:
+        """Show a step."""
+        step = progress.step
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"certificate {step.residual:.1e}", refresh=False)
+            self._bar.update(progress.item * self._max_iter + step.iteration - self._bar.n)
+            return
+        if progress.item == self._item and time.monotonic() - self._last < _PAUSE:
+            return
+        self._item, self._last = progress.item, time.monotonic()
+        of_items = f"item {progress.item + 1} of {self._items}, " if self._items > 1 else ""
+        say(f"{of_items}step {step.iteration} of at most {self._max_iter}, certificate {step.residual:.1e}")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,189 @@
+"""``deqmd reconstruct``, ``estimate`` and ``simulate``."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import warnings
+from argparse import Namespace
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_deqmd.cli.console import ProgressLine, print_json, say
+from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.io.sidecar import check_result, versions, write_result
+from napari_deqmd.io.stack import SUFFIXES, Stack, read_stack
+
+if TYPE_CHECKING:
+    from napari_deqmd.api import Result
+
+_REPORTED = (
+    "seconds", "iterations", "stopped_by", "objective_first", "objective_last", "certificate", "peak", "background",
+    "device", "peak_memory_bytes",
+)  # fmt: skip
+_SAME_SIZE = 0.02
+
+
+def reconstruct(arguments: Namespace) -> None:
+    """Deconvolve a stack: read, run, write image and sidecar."""
+    if arguments.tile not in ("auto", "none"):
+        raise UserError(f"--tile {arguments.tile} is not available in this version: use auto or none.")
+    names = {field.name for field in dataclasses.fields(ReconstructionConfig)}
+    values = {name: value for name, value in vars(arguments).items() if name in names}
+    config = ReconstructionConfig(**values | {"axes": None, "voxel_size": None})
+    stack, target = _read(arguments)
+    psf = load_psf(arguments.psf, stack)
+    config = dataclasses.replace(config, axes=stack.axes, voxel_size=stack.voxel_size)
+    result = run(stack, psf, config, memory=arguments.memory)
+    content = _provenance(arguments, stack, psf) | result.report
+    content["versions"] = versions() | content["versions"]
+    write_result(
+        target, dataclasses.replace(stack, data=result.image), content, overwrite=arguments.overwrite
+    )
+    for sentence in result.report["warnings"]:
+        say(f"note: {sentence}")
+    if arguments.json:
+        print_json({name: result.report[name] for name in _REPORTED} | {"output": str(target)})
+    else:
+        print(f"{target}: {summary(result)}")
+
+
+def run(
+    stack: Stack, psf: NDArray[np.float32], config: ReconstructionConfig, *, memory: str | None = None
+) -> Result:
+    """Run a reconstruction with progress on stderr; Ctrl-C ends it at once."""
+    from napari_deqmd.api import Reconstruction
+    from napari_deqmd.scale.memory import parse_bytes, require_memory
+
+    limit = None if memory is None else parse_bytes(memory)
+    job = Reconstruction(stack.data, psf, config)
+    if limit is not None:
+        shape = [stack.data.shape[stack.axes.index(letter)] for letter in "ZYX" if letter in stack.axes]
+        require_memory(
+            shape,
+            job.psf.shape,
+            method=config.method,
+            solver=config.solver,
+            boundary=config.boundary,
+            device=job.device,
+            limit=limit,
+        )
+    with closing(ProgressLine(job.items, job.max_iter)) as line, closing(job.steps()) as steps:
+        for progress in steps:
+            line.update(progress)
+    return job.result()
+
+
+def summary(result: Result) -> str:
+    """Say in one line how a reconstruction went."""
+    report = result.report
+    ending = {
+        "converged": "converged",
+        "max_iter": "not yet converged, stopped",
+        "diverged": "stopped at the last good iterate because numbers became infinite,",
+    }.get(result.stopped_by, result.stopped_by)
+    return (
+        f"{ending} after {report['iterations']} iterations in {report['seconds']:.1f} s on {report['device']} "
+        f"(peak {report['peak']:.4g}, background {report['background']:.4g} photo-electrons, "
+        f"certificate {report['certificate']:.1e})"
+    )
+
+
+def estimate(arguments: Namespace) -> None:
+    """Say what peak and background a stack has, channel by channel."""
+    from napari_deqmd.core.photons import estimate_photons
+
+    stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size)
+    channels = [stack.data]
+    if "C" in stack.axes:
+        channels = list(np.moveaxis(stack.data, stack.axes.index("C"), 0))
+    found = [estimate_photons(data, offset=arguments.offset, gain=arguments.gain) for data in channels]
+    if arguments.json:
+        rows = [dataclasses.asdict(photons) for photons in found]
+        print_json(rows[0] | ({"channels": rows} if "C" in stack.axes else {}))
+        return
+    names = stack.channel_names or tuple(f"channel {index}" for index in range(len(found)))
+    for name, photons in zip(names, found, strict=False):
+        label = f"{name}: " if "C" in stack.axes else ""
+        print(f"{label}peak {photons.peak:.4g}, background {photons.background:.4g} photo-electrons")
+        for sentence in photons.warnings:
+            say(f"note: {label}{sentence}")
+
+
+def simulate(arguments: Namespace) -> None:
+    """Blur a clean image, add noise, write counts and sidecar."""
+    stack, target = _read(arguments)
+    psf = load_psf(arguments.psf, stack)
+    from napari_deqmd import api
+
+    settings = {
+        name: getattr(arguments, name)
+        for name in ("peak", "background", "offset", "gain", "boundary", "seed")
+    }
+    counts = api.simulate(stack.data, psf, axes=stack.axes, **settings)
+    content = _provenance(arguments, stack, psf) | {"settings": settings, "versions": versions()}
+    write_result(target, dataclasses.replace(stack, data=counts), content, overwrite=arguments.overwrite)
+    if arguments.json:
+        print_json(settings | {"output": str(target)})
+    else:
+        print(f"{target}: {counts.min():.4g} to {counts.max():.4g} counts")
+
+
+def load_psf(text: str, stack: Stack) -> NDArray[np.float32]:
+    """Return the PSF that ``--psf`` names, at the voxel size of the image or refused."""
+    from napari_deqmd.psf.theory import parse_psf
+
+    if not (text.lower().endswith(SUFFIXES) or Path(text).is_file()):
+        return parse_psf(text, len(stack.spatial_axes))
+    psf = read_stack(text)
+    if psf.axes != psf.spatial_axes:
+        raise UserError(f"The PSF {text} has the axes {psf.axes}: give one PSF, with the axes YX or ZYX.")
+    image_sizes, psf_sizes = _known_sizes(stack), _known_sizes(psf)
+    for axis in psf.axes:
+        if axis in image_sizes and axis in psf_sizes:
+            if not math.isclose(image_sizes[axis], psf_sizes[axis], rel_tol=_SAME_SIZE):
+                raise UserError(
+                    f"Along {axis} the voxels of the PSF are {psf_sizes[axis]:.4g} µm and those of the image "
+                    f"{image_sizes[axis]:.4g} µm: give a PSF at the image's voxel size, or correct it by --voxel-size."
+                )
+        elif (axis in image_sizes) != (axis in psf_sizes) and axis in stack.axes:
+            silent = "PSF" if axis in image_sizes else "image"
+            warnings.warn(
+                f"the {silent} has no voxel size along {axis}: taken to be the other's.", stacklevel=2
+            )
+    return np.asarray(psf.data, dtype=np.float32)
+
+
+def _known_sizes(stack: Stack) -> dict[str, float]:
+    lateral = stack.metadata.get("lateral")
+    return stack.sizes or ({"Y": lateral, "X": lateral} if lateral else {})
+
+
+def _read(arguments: Namespace) -> tuple[Stack, Path]:
+    """Read the input, once it is known that the output can be written."""
+    target = check_result(arguments.output, overwrite=arguments.overwrite)
+    if target == Path(arguments.image).expanduser().resolve():
+        raise UserError(f"{target} is the input: name another file for the output.")
+    stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size)
+    check_result(target, overwrite=arguments.overwrite, size=4 * stack.data.size)
+    return stack, target
+
+
+def _provenance(arguments: Namespace, stack: Stack, psf: NDArray[np.float32]) -> dict[str, Any]:
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "input": {
+            "path": str(Path(arguments.image).expanduser().resolve()),
+            "axes": stack.axes,
+            "shape": stack.data.shape,
+            "dtype": str(stack.data.dtype),
+            "voxel_size": stack.voxel_size,
+        },
+        "psf": {"source": arguments.psf, "shape": psf.shape},
+    }

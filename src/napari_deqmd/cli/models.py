@@ -1,0 +1,52 @@
+"""``deqmd models`` and ``deqmd benchmark``."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from typing import Any
+
+from napari_deqmd.cli.console import print_json
+
+
+def list_all(arguments: Namespace) -> None:
+    """List the installed models."""
+    from napari_deqmd.training.models import list_models
+
+    models = list_models()
+    if arguments.json:
+        print_json({"models": [info.card | {"path": str(info.path)} for info in models]})
+        return
+    for info in models:
+        print(f"{info.name}  {info.card['ndim']}D  {info.card.get('description', '')}  {info.path}".rstrip())
+    if not models:
+        print("No models are installed.")
+
+
+def info(arguments: Namespace) -> None:
+    """Show the card of a model."""
+    from napari_deqmd.training.models import find_model
+
+    found = find_model(arguments.model)
+    card = found.card | {"path": str(found.path)}
+    if arguments.json:
+        print_json(card)
+        return
+    for key, value in card.items():
+        print(f"{key}: {_text(value)}")
+
+
+def benchmark_speed(arguments: Namespace) -> None:
+    """Time an iteration against its floor."""
+    from napari_deqmd.benchmarks.speed import run
+
+    result: dict[str, Any] = run()
+    if arguments.json:
+        print_json(result)
+        return
+    for key, value in result.items():
+        print(f"{key}: {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

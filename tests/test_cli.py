@@ -1,0 +1,491 @@
+"""The command line: the main job, what it prints and writes, and one sentence for everything that cannot work."""
+
+import errno
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from napari_deqmd.cli import main
+from napari_deqmd.cli.picture import side_by_side
+from napari_deqmd.io.sidecar import read_sidecar, sidecar_path
+from napari_deqmd.io.stack import Stack, read_stack, write_stack
+
+KEYS = {
+    "seconds", "iterations", "stopped_by", "objective_first", "objective_last", "certificate", "peak", "background",
+    "device", "peak_memory_bytes",
+}  # fmt: skip
+PSF = "gaussian:sigma=1.2"
+
+
+def scene(shape=(48, 40)):
+    sharp = np.zeros(shape)
+    sharp[..., 10:30, 12] = sharp[..., 20, 5:35] = 40
+    return gaussian_filter(sharp, (0,) * (len(shape) - 2) + (1.2, 1.2))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    counts = np.random.default_rng(0).poisson(scene() + 2).astype(np.uint16)
+    tifffile.imwrite("in.tif", counts, imagej=True, resolution=(10, 10), metadata={"unit": "micron"})
+    return tmp_path
+
+
+def reconstruct(*more, psf=PSF, image="in.tif", output="out.tif"):
+    return main(
+        [
+            "reconstruct",
+            image,
+            "-o",
+            output,
+            "--psf",
+            psf,
+            "--method",
+            "rl",
+            "--max-iter",
+            "3",
+            "--device",
+            "cpu",
+        ]
+        + [str(word) for word in more]
+    )
+
+
+def refused(capsys, says, *, written=("in.tif",), folder=None):
+    """Exit status 1 was one line on stderr and nothing on stdout; nothing was written."""
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("deqmd: ")
+    assert printed.err.count("\n") == 1
+    assert says in printed.err
+    if folder is not None:
+        assert sorted(path.name for path in folder.iterdir()) == sorted(written)
+
+
+class TestReconstruct:
+    def test_image_sidecar_and_line(self, folder, capsys):
+        assert reconstruct("--offset", 1, "--gain", 2) == 0
+        assert "out.tif: not yet converged, stopped after 3 iterations" in capsys.readouterr().out
+        stack = read_stack("out.tif")
+        assert stack.data.dtype == np.float32
+        assert stack.data.shape == (48, 40)
+        assert np.isfinite(stack.data).all()
+        assert stack.voxel_size == pytest.approx((0.1, 0.1))
+        beside = read_sidecar("out.tif")
+        assert beside["config"]["method"] == "rl"
+        assert (beside["config"]["offset"], beside["config"]["gain"]) == (1, 2)
+        assert beside["input"]["path"] == str(folder / "in.tif")
+        assert beside["psf"]["source"] == PSF
+        assert beside["versions"].keys() >= {"python", "numpy", "torch"}
+        assert sorted(path.name for path in folder.iterdir()) == ["in.tif", "out.tif", "out.tif.json"]
+
+    def test_json(self, folder, capsys):
+        assert reconstruct("--json") == 0
+        printed = json.loads(capsys.readouterr().out)
+        assert printed.keys() >= KEYS
+        assert printed["iterations"] == 3
+        assert printed["output"] == str(folder / "out.tif")
+
+    def test_config_in_the_sidecar_runs_again(self, folder):
+        from napari_deqmd.core.config import ReconstructionConfig
+
+        assert reconstruct("--peak", 30, "--background", 2) == 0
+        config = ReconstructionConfig.from_dict(read_sidecar("out.tif")["config"])
+        assert (config.peak, config.background, config.axes, config.max_iter) == (30, 2, "YX", 3)
+
+    @pytest.mark.parametrize("name", ["out.tif", "out.ome.tif"])
+    def test_time_and_channels_keep_their_places_and_names(self, folder, name):
+        data = np.random.default_rng(0).poisson(scene((2, 3, 24, 40)) + 2).astype(np.float32)
+        write_stack("tc.ome.tif", Stack(data, "TCYX", (0.1, 0.1), ("a", "b", "c")))
+        assert reconstruct(image="tc.ome.tif", output=name) == 0
+        stack = read_stack(name)
+        assert (stack.axes, stack.data.shape, stack.channel_names) == ("TCYX", data.shape, ("a", "b", "c"))
+        assert stack.voxel_size == pytest.approx((0.1, 0.1))
+
+    def test_stack_with_axes_and_voxel_size_given(self, folder):
+        tifffile.imwrite("z.tif", np.random.default_rng(0).poisson(scene((6, 24, 40)) + 2).astype(np.uint16))
+        more = ("--axes", "ZYX", "--voxel-size", "0.3,0.1,0.1")
+        assert reconstruct(*more, image="z.tif", psf="gaussian:sigma=1,1.2,1.2") == 0
+        stack = read_stack("out.tif")
+        assert stack.axes == "ZYX"
+        assert stack.voxel_size == pytest.approx((0.3, 0.1, 0.1))
+
+    def test_psf_from_a_file(self, folder):
+        y, x = np.mgrid[-6:7, -6:7]
+        write_stack("psf.tif", Stack(np.exp(-(y**2 + x**2) / 2.88).astype(np.float32), "YX", (0.1, 0.1)))
+        assert reconstruct(psf="psf.tif") == 0
+        assert reconstruct(output="same.tif") == 0
+        assert read_stack("out.tif").data == pytest.approx(read_stack("same.tif").data, rel=1e-2, abs=0.1)
+
+    def test_progress_and_warnings_go_to_stderr(self, folder, capsys, monkeypatch):
+        monkeypatch.setattr("napari_deqmd.cli.console._PAUSE", 0)
+        assert reconstruct("--offset", 2, "--json") == 0
+        printed = capsys.readouterr()
+        json.loads(printed.out)
+        assert "step 1 of at most 3" in printed.err
+        assert "note: " in printed.err
+        assert "below the offset" in printed.err
+
+    def test_bar_on_a_terminal(self, folder, capsys, monkeypatch):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        assert reconstruct() == 0
+        assert "0/3 [00:00" in capsys.readouterr().err
+
+    def test_overwrite(self, folder, capsys):
+        assert reconstruct() == 0
+        before = (folder / "out.tif").read_bytes()
+        capsys.readouterr()
+        assert reconstruct("--peak", 10) == 1
+        refused(capsys, "exists already")
+        assert (folder / "out.tif").read_bytes() == before
+        assert reconstruct("--peak", 10, "--overwrite") == 0
+        assert (folder / "out.tif").read_bytes() != before
+
+    def test_memory_that_is_enough(self, folder):
+        assert reconstruct("--memory", "1GB", "--tile", "none") == 0
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("more", "says"),
+        [
+            (("--peak", 0), "peak is 0"),
+            (("--peak", -3), "peak is -3"),
+            (("--peak", "nan"), "peak is nan"),
+            (("--background", -1), "background is -1"),
+            (("--gain", 0), "gain is 0"),
+            (("--offset", "inf"), "offset is inf"),
+            (("--max-iter", 0), "max_iter is 0"),
+            (("--upper", 0), "upper is 0"),
+            (("--axes", "ZYX"), "name 3 dimensions"),
+            (("--axes", "XY"), "cannot be used"),
+            (("--voxel-size", "0.3,0.1,0.1"), "3 numbers for the axes Y,X"),
+            (("--voxel-size", "0,0.1"), "above 0"),
+            (("--device", "abacus"), "abacus"),
+            (("--memory", "1kB"), "are allowed"),
+            (("--memory", "much"), "memory size"),
+            (("--tile", "1,64,64"), "--tile 1,64,64 is not available"),
+            (("--method", "deq-md", "--model", "nowhere"), "nowhere"),
+        ],
+    )
+    def test_setting(self, folder, capsys, more, says):
+        assert reconstruct(*more) == 1
+        refused(capsys, says, folder=folder)
+
+    @pytest.mark.parametrize(
+        ("psf", "says"),
+        [
+            ("airy:na=1", "Unknown PSF"),
+            ("gaussian:sigma=1,2,3", "3 values for 2 axes"),
+            ("none.tif", "no file"),
+        ],
+    )
+    def test_psf(self, folder, capsys, psf, says):
+        assert reconstruct(psf=psf) == 1
+        refused(capsys, says, folder=folder)
+
+    @pytest.mark.parametrize(
+        ("psf", "axes", "size", "says"),
+        [
+            (np.zeros((5, 5)), "YX", (0.1, 0.1), "zero everywhere"),
+            (np.full((5, 5), np.nan), "YX", (0.1, 0.1), "NaN"),
+            (np.ones((5, 5, 5)), "ZYX", (0.1, 0.1, 0.1), "3D but the image is 2D"),
+            (np.ones((3, 5, 5)), "TYX", (0.1, 0.1), "the axes TYX"),
+            (np.ones((5, 5)), "YX", (0.1, 0.104), "Along X the voxels of the PSF are 0.104 µm"),
+        ],
+    )
+    def test_psf_file(self, folder, capsys, psf, axes, size, says):
+        write_stack("psf.ome.tif", Stack(psf.astype(np.float32), axes, size))
+        assert reconstruct(psf="psf.ome.tif") == 1
+        refused(capsys, says, written=("in.tif", "psf.ome.tif"), folder=folder)
+
+    def test_psf_without_voxel_size_is_told(self, folder, capsys):
+        write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX"))
+        assert reconstruct(psf="psf.tif") == 0
+        assert "the PSF has no voxel size along Y" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("image", "says"),
+        [
+            (np.full((20, 20), 7, np.uint16), "constant"),
+            (np.zeros((20, 20), np.uint16), "constant"),
+            (np.where(np.eye(20), np.nan, 1).astype(np.float32), "NaN"),
+            (np.where(np.eye(20), np.inf, 1).astype(np.float32), "infinite"),
+            (np.where(np.eye(20), -5, 1).astype(np.float32), "negative counts"),
+            (np.eye(20).astype(np.complex64), "complex64"),
+            (np.zeros((20, 20, 3), np.uint8), "colour"),
+            (np.ones((2, 2, 20, 20), np.uint8), "axes"),
+        ],
+    )
+    def test_image(self, folder, capsys, image, says):
+        photometric = "rgb" if image.shape[-1] == 3 else "minisblack"
+        tifffile.imwrite("in.tif", image, photometric=photometric)
+        assert reconstruct() == 1
+        refused(capsys, says, folder=folder)
+
+    @pytest.mark.parametrize(("content", "says"), [(b"", "not a TIFF"), (b"hello", "not a TIFF")])
+    def test_unreadable_file(self, folder, capsys, content, says):
+        (folder / "in.tif").write_bytes(content)
+        assert reconstruct() == 1
+        refused(capsys, says, folder=folder)
+
+    def test_truncated_file(self, folder, capsys):
+        raw = (folder / "in.tif").read_bytes()
+        (folder / "in.tif").write_bytes(raw[: len(raw) // 2])
+        assert reconstruct() == 1
+        refused(capsys, "damaged", folder=folder)
+
+    @pytest.mark.parametrize(
+        ("output", "says"),
+        [("out.png", "written as TIFF"), ("nowhere/out.tif", "no folder"), ("in.tif", "exists already")],
+    )
+    def test_output(self, folder, capsys, output, says):
+        assert reconstruct(output=output) == 1
+        refused(capsys, says, folder=folder)
+
+    def test_output_is_the_input(self, folder, capsys):
+        assert reconstruct("--overwrite", output="in.tif") == 1
+        refused(capsys, "is the input", folder=folder)
+
+    def test_read_only_folder(self, folder, capsys, monkeypatch):
+        def refuse(self, *args):
+            raise OSError(errno.EROFS, "read-only")
+
+        monkeypatch.setattr("pathlib.Path.open", refuse)
+        assert reconstruct() == 1
+        refused(capsys, "cannot be written to", folder=folder)
+
+    def test_disk_full_in_the_end(self, folder, capsys, monkeypatch):
+        def full(handle, *args, **options):
+            handle.write(b"II*")
+            raise OSError(errno.ENOSPC, "full")
+
+        monkeypatch.setattr(tifffile, "imwrite", full)
+        assert reconstruct() == 1
+        refused(capsys, "is full", folder=folder)
+
+
+class TestInterrupted:
+    def steps(self, error):
+        def steps(self):
+            raise error
+            yield
+
+        return steps
+
+    @pytest.mark.parametrize(
+        ("error", "status", "says"),
+        [
+            (KeyboardInterrupt(), 130, "interrupted"),
+            (MemoryError(), 1, "not enough memory"),
+            (RuntimeError("CUDA out of memory. Tried"), 1, "ran out of memory"),
+        ],
+    )
+    def test_nothing_is_left(self, folder, capsys, monkeypatch, error, status, says):
+        monkeypatch.setattr("napari_deqmd.api.Reconstruction.steps", self.steps(error))
+        assert reconstruct() == status
+        refused(capsys, says, folder=folder)
+
+    def test_a_bug_is_not_hidden(self, folder, monkeypatch):
+        monkeypatch.setattr("napari_deqmd.api.Reconstruction.steps", self.steps(RuntimeError("bug")))
+        with pytest.raises(RuntimeError, match="bug"):
+            reconstruct()
+
+
+class TestEstimate:
+    def test_line_and_json_agree(self, folder, capsys):
+        assert main(["estimate", "in.tif"]) == 0
+        assert "peak" in capsys.readouterr().out
+        assert main(["estimate", "in.tif", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found.keys() >= {"offset", "gain", "peak", "background", "clipped_fraction", "warnings"}
+        assert found["background"] == pytest.approx(2, abs=1)
+
+    def test_channels(self, folder, capsys):
+        data = np.random.default_rng(0).poisson(scene((2, 48, 40)) * [[[1]], [[5]]] + 2).astype(np.float32)
+        write_stack("c.ome.tif", Stack(data, "CYX", None, ("weak", "strong")))
+        assert main(["estimate", "c.ome.tif", "--offset", "3", "--json"]) == 0
+        weak, strong = json.loads(capsys.readouterr().out)["channels"]
+        assert strong["peak"] > 2 * weak["peak"]
+        assert main(["estimate", "c.ome.tif", "--offset", "3"]) == 0
+        printed = capsys.readouterr()
+        assert "strong: peak" in printed.out
+        assert "note: weak: " in printed.err
+
+    def test_refused(self, folder, capsys):
+        assert main(["estimate", "none.tif"]) == 1
+        refused(capsys, "no file", folder=folder)
+
+
+class TestSimulate:
+    def test_counts(self, folder, capsys):
+        write_stack("clean.tif", Stack(scene().astype(np.float32), "YX", (0.1, 0.1)))
+        words = [
+            "--psf",
+            PSF,
+            "--peak",
+            "50",
+            "--background",
+            "3",
+            "--offset",
+            "100",
+            "--gain",
+            "2",
+            "--seed",
+            "4",
+        ]
+        assert main(["simulate", "clean.tif", "-o", "sim.tif", *words]) == 0
+        assert "counts" in capsys.readouterr().out
+        stack = read_stack("sim.tif")
+        assert stack.voxel_size == pytest.approx((0.1, 0.1))
+        assert np.median(stack.data) == pytest.approx(106, abs=3)
+        assert read_sidecar("sim.tif")["settings"]["peak"] == 50
+        assert main(["simulate", "clean.tif", "-o", "again.tif", *words, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["seed"] == 4
+        assert np.array_equal(read_stack("again.tif").data, stack.data)
+
+    def test_refused(self, folder, capsys):
+        assert main(["simulate", "in.tif", "-o", "sim.tif", "--psf", PSF, "--peak", "0"]) == 1
+        refused(capsys, "peak is 0", folder=folder)
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    from napari_deqmd.core.regularizers import build
+    from napari_deqmd.training.models import save_model
+
+    monkeypatch.setenv("DEQMD_MODELS", str(tmp_path / "models"))
+    (tmp_path / "models").mkdir()
+    card = {"family": "red", "options": {"channels": 4, "depth": 2}, "ndim": 2, "description": "a test"}
+    save_model(build("red", card["options"]), tmp_path / "models" / "tiny.safetensors", card)
+
+
+class TestModels:
+    def test_list_and_info(self, models, capsys):
+        assert main(["models", "list"]) == 0
+        assert "tiny  2D  a test" in capsys.readouterr().out
+        assert main(["models", "list", "--json"]) == 0
+        assert "tiny" in {card["name"] for card in json.loads(capsys.readouterr().out)["models"]}
+        assert main(["models", "info", "tiny"]) == 0
+        assert "family: red" in capsys.readouterr().out
+        assert main(["models", "info", "tiny", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["options"] == {"channels": 4, "depth": 2}
+
+    def test_none(self, monkeypatch, capsys):
+        monkeypatch.setattr("napari_deqmd.training.models.list_models", list)
+        assert main(["models", "list"]) == 0
+        assert "No models" in capsys.readouterr().out
+
+    def test_unknown(self, models, capsys):
+        assert main(["models", "info", "nowhere"]) == 1
+        refused(capsys, "nowhere")
+
+    def test_reconstruct_with_it(self, models, folder):
+        assert reconstruct("--method", "deq-md", "--model", "tiny", "--json") == 0
+        assert read_sidecar("out.tif")["model"]["name"] == "tiny"
+
+
+class TestDemo:
+    @pytest.fixture(autouse=True)
+    def quick(self, models, monkeypatch):
+        monkeypatch.setattr("napari_deqmd.training.models.DEFAULT", "tiny")
+
+    def test_images_and_picture(self, folder, capsys):
+        assert main(["demo", "--headless", "--max-iter", "2"]) == 0
+        printed = capsys.readouterr().out
+        assert "dB before" in printed
+        assert str(folder / "demo-output") in printed
+        names = sorted(path.name for path in (folder / "demo-output").iterdir())
+        assert names == ["before-after.png", "raw.tif", "result.tif", "result.tif.json", "truth.tif"]
+        with Image.open(folder / "demo-output" / "before-after.png") as picture:
+            assert picture.width > 3 * 512
+        assert read_stack(folder / "demo-output" / "result.tif").voxel_size == pytest.approx((0.1, 0.1))
+        assert main(["demo", "--headless", "--max-iter", "2"]) == 0
+
+    def test_without_a_display_or_napari(self, folder, monkeypatch):
+        monkeypatch.setattr("napari_deqmd.cli.demo.has_display", lambda: False)
+        assert main(["demo", "--max-iter", "1", "--output", "there"]) == 0
+        monkeypatch.setattr("napari_deqmd.cli.demo.has_display", lambda: True)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        assert main(["demo", "--max-iter", "1", "--output", "elsewhere"]) == 0
+        assert (folder / "there" / "result.tif").exists()
+        assert (folder / "elsewhere" / "result.tif").exists()
+
+    def test_with_a_display(self, folder, monkeypatch):
+        shown = []
+        monkeypatch.setattr("napari_deqmd.cli.demo.has_display", lambda: True)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+        monkeypatch.setattr("napari_deqmd.cli.demo.show", lambda sample, result: shown.append(result))
+        assert main(["demo", "--max-iter", "1"]) == 0
+        assert shown[0].image.shape == (256, 256)
+        assert not (folder / "demo-output").exists()
+
+    def test_folder_that_cannot_be(self, folder, capsys):
+        assert main(["demo", "--headless", "--output", "in.tif"]) == 1
+        refused(capsys, "Cannot make the folder", written=("in.tif", "models"), folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("display", "there"), [({}, False), ({"DISPLAY": ":9"}, True), ({"WAYLAND_DISPLAY": "w"}, True)]
+)
+def test_display(monkeypatch, display, there):
+    from napari_deqmd.cli.demo import has_display
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in display.items():
+        monkeypatch.setenv(name, value)
+    assert has_display() is there
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert has_display()
+
+
+def test_picture_has_one_contrast():
+    dark, bright = np.zeros((8, 8)), np.full((8, 8), 5.0)
+    picture = np.asarray(side_by_side([("a", dark), ("b", bright), ("c", 2 * bright)], white=10.0))
+    row = picture[picture.shape[0] // 2]
+    values, counts = np.unique(row, return_counts=True)
+    assert dict(zip(values.tolist(), (counts >= 512).tolist(), strict=True)) == {
+        0: True,
+        24: False,
+        128: True,
+        255: True,
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "nonsense",
+        "reconstruct in.tif",
+        "reconstruct --peak much",
+        "reconstruct --voxel-size a,b",
+        "models",
+        "benchmark fun",
+    ],
+)
+def test_usage(words, capsys):
+    assert main(words.split()) == 2
+    assert "usage: deqmd" in capsys.readouterr().err
+
+
+def test_help_and_version_load_nothing_heavy():
+    code = (
+        "import sys; from napari_deqmd.cli import main; s = main(['--help']) + main(['--version']);"
+        "print(sorted({'numpy', 'torch', 'scipy', 'tifffile', 'qtpy', 'napari'} & set(sys.modules))); sys.exit(s)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_sidecar_name():
+    assert sidecar_path("a/out.ome.tif").name == "out.ome.tif.json"
