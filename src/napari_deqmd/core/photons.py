@@ -21,6 +21,10 @@ _SMOOTH_LOW, _SMOOTH_HIGH = 2.5, 1.0
 _LOW, _FLAT_SHARE, _FLAT_WIDTH = 1.0, 0.1, 0.02
 _TOP, _LIT, _HIGH = 99.95, 0.3, 99.8
 
+# Blocks of pixels whose variance is compared with their mean; a quarter of Poisson blocks lies below 0.82.
+_BLOCK, _QUARTER, _DIM, _ENOUGH = 8, 0.82, 0.5, 30
+_NOISE_WARNING = (0.5, 3.0)
+
 _CLIPPED_WARNING = 0.01
 _SATURATED_WARNING = 0.001
 
@@ -145,13 +149,20 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
         )
     planes = _without_hot_pixels(_sample(electrons))
     background = _background(planes)
+    sentences = _warnings(counts, clipped, offset)
+    noise = _noise_ratio(planes)
+    if not _NOISE_WARNING[0] < noise < _NOISE_WARNING[1]:
+        sentences.append(
+            f"The noise has {noise:.2g} times the variance of photon noise at these numbers: "
+            "give the camera's offset and gain, or raw data if these are processed."
+        )
     return Photons(
         offset=offset,
         gain=gain,
         peak=_peak(planes, background),
         background=background,
         clipped_fraction=clipped,
-        warnings=tuple(_warnings(counts, clipped, offset)),
+        warnings=tuple(sentences),
     )
 
 
@@ -171,6 +182,27 @@ def _warnings(counts: NDArray[Any], clipped: float, offset: float) -> list[str]:
                 "what is brighter there is lost."
             )
     return sentences
+
+
+def _noise_ratio(planes: NDArray[np.float32]) -> float:
+    """Return the variance of the noise over its mean: 1 for photo-electrons, the gain's error otherwise.
+
+    The diagonal difference of 2 x 2 pixels sees no slopes; the lower quartile over blocks sees none of the structures
+    that are left. Where too little is lit to tell, the answer is 1.
+    """
+    corners = planes[:, :-1, :-1], planes[:, 1:, :-1], planes[:, :-1, 1:], planes[:, 1:, 1:]
+    squared = ((corners[0] - corners[1] - corners[2] + corners[3]) / 2) ** 2
+    variance, mean = _blocks(squared), _blocks(planes[:, :-1, :-1])
+    lit = mean > _DIM
+    if np.count_nonzero(lit) < _ENOUGH:
+        return 1.0
+    return float(np.percentile(variance[lit] / mean[lit], 25)) / _QUARTER
+
+
+def _blocks(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    count, rows, columns = planes.shape[0], planes.shape[1] // _BLOCK, planes.shape[2] // _BLOCK
+    whole = planes[:, : rows * _BLOCK, : columns * _BLOCK]
+    return np.asarray(whole.reshape(count, rows, _BLOCK, columns, _BLOCK).mean(axis=(2, 4)))
 
 
 def _sample(electrons: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -58,8 +58,11 @@ class Trainer:
     ) -> None:
         self.model = regularizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=learning_rate)
-        self.learning_rate = learning_rate
+        # Single numbers (a strength) move on the scale of 1, weights on that of a hundredth.
+        numbers = [p for p in self.model.parameters() if p.ndim == 0]
+        weights = [p for p in self.model.parameters() if p.ndim > 0]
+        self._rates = (learning_rate, 10 * learning_rate)
+        self.optimiser = torch.optim.Adam([{"params": weights}, {"params": numbers}], lr=learning_rate)
         self.steps = steps
         self.average = average
         self.clip = clip
@@ -74,8 +77,8 @@ class Trainer:
         """Take one optimiser step with the gradients that were accumulated, then clear them."""
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(parameters, self.clip)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self._rate()
+        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self._schedule()
         if bool(torch.isfinite(norm)):
             self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -120,10 +123,10 @@ class Trainer:
         self.step = int(state["step"])
         self.seconds = float(state["seconds"])
 
-    def _rate(self) -> float:
+    def _schedule(self) -> float:
         warm = min(1.0, (self.step + 1) / 50)
         cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(1.0, self.step / self.steps))).item())
-        return self.learning_rate * warm * (0.05 + 0.95 * cosine)
+        return warm * (0.05 + 0.95 * cosine)
 
 
 def arithmetic(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:

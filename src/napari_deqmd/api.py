@@ -1,0 +1,157 @@
+"""The public functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.images import check_image, resolve_axes
+from napari_deqmd.core.operators import Blur
+from napari_deqmd.psf.prepare import prepare_psf
+from napari_deqmd.reconstruction import Progress, Reconstruction, Result, resolve_device
+
+__all__ = ["Progress", "Reconstruction", "Result", "reconstruct", "resolve_device", "simulate"]
+
+
+def reconstruct(
+    image: Any,
+    psf: Any,
+    peak: float | Literal["auto"] = "auto",
+    background: float | Literal["auto"] = "auto",
+    offset: float = 0.0,
+    gain: float = 1.0,
+    axes: str | None = None,
+    voxel_size: tuple[float, ...] | None = None,
+    method: str = "deq-md",
+    solver: str = "accelerated",
+    model: str = "default",
+    strength: float = 1.0,
+    boundary: str = "extended",
+    max_iter: int = 200,
+    tol: float = 1e-4,
+    device: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    upper: float = 10.0,
+    on_step: Callable[[Progress], bool | None] | None = None,
+) -> Result:
+    """Deconvolve photon-limited images.
+
+    Parameters
+    ----------
+    image : ndarray
+        Camera counts ``(Y, X)`` or ``(Z, Y, X)``, with T and C axes looped over as `axes` says.
+    psf : ndarray
+        ``(Y, X)`` or ``(Z, Y, X)``, at the image's voxel size.
+    on_step : callable, optional
+        Called with every `Progress`; returning False stops and keeps the current iterate.
+
+    The other parameters are those of `ReconstructionConfig`.
+
+    Returns
+    -------
+    Result
+        ``image`` (float32, the input's shape, photo-electrons), ``history``, ``stopped_by``, ``config``, ``report``.
+
+    Raises
+    ------
+    UserError
+        Anything that cannot work, in one sentence, before any long work.
+
+    Notes
+    -----
+    ``deq-md`` is the fixed point of mirror descent in Burg geometry on a Poisson likelihood plus a learned regularizer,
+    arXiv:2507.11461.
+    """
+    config = ReconstructionConfig(
+        axes=axes,
+        voxel_size=voxel_size,
+        offset=offset,
+        gain=gain,
+        peak=peak,
+        background=background,
+        method=method,
+        solver=solver,
+        model=str(model),
+        strength=strength,
+        boundary=boundary,
+        upper=upper,
+        max_iter=max_iter,
+        tol=tol,
+        device=device,
+        precision=precision,
+        seed=seed,
+    )
+    job = Reconstruction(image, psf, config)
+    with closing(job.steps()) as steps:
+        for progress in steps:
+            if on_step is not None and on_step(progress) is False:
+                break
+    return job.result()
+
+
+def simulate(
+    image: Any,
+    psf: Any,
+    peak: float,
+    *,
+    background: float = 0.0,
+    offset: float = 0.0,
+    gain: float = 1.0,
+    boundary: str = "extended",
+    axes: str | None = None,
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    """Blur a clean image and draw Poisson noise, as a camera would record it.
+
+    Parameters
+    ----------
+    image : ndarray
+        Clean object, >= 0; scaled so that the brightest pixel of the blurred image is 1.
+    psf : ndarray
+        ``(Y, X)`` or ``(Z, Y, X)``.
+    peak : float
+        Photo-electrons at the brightest pixel of the blurred image, > 0.
+    background : float
+        Photo-electrons added everywhere, >= 0.
+    offset, gain : float
+        Camera counts are ``gain * photo-electrons + offset``.
+    boundary : {"extended", "periodic"}
+        ``"extended"`` continues the object beyond its border by reflection, as a field of view is surrounded by more
+        of the same; ``"periodic"`` wraps it around.
+    axes : str, optional
+        As in `reconstruct`; T and C items are blurred one by one, on one scale.
+    seed : int
+        Seed of the noise.
+
+    Returns
+    -------
+    ndarray of float32
+        Camera counts of the shape of `image`.
+    """
+    ReconstructionConfig(peak=peak, background=background, offset=offset, gain=gain, boundary=boundary, axes=axes)
+    clean = check_image(image, 0.0)
+    names = resolve_axes(clean.shape, axes)
+    spatial = [names.index(a) for a in "ZYX" if a in names]
+    order = [i for i in range(clean.ndim) if i not in spatial] + spatial
+    moved = np.transpose(clean, order)
+    shape = moved.shape[-len(spatial) :]
+    kernel = prepare_psf(psf, ndim=len(spatial), image_shape=shape)
+    if boundary == "extended" and any(k // 2 >= n for k, n in zip(kernel.shape, shape, strict=True) if n > 1):
+        raise UserError("The PSF is larger than the image: crop it, or simulate a larger image.")
+    operator = Blur(torch.from_numpy(kernel), shape, boundary=boundary)
+    items = moved.reshape(-1, *shape).astype(np.float32)
+    if boundary == "extended":
+        items = np.pad(items, [(0, 0), *((k - 1 - k // 2, k // 2) for k in kernel.shape)], mode="symmetric")
+    blurred = np.stack([operator.forward(torch.from_numpy(x)[None, None])[0, 0].numpy() for x in items])
+    expected = peak * np.clip(blurred, 0, None) / max(float(blurred.max()), 1e-30) + background
+    electrons = np.random.default_rng(seed).poisson(expected.astype(np.float64))
+    counts = (gain * electrons + offset).astype(np.float32).reshape(moved.shape)
+    return np.ascontiguousarray(np.transpose(counts, np.argsort(order)))

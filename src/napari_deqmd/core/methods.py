@@ -1,0 +1,63 @@
+"""Methods by name: a regularizer and the solver that runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.problem import Problem
+from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation
+from napari_deqmd.core.solvers import SOLVERS, Step
+from napari_deqmd.core.solvers.richardson_lucy import richardson_lucy
+
+LEARNED = frozenset({"deq-md"})
+"""Methods whose regularizer is a model."""
+
+_FIXED: dict[str, Callable[[], Regularizer]] = {
+    "md-tv": TotalVariation,
+    "rl": NoRegularizer,
+    "rl-accelerated": NoRegularizer,
+}
+_DIRECT: dict[str, Callable[..., Generator[Step, None, None]]] = {
+    "rl": richardson_lucy,
+    "rl-accelerated": partial(richardson_lucy, accelerated=True),
+}
+
+
+def regularizer_of(config: ReconstructionConfig, learned: Regularizer | None, device: str) -> Regularizer:
+    """Return the regularizer of a method on its device, in the precision asked for."""
+    regularizer = learned if config.method in LEARNED and learned is not None else _FIXED[config.method]()
+    regularizer = regularizer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.precision == "bfloat16":
+        return HalfPrecision(regularizer)
+    return regularizer
+
+
+def solve(problem: Problem, config: ReconstructionConfig) -> Generator[Step, None, None]:
+    """Run the method of a configuration on a problem."""
+    solver = _DIRECT.get(config.method) or SOLVERS[config.solver]
+    return solver(problem, max_iter=config.max_iter, tol=config.tol)
+
+
+class HalfPrecision(Regularizer):
+    """A regularizer whose network runs in bfloat16; its energy and gradient are float32."""
+
+    def __init__(self, inner: Regularizer) -> None:
+        super().__init__()
+        self.inner: nn.Module = inner
+        self.ndim = inner.ndim
+
+    def energy(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return the inner energy under autocast."""
+        with torch.autocast(x.device.type, torch.bfloat16):
+            energy: Any = self.inner.energy(x, peak)  # type: ignore[operator]
+        return torch.as_tensor(energy).float()
+
+    def curvature(self, peak: Tensor) -> Tensor:
+        """Return the inner curvature."""
+        return self.inner.curvature(peak)  # type: ignore[operator, no-any-return]

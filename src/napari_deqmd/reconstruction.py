@@ -1,0 +1,266 @@
+"""The job that `reconstruct`, the command line and the widgets share."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import platform
+import time
+from collections.abc import Generator
+from contextlib import closing
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import napari_deqmd
+from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.images import check_image, resolve_axes
+from napari_deqmd.core.methods import LEARNED, regularizer_of, solve
+from napari_deqmd.core.operators import Blur
+from napari_deqmd.core.photons import Photons, estimate_photons, to_electrons
+from napari_deqmd.core.problem import Problem
+from napari_deqmd.core.solvers import Step
+from napari_deqmd.psf.prepare import prepare_psf
+from napari_deqmd.scale.memory import peak_memory, require_memory
+from napari_deqmd.training.models import find_model, load_model
+
+StoppedBy = Literal["converged", "max_iter", "user", "diverged"]
+Image = NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """One step of a job: which item of the T and C axes, the solver's step, seconds since the start."""
+
+    item: int
+    items: int
+    index: tuple[int, ...]
+    step: Step
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a reconstruction gives.
+
+    Attributes
+    ----------
+    image : ndarray of float32
+        Shape of the input, photo-electrons: the scale of (counts - offset) / gain.
+    history : dict of ndarray
+        ``objective``, ``residual`` (the certificate), ``step_size`` and ``seconds`` of the last item's steps.
+    stopped_by : str
+        ``"converged"``, ``"max_iter"``, ``"user"`` or ``"diverged"``; the worst of all items.
+    config : ReconstructionConfig
+        Everything needed to run it again.
+    report : dict
+        JSON-able: what was found and measured, for a sidecar.
+    """
+
+    image: Image
+    history: dict[str, NDArray[np.float64]]
+    stopped_by: StoppedBy
+    config: ReconstructionConfig
+    report: dict[str, Any]
+
+
+class Reconstruction:
+    """A reconstruction to be run step by step.
+
+    Parameters
+    ----------
+    image : ndarray
+        Camera counts, 2D or 3D, with T and C axes as `config.axes` says.
+    psf : ndarray
+        ``(Y, X)`` or ``(Z, Y, X)``, at the image's voxel size.
+    config : ReconstructionConfig
+        How.
+
+    Raises
+    ------
+    UserError
+        Anything that cannot work, before any long work.
+    """
+
+    def __init__(self, image: Any, psf: Any, config: ReconstructionConfig) -> None:
+        counts = check_image(image, config.offset)
+        axes = resolve_axes(counts.shape, config.axes)
+        spatial = tuple(axes.index(a) for a in "ZYX" if a in axes)
+        loops = tuple(i for i in range(counts.ndim) if i not in spatial)
+        if config.voxel_size is not None and len(config.voxel_size) != len(spatial):
+            raise UserError(
+                f"The voxel size has {len(config.voxel_size)} numbers for the axes {axes}: give {len(spatial)}."
+            )
+        self.config = dataclasses.replace(config, axes=axes)
+        self.device = resolve_device(config.device)
+        self.max_iter = config.max_iter
+        self.photons: Photons | None = None
+        self._order = loops + spatial
+        self._looped = "".join(axes[i] for i in loops)
+        self._counts = np.transpose(counts, self._order)
+        self._shape = self._counts.shape[len(loops) :]
+        self._indices = list(itertools.product(*(range(n) for n in self._counts.shape[: len(loops)])))
+        self.items = len(self._indices)
+        self.psf = prepare_psf(psf, ndim=len(spatial), image_shape=self._shape)
+        self._info = find_model(config.model) if config.method in LEARNED else None
+        if self._info is not None and self._info.card["ndim"] > len(spatial):
+            raise UserError(f"The model {self._info.name} is for 3D stacks and the image is 2D: choose another model.")
+        require_memory(
+            self._shape, self.psf.shape, method=config.method, boundary=config.boundary, device=self.device
+        )
+        self._image = np.zeros(self._counts.shape, np.float32)
+        self._reports: list[dict[str, Any]] = []
+        self._history: list[tuple[float, float, float, float]] = []
+        self._operator: Blur | None = None
+
+    @property
+    def image(self) -> Image:
+        """Reconstruction so far, of the input's shape, photo-electrons; items not reached are 0."""
+        return np.transpose(self._image, np.argsort(self._order))
+
+    def steps(self) -> Generator[Progress, None, None]:
+        """Run, yielding after every accepted step. Closing the generator keeps the current iterate."""
+        began = time.monotonic()
+        learned = load_model(self._info.path).regularizer if self._info is not None else None
+        regularizer = regularizer_of(self.config, learned, self.device)
+        self._operator = Blur(
+            torch.from_numpy(self.psf).to(self.device), self._shape, boundary=self.config.boundary
+        )
+        photons: dict[int, Photons] = {}
+        for item, index in enumerate(self._indices):
+            channel = index[self._looped.index("C")] if "C" in self._looped else 0
+            if channel not in photons:
+                photons[channel] = self._estimate(channel)
+            self.photons = photons[channel]
+            electrons, clipped = to_electrons(
+                self._counts[index], offset=self.config.offset, gain=self.config.gain
+            )
+            problem = Problem.from_electrons(
+                torch.from_numpy(np.ascontiguousarray(electrons))[None, None].to(self.device),
+                self._operator,
+                regularizer,
+                peak=torch.tensor([self.photons.peak], device=self.device),
+                background=torch.tensor([self.photons.background], device=self.device),
+                strength=self.config.strength,
+                upper=self.config.upper,
+            )
+            self._history = []
+            progress: Progress | None = None
+            try:
+                with closing(solve(problem, self.config)) as steps:
+                    for step in steps:
+                        seconds = time.monotonic() - began
+                        progress = Progress(item, self.items, index, step, seconds)
+                        self._history.append((step.objective, step.residual, step.step_size, seconds))
+                        yield progress
+            finally:
+                if progress is not None:
+                    self._image[index] = self.preview(progress)
+                    self._reports.append(self._item_report(progress, clipped))
+
+    def preview(self, progress: Progress) -> Image:
+        """Return the current iterate of the step's item, ``([Z,] Y, X)``, photo-electrons, on the CPU."""
+        assert self._operator is not None and self.photons is not None
+        x = self._operator.crop(progress.step.iterate)[0, 0] * self.photons.peak
+        return np.array(x.to("cpu", torch.float32).numpy())
+
+    def result(self) -> Result:
+        """Return the result so far; a job whose steps were not exhausted was stopped by the user."""
+        if not self._reports:
+            raise UserError("Nothing was reconstructed: run the job first.")
+        endings = [report["stopped_by"] for report in self._reports]
+        if len(endings) < self.items:
+            endings.append("user")
+        stopped_by = next(s for s in ("diverged", "user", "max_iter", "converged") if s in endings)
+        columns = np.array(self._history, dtype=np.float64).T
+        names = ("objective", "residual", "step_size", "seconds")
+        return Result(
+            image=self.image,
+            history=dict(zip(names, columns, strict=True)),
+            stopped_by=stopped_by,
+            config=self.config,
+            report=self._report(stopped_by),
+        )
+
+    def _estimate(self, channel: int) -> Photons:
+        """Return what the solver is told about a channel; numbers the user gave are taken as they are."""
+        config = self.config
+        counts = self._counts
+        if "C" in self._looped:
+            counts = np.take(counts, channel, axis=self._looped.index("C"))
+        if config.peak != "auto" and config.background != "auto":
+            return Photons(config.offset, config.gain, config.peak, config.background, 0.0, ())
+        found = estimate_photons(counts, offset=config.offset, gain=config.gain)
+        return dataclasses.replace(
+            found,
+            peak=found.peak if config.peak == "auto" else config.peak,
+            background=found.background if config.background == "auto" else config.background,
+        )
+
+    def _item_report(self, progress: Progress, clipped: float) -> dict[str, Any]:
+        assert self.photons is not None
+        step = progress.step
+        return {
+            "index": dict(zip(self._looped, progress.index, strict=True)),
+            "iterations": step.iteration,
+            "stopped_by": step.stopped_by or "user",
+            "objective_first": self._history[0][0],
+            "objective_last": step.objective,
+            "certificate": step.residual,
+            "peak": self.photons.peak,
+            "background": self.photons.background,
+            "clipped_fraction": clipped,
+            "seconds": progress.seconds,
+            "warnings": list(self.photons.warnings),
+        }
+
+    def _report(self, stopped_by: str) -> dict[str, Any]:
+        last = self._reports[-1]
+        model = {key: self._info.card.get(key) for key in ("name", "sha256")} if self._info is not None else None
+        return {
+            "seconds": last["seconds"],
+            "iterations": sum(report["iterations"] for report in self._reports),
+            "stopped_by": stopped_by,
+            "objective_first": last["objective_first"],
+            "objective_last": last["objective_last"],
+            "certificate": max(report["certificate"] for report in self._reports),
+            "peak": last["peak"],
+            "background": last["background"],
+            "offset": self.config.offset,
+            "gain": self.config.gain,
+            "clipped_fraction": max(report["clipped_fraction"] for report in self._reports),
+            "warnings": sorted({sentence for report in self._reports for sentence in report["warnings"]}),
+            "device": self.device,
+            "peak_memory_bytes": peak_memory(self.device),
+            "items": self._reports,
+            "items_total": self.items,
+            "model": model,
+            "config": self.config.to_dict(),
+            "versions": {
+                "napari_deqmd": napari_deqmd.__version__,
+                "torch": torch.__version__,
+                "numpy": version("numpy"),
+                "python": platform.python_version(),
+            },
+        }
+
+
+def resolve_device(name: str) -> str:
+    """Return the torch device of a name; ``"auto"`` takes a CUDA GPU when there is one.
+
+    Raises
+    ------
+    UserError
+        Unknown, or not on this machine.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device {name!r} is not to be had on this machine: use 'auto' or 'cpu'.") from error
+    return name

@@ -1,0 +1,175 @@
+"""Model files: weights as safetensors, everything else in a JSON card. A file from a stranger can never run code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_deqmd.core.errors import UserError
+
+if TYPE_CHECKING:
+    from napari_deqmd.core.regularizers import Regularizer
+
+FORMAT = "napari-deqmd model"
+FORMAT_VERSION = 1
+LARGEST = 2**28
+DEFAULT = "fluorescence-2d"
+BUNDLED = Path(__file__).parent.parent / "models"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """An installed model: its name, its weights' file and its card."""
+
+    name: str
+    path: Path
+    card: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model: the regularizer in float32 and its card."""
+
+    regularizer: Regularizer
+    card: dict[str, Any]
+    path: Path
+
+
+def user_folder() -> Path:
+    """Return the folder of the user's own models: ``$DEQMD_MODELS``, or below the user's data folder."""
+    if folder := os.environ.get("DEQMD_MODELS"):
+        return Path(folder)
+    data = os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".local" / "share"
+    return Path(data) / "napari-deqmd" / "models"
+
+
+def list_models() -> list[ModelInfo]:
+    """Return bundled models, then the user's; files that are no models are passed over. Loads no torch."""
+    found: dict[str, ModelInfo] = {}
+    for folder in (BUNDLED, user_folder()):
+        for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+            try:
+                card = read_card(path)
+            except UserError:
+                continue
+            found.setdefault(card["name"], ModelInfo(card["name"], path, card))
+    return list(found.values())
+
+
+def find_model(name_or_path: str | Path) -> ModelInfo:
+    """Return the model of a name or a path; ``"default"`` is the bundled one.
+
+    Raises
+    ------
+    UserError
+        No such model, or a card that cannot be read.
+    """
+    name = DEFAULT if name_or_path == "default" else str(name_or_path)
+    installed = {info.name: info for info in list_models()}
+    if name in installed:
+        return installed[name]
+    path = Path(name)
+    if path.suffix == ".json":
+        path = path.with_suffix(".safetensors")
+    if path.suffix != ".safetensors" or not path.exists():
+        known = ", ".join(installed) or "none"
+        raise UserError(f"There is no model {name!r}: give a .safetensors file or one of the installed ({known}).")
+    card = read_card(path)
+    return ModelInfo(card["name"], path, card)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Read and check the JSON card beside a weights file."""
+    card_path = path.with_suffix(".json")
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"The model {path.name} has no readable card: put {card_path.name} beside it.") from error
+    except ValueError as error:
+        raise UserError(f"The card {card_path.name} is not JSON: export the model again.") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise UserError(f"{card_path.name} is not the card of a napari-deqmd model: choose another file.")
+    if card.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"The model {path.name} has format version {card.get('format_version')}, this program reads "
+            f"{FORMAT_VERSION}: update napari-deqmd or export the model again."
+        )
+    if not (isinstance(card.get("name"), str) and isinstance(card.get("options"), dict) and card.get("ndim") in (2, 3)):
+        raise UserError(f"The card {card_path.name} is incomplete: export the model again.")
+    return card
+
+
+def load_model(name_or_path: str | Path = "default") -> Model:
+    """Load a model onto the CPU, in float32, ready for `Regularizer.energy`.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        ``"default"``, the name of an installed model, or its ``.safetensors`` file with the card beside it.
+
+    Raises
+    ------
+    UserError
+        Unknown name, a corrupt or foreign file, another version, weights that do not fit the card.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from napari_deqmd.core.regularizers import build
+
+    info = find_model(name_or_path)
+    corrupt = UserError(f"The model file {info.path.name} is corrupt or does not fit its card: get it again.")
+    if info.path.stat().st_size > LARGEST:
+        raise UserError(f"The model file {info.path.name} is larger than {LARGEST >> 20} MiB: it is no model of ours.")
+    blob = info.path.read_bytes()
+    if hashlib.sha256(blob).hexdigest() != info.card.get("sha256"):
+        raise corrupt
+    try:
+        with torch.device("meta"):
+            regularizer = build(str(info.card.get("family")), info.card["options"])
+        weights = load(blob)
+    except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
+        raise corrupt from error
+    expected = {name: tensor.shape for name, tensor in regularizer.state_dict().items()}
+    if {name: tensor.shape for name, tensor in weights.items()} != expected:
+        raise corrupt
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+        raise UserError(f"The model file {info.path.name} holds invalid numbers: get it again.")
+    regularizer.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    regularizer.eval().requires_grad_(False)
+    return Model(regularizer, info.card, info.path)
+
+
+def save_model(regularizer: Regularizer, path: Path, card: dict[str, Any]) -> None:
+    """Write weights in half precision, except single numbers, and the card beside them.
+
+    Parameters
+    ----------
+    regularizer : Regularizer
+        What to save.
+    path : path
+        ``NAME.safetensors``; the card becomes ``NAME.json``.
+    card : dict
+        ``family``, ``options`` and ``ndim``, and what a reader wants to know (data, recipe, results, limits).
+    """
+    import torch
+    from safetensors.torch import save
+
+    tensors = {
+        name: (tensor.half() if tensor.ndim else tensor).contiguous()
+        for name, tensor in regularizer.state_dict().items()
+    }
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise UserError("The weights are not finite in half precision: train again with a lower learning rate.")
+    blob = save(tensors)
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": path.stem}
+    full = {**head, **card, "sha256": hashlib.sha256(blob).hexdigest(), "parameters": sum(t.numel() for t in tensors.values())}
+    for target, content in ((path, blob), (path.with_suffix(".json"), (json.dumps(full, indent=2) + "\n").encode())):
+        draft = target.with_name(target.name + ".part")
+        draft.write_bytes(content)
+        os.replace(draft, target)
