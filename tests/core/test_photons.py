@@ -122,6 +122,13 @@ def test_saturation_is_told():
     assert "saturates" in estimate_photons(image).warnings[0]
 
 
+@pytest.mark.parametrize(("gain", "offset"), [(6.0, 0), (0.2, 0), (2.0, 100)])
+def test_noise_that_is_not_photon_noise_is_told(gain, offset):
+    counts = gain * noisy(60 * lines() + 5) + offset
+    assert "times the variance of photon noise" in estimate_photons(counts).warnings[0]
+    assert estimate_photons(counts, gain=gain, offset=offset).warnings == ()
+
+
 def test_counts_are_left_alone():
     counts = np.array([[1.0, -2.0], [3.0, 4.0]], np.float32)
     before = counts.copy()

@@ -191,7 +191,7 @@ def _noise_ratio(planes: NDArray[np.float32]) -> float:
     that are left. Where too little is lit to tell, the answer is 1.
     """
     corners = planes[:, :-1, :-1], planes[:, 1:, :-1], planes[:, :-1, 1:], planes[:, 1:, 1:]
-    squared = ((corners[0] - corners[1] - corners[2] + corners[3]) / 2) ** 2
+    squared = np.square((corners[0] - corners[1] - corners[2] + corners[3]) * np.float32(0.5))
     variance, mean = _blocks(squared), _blocks(planes[:, :-1, :-1])
     lit = mean > _DIM
     if np.count_nonzero(lit) < _ENOUGH:
