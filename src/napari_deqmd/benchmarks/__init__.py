@@ -1,0 +1,1 @@
+"""Measurements of this program, made again by one command."""
