@@ -76,16 +76,16 @@ def numbers(text: str, name: str) -> tuple[float, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class PsfChoice:
-    """Where the PSF comes from: exactly one of the three is set."""
+    """Where the PSF comes from: the widths of a Gaussian, a layer, or else a file."""
 
     sigma: tuple[float, ...] | None = None
     layer: LayerImage | None = None
-    path: str | None = None
+    path: str = ""
 
     def __str__(self) -> str:
         if self.sigma is not None:
             return f"gaussian:sigma={','.join(f'{value:g}' for value in self.sigma)}"
-        return self.path if self.path is not None else f"layer {self.layer.name!r}" if self.layer else "none"
+        return f"layer {self.layer.name!r}" if self.layer is not None else self.path
 
     def load(self, image: LayerImage) -> np.ndarray:
         """Return the PSF for an image; reads files and computes, so it belongs into the other thread.

@@ -10,6 +10,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QFont
 from qtpy.QtWidgets import QWidget
 
+from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.worker import Point
 
 _OBJECTIVE = "#4fa3ff"
@@ -38,11 +39,13 @@ class ConvergencePlot(pg.GraphicsLayoutWidget):
         for plot in (self._left, self._right):
             plot.setMenuEnabled(False)
             plot.hideButtons()
+            plot.disableAutoRange()
             plot.setMouseEnabled(x=False, y=False)
             plot.getAxis("left").setWidth(44)
             for axis in (plot.getAxis("left"), plot.getAxis("bottom")):
-                axis.setStyle(tickFont=small)
+                axis.setStyle(tickFont=small, maxTickLevel=0)
             plot.showGrid(x=False, y=True, alpha=0.15)
+        self.set_goal(default("tol"))
         self.clear_points()
 
     def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
@@ -60,13 +63,18 @@ class ConvergencePlot(pg.GraphicsLayoutWidget):
 
     def set_goal(self, tol: float) -> None:
         """Draw the certificate at which the run counts as converged."""
-        self._goal.setValue(float(np.log10(tol)))
+        self._goal_log = float(np.log10(tol))
+        self._goal.setValue(self._goal_log)
 
     def clear_points(self) -> None:
         """Forget the curves."""
         self._points = []
         self._objective.setData([], [])
         self._certificate.setData([], [])
+        # Without curves there is nothing to scale to: an empty frame from 1 down to the goal.
+        self._left.getAxis("left").setStyle(showValues=False)
+        for plot in (self._left, self._right):
+            plot.setRange(xRange=(0, 20), yRange=(self._goal_log - 0.5, 0), padding=0)
 
     def add(self, points: Iterable[Point]) -> None:
         """Draw more iterations; a lower iteration number starts the curves again."""
@@ -77,6 +85,24 @@ class ConvergencePlot(pg.GraphicsLayoutWidget):
         if not self._points:
             return
         iterations, objective, certificate = np.array(self._points, dtype=float).T
-        self._objective.setData(iterations, objective)
+        self._left.getAxis("left").setStyle(showValues=True)
+        _draw(self._left, self._objective, iterations, objective)
         shown = certificate > 0
-        self._certificate.setData(iterations[shown], certificate[shown])
+        if shown.any():
+            low = np.append(np.log10(certificate[shown]), self._goal_log)
+            _draw(self._right, self._certificate, iterations[shown], certificate[shown], span=low)
+
+
+def _draw(
+    plot: pg.PlotItem,
+    curve: pg.PlotDataItem,
+    x: np.ndarray,
+    y: np.ndarray,
+    span: np.ndarray | None = None,
+) -> None:
+    # Ranges by hand: pyqtgraph's own are found while painting, which paints the whole window a second time.
+    span = y if span is None else span
+    low, high = float(span.min()), float(span.max())
+    margin = 0.05 * (high - low) or 1.0
+    curve.setData(x, y)
+    plot.setRange(xRange=(0, max(20.0, float(x[-1]))), yRange=(low - margin, high + margin), padding=0)

@@ -128,12 +128,7 @@ class ReconstructWidget(QWidget):
         super().closeEvent(event)
 
     def _lay_out(self) -> None:
-        inside = QWidget()
-        column = QVBoxLayout(inside)
-        column.setContentsMargins(4, 4, 4, 4)
-        for section in (self.image, self.psf, self.photons, self.method):
-            column.addWidget(section)
-        column.addStretch()
+        inside = _framed(self.image, self.psf, self.photons, self.method)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -143,7 +138,7 @@ class ReconstructWidget(QWidget):
         split = QSplitter(Qt.Orientation.Vertical)
         split.setChildrenCollapsible(False)
         split.addWidget(scroll)
-        split.addWidget(self.run_section)
+        split.addWidget(_framed(self.run_section))
         split.setStretchFactor(0, 3)
         split.setStretchFactor(1, 1)
         outside = QVBoxLayout(self)
@@ -221,3 +216,15 @@ def _make_job(
     factory: Callable[..., Job], image: LayerImage, psf: PsfChoice, config: ReconstructionConfig
 ) -> Job:
     return factory(np.asarray(image.data), psf.load(image), config)
+
+
+def _framed(*sections: QWidget) -> QWidget:
+    frame = QWidget()
+    column = QVBoxLayout(frame)
+    column.setContentsMargins(4, 4, 4, 4)
+    column.setSpacing(8)
+    for section in sections:
+        column.addWidget(section)
+    if len(sections) > 1:
+        column.addStretch()
+    return frame

@@ -10,7 +10,7 @@ from napari.layers import Image
 from napari_deqmd.widgets.layers import SPATIAL
 
 # The first iterate is still blurred: structures get brighter than it by about this factor as they sharpen.
-_HEADROOM = 1.5
+_HEADROOM = 2.0
 # Pixels that the contrast limits are read from: a percentile of a whole stack would stall the window.
 _SAMPLE = 500_000
 _GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
@@ -44,30 +44,31 @@ class ResultLayer:
         """Whether a layer is the input or the result of this run."""
         return layer == self._source or (self.layer is not None and layer == self.layer)
 
-    def write(self, image: np.ndarray, index: tuple[int, ...] = ()) -> None:
-        """Write one item, or the whole image when it has the input's shape.
+    def show(self, item: np.ndarray, index: tuple[int, ...]) -> None:
+        """Write a preview of one item.
 
         Parameters
         ----------
-        image : ndarray
-            Shape of one item, ``(Y, X)`` or ``(Z, Y, X)``, or of the input; photo-electrons.
+        item : ndarray
+            ``(Y, X)`` or ``(Z, Y, X)``, photo-electrons.
         index : tuple of int
-            Position along the axes that are not spatial.
+            Its position along the axes that are not spatial.
         """
-        if self.layer is None:
-            self.layer = self._find() or self._add(image)
-        where: tuple[Any, ...] = ()
-        if image.shape != self._shape or index:
-            position = iter(index)
-            where = tuple(slice(None) if letter in SPATIAL else next(position) for letter in self._axes)
-        self.layer.data[where] = image
-        self.layer.refresh(extent=False, highlight=False)
+        first = self.layer is None
+        layer = self.layer or self._find() or self._add(item)
+        self.layer = layer
+        position = iter(index)
+        where = tuple(slice(None) if letter in SPATIAL else next(position) for letter in self._axes)
+        layer.data[where] = item
+        layer.refresh(extent=False, highlight=False, thumbnail=first)
 
-    def describe(self, **entries: Any) -> None:
-        """Add entries to the layer's metadata."""
-        self._metadata |= entries
-        if self.layer is not None:
-            self.layer.metadata = dict(self._metadata)
+    def finish(self, image: np.ndarray, **entries: Any) -> None:
+        """Write the whole result, and what is known of it into the metadata."""
+        layer = self.layer or self._find() or self._add(image)
+        self.layer = layer
+        layer.data[...] = image
+        layer.refresh(extent=False, highlight=False)
+        layer.metadata = self._metadata | entries
 
     def _find(self) -> Image | None:
         for layer in self._viewer.layers:
@@ -81,7 +82,9 @@ class ResultLayer:
                 and layer.data.flags.writeable
             ):
                 for name, value in self._geometry.items():
-                    setattr(layer, name, value)
+                    # Setting the same again would draw the layer again, each time.
+                    if not np.array_equal(getattr(layer, name), value):
+                        setattr(layer, name, value)
                 layer.metadata = dict(self._metadata)
                 return layer
         return None

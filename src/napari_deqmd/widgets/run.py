@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QWidget
 
 from napari_deqmd.widgets.messages import note, tell
@@ -19,7 +19,7 @@ from napari_deqmd.widgets.worker import Job, News, RunWorker
 
 _ENDS = {
     "converged": "Converged after {iterations} iterations in {time}.",
-    "max_iter": "All {iterations} iterations done in {time}, not yet converged: give it more if it still changes.",
+    "max_iter": "All {iterations} iterations done in {time}, without reaching the tolerance.",
     "user": "Stopped at iteration {iterations}: the result layer holds the image as it was then.",
     "diverged": "Stopped at iteration {iterations} because the numbers stopped making sense: check PSF and peak.",
 }
@@ -62,8 +62,8 @@ class Run(QObject):
         worker.finished.connect(self._on_finished)
         self._worker, self._result, self._complaint, self._paused = worker, result, None, False
         self._alive.append(worker)
-        self._section.reset(max_iter)
         self._section.plot.set_goal(tol)
+        self._section.reset(max_iter)
         self._section.status.setText(
             "Preparing…" if "torch" in sys.modules else "Loading torch (first run only)…"
         )
@@ -119,13 +119,14 @@ class Run(QObject):
         if news.preview is not None:
             start = time.perf_counter()
             self._write(news)
-            self._worker.shown(time.perf_counter() - start)
+            # Painting is queued: a timer without delay comes after it.
+            QTimer.singleShot(0, partial(_account, self._worker, start))
 
     def _write(self, news: News) -> None:
         if self._result is None or self._worker is None or news.preview is None:
             return
         try:
-            self._result.write(news.preview, news.index)
+            self._result.show(news.preview, news.index)
         except Exception as error:  # the layer is the user's: its data may have been exchanged
             self._result = None
             self._complaint = (note(error), False)
@@ -162,14 +163,17 @@ class Run(QObject):
 
     def _show_outcome(self, outcome: Any, result: ResultLayer | None) -> None:
         if result is not None:
-            result.write(outcome.image)
-            result.describe(config=outcome.config.to_dict(), report=outcome.report)
+            result.finish(outcome.image, config=outcome.config.to_dict(), report=outcome.report)
         text = _ENDS[outcome.stopped_by].format(
             iterations=outcome.report["iterations"], time=duration(outcome.report["seconds"])
         )
         self._section.show_end(text, complete=outcome.stopped_by in ("converged", "max_iter"))
         if outcome.stopped_by == "diverged":
             show_warning(text)
+
+
+def _account(worker: RunWorker, start: float) -> None:
+    worker.shown(time.perf_counter() - start)
 
 
 def _abandon(workers: list[RunWorker], *_: object) -> None:

@@ -20,13 +20,12 @@ from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import Signal
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.clock import PreviewClock
 from napari_deqmd.widgets.messages import note
 
-# Seconds between two reports to the window, and between two previews.
-REPORT_INTERVAL = 0.1
-PREVIEW_INTERVAL = 0.4
-# Largest share of the run that previews may take, computing and showing together.
-PREVIEW_SHARE = 0.05
+# Seconds between two reports. Whatever is repainted, Qt composes the whole window anew because the canvas is OpenGL:
+# 20 ms where that is done in software.
+REPORT_INTERVAL = 0.25
 
 
 class Job(Protocol):
@@ -63,22 +62,6 @@ class News:
     points: tuple[Point, ...]
     preview: np.ndarray | None = None
     index: tuple[int, ...] = ()
-
-
-class PreviewClock:
-    """Says when the next preview is due, so that previews stay rare and cheap."""
-
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self._now = now
-        self._next = now()
-
-    def due(self) -> bool:
-        """Whether enough time has passed."""
-        return self._now() >= self._next
-
-    def spent(self, seconds: float) -> None:
-        """Put the next preview off in proportion to what this one cost."""
-        self._next = max(self._next, self._now() + max(PREVIEW_INTERVAL, seconds * (1 / PREVIEW_SHARE - 1)))
 
 
 class QuietWorker(WorkerBase):
@@ -183,8 +166,8 @@ class RunWorker(QuietWorker):
         return news
 
     def shown(self, seconds: float) -> None:
-        """Account for the time the window took to show a preview."""
-        self._clock.spent(seconds)
+        """Account for the time the window took to show and paint a preview."""
+        self._clock.spend(seconds)
 
     def perform(self) -> Any:
         """Iterate to the end, or to the stop; ``None`` if there was no first iteration."""
@@ -214,7 +197,8 @@ class RunWorker(QuietWorker):
         if preview and (image is None or not self._go.is_set()):
             start = time.perf_counter()
             image = job.preview(progress)
-            self._clock.spent(time.perf_counter() - start)
+            self._clock.spend(time.perf_counter() - start)
+            self._clock.taken()
         step = progress.step
         point = Point(step.iteration, float(step.objective), float(step.residual))
         with self._lock:
@@ -241,10 +225,14 @@ class RunWorker(QuietWorker):
 
 @contextlib.contextmanager
 def _leave_a_core() -> Iterator[None]:
-    """Leave one core to the window where there are more than two; torch's thread count is of this thread."""
+    """Leave one core to the window; torch's thread count is of this thread.
+
+    A thread of a team that the window's painting holds up holds up the whole team: on two busy cores one thread was
+    four times faster than two.
+    """
     torch = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch is not None else 0
-    if torch is None or threads <= 2:
+    if torch is None or threads < 2:
         yield
         return
     torch.set_num_threads(threads - 1)

@@ -28,6 +28,7 @@ class ImageSection(SectionBox):
             "Layer", self.layer_combo, "The image to deconvolve: raw camera counts, not rescaled or filtered."
         )
         beside = QHBoxLayout()
+        beside.setSpacing(6)
         beside.addWidget(self.layer_combo, stretch=1)
         beside.addWidget(self.open_button)
         self.form.setLayout(0, QFormLayout.ItemRole.FieldRole, beside)

@@ -70,6 +70,7 @@ class RunSection(SectionBox):
     def reset(self, max_iter: int) -> None:
         """Prepare for a run."""
         self._max_iter = max_iter
+        self._where = ""
         self.progress.setRange(0, max_iter)
         self.progress.setValue(0)
         self.progress.setFormat("starting…")
@@ -82,15 +83,16 @@ class RunSection(SectionBox):
         self.progress.setMaximum(total)
         self.progress.setValue(done)
         left = news.seconds * (total - done) / max(done, 1)
-        where = f"{news.item + 1} of {news.items} · " if news.items > 1 else ""
-        self.progress.setFormat(f"{where}{news.iteration} / {self._max_iter} · {duration(left)} left")
+        item = f"{news.item + 1} of {news.items} · " if news.items > 1 else ""
+        self._where = f"{item}{news.iteration} / {self._max_iter}"
+        self.progress.setFormat(f"{self._where} · {duration(left)} left")
         self.plot.add(news.points)
 
     def show_end(self, text: str, *, complete: bool) -> None:
         """Say how it ended."""
         if complete:
             self.progress.setValue(self.progress.maximum())
-        self.progress.setFormat("done" if complete else "stopped")
+        self.progress.setFormat(f"{self._where} · {'done' if complete else 'stopped'}" if self._where else "")
         self.status.setText(text)
 
 

@@ -1,0 +1,58 @@
+"""The widget on the real job, small."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_deqmd.widgets.reconstruct import default_job
+
+
+@pytest.fixture
+def real(bench: Any) -> Any:
+    bench.widget.job_factory = default_job
+    return bench
+
+
+@pytest.mark.parametrize("method", ["rl-accelerated", "md-tv"])
+def test_run_stop_and_run_again(real: Any, qtbot: Any, method: str) -> None:
+    source = real.add((128, 128), scale=(0.1, 0.1), units=("um", "um"), axis_labels=("y", "x"))
+    real.find("method").setCurrentText(method)
+    real.find("background").setText("0")
+    real.find("tol").setText("1e-12")
+    real.run()
+    result = real.wait_preview()
+    real.find("stop").click()
+    real.wait_idle()
+    assert result.metadata["report"]["stopped_by"] == "user"
+    assert result.metadata["report"]["iterations"] == real.find("progress").value()
+    stopped = result.data.copy()
+    real.run(max_iter=3)
+    real.wait_idle()
+    assert len(real.viewer.layers) == 2
+    assert result.metadata["report"]["iterations"] == 3
+    assert np.isfinite(result.data).all()
+    assert not np.array_equal(result.data, stopped)
+    assert result.data.mean() == pytest.approx(source.data.mean(), rel=0.2)
+    assert real.find("device_label").text() == f"Runs on {result.metadata['report']['device']}"
+
+
+def test_a_time_series(real: Any) -> None:
+    real.add((2, 48, 48), axis_labels=("t", "y", "x"))
+    real.find("method").setCurrentText("rl")
+    real.run(max_iter=4)
+    real.wait_idle()
+    result = real.viewer.layers["cells deconvolved"]
+    assert all((plane > 0).any() for plane in result.data)
+    assert result.metadata["config"]["axes"] == "TYX"
+
+
+def test_what_the_job_refuses_is_told(real: Any, notices: list[str]) -> None:
+    real.viewer.add_image(np.full((32, 32), np.nan, dtype=np.float32), contrast_limits=(0, 1))
+    real.run(max_iter=3)
+    real.wait_idle()
+    assert len(notices) == 1
+    assert real.find("status").text() == notices[0]
+    assert len(real.viewer.layers) == 1
