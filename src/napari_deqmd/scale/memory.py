@@ -14,6 +14,10 @@ from napari_deqmd.core.errors import UserError
 
 FLOAT = 4
 
+MEMINFO = Path("/proc/meminfo")
+STATUS = Path("/proc/self/status")
+CGROUP = Path("/sys/fs/cgroup")
+
 # Pixels whose network graph is alive at once (`napari_deqmd.core.regularizers.base.PIECE`).
 _PIECE = 2**22
 
@@ -124,12 +128,15 @@ def peak_memory(device: str = "cpu") -> int:
         import torch
 
         return int(torch.cuda.max_memory_allocated(device))
-    if sys.platform == "win32":
+    # Linux: getrusage would also count what the parent held when it started this process.
+    if (high_water := _kilobytes(STATUS, "VmHWM:")) is not None:
+        return high_water
+    try:
+        resource = importlib.import_module("resource")
+    except ImportError:
         return 0
-    import resource
-
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(largest if sys.platform == "darwin" else 1024 * largest)
+    largest = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return largest if sys.platform == "darwin" else 1024 * largest
 
 
 def parse_bytes(text: str) -> int:
@@ -158,28 +165,32 @@ def parse_bytes(text: str) -> int:
 def format_bytes(size: float) -> str:
     """Write a size for people: ``1.5 GB``."""
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
+        if size < 999.5:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
 
 
 def _meminfo() -> int | None:
+    return _kilobytes(MEMINFO, "MemAvailable:")
+
+
+def _kilobytes(path: Path, name: str) -> int | None:
+    """Read a line ``name 123 kB`` of a file of the proc file system, in bytes."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = path.read_text().splitlines()
     except OSError:
         return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    found = [line.split()[1] for line in lines if line.startswith(name)]
     return 1024 * int(found[0]) if found else None
 
 
 def _cgroup() -> int | None:
     """Return what a container's limit leaves; page cache it would give back counts as free."""
-    folder = Path("/sys/fs/cgroup")
     try:
-        limit = int((folder / "memory.max").read_text())
-        used = int((folder / "memory.current").read_text())
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return None
     return max(0, limit - used + int(stat.get("inactive_file", 0)))
