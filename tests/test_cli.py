@@ -4,6 +4,7 @@ import errno
 import json
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -425,6 +426,18 @@ class TestDemo:
         assert main(["demo", "--max-iter", "1"]) == 0
         assert shown[0].image.shape == (256, 256)
         assert not (folder / "demo-output").exists()
+
+    def test_what_napari_is_asked_for(self, folder, monkeypatch):
+        napari = MagicMock()
+        monkeypatch.setitem(sys.modules, "napari", napari)
+        monkeypatch.setattr("napari_deqmd.cli.demo.has_display", lambda: True)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+        assert main(["demo", "--max-iter", "1"]) == 0
+        viewer = napari.Viewer.return_value
+        names = [call.kwargs["name"] for call in viewer.add_image.call_args_list]
+        assert names == ["Filaments", "Filaments result", "Filaments truth"]
+        viewer.window.add_plugin_dock_widget.assert_called_once_with("napari-deqmd", "Reconstruct")
+        napari.run.assert_called_once_with()
 
     def test_folder_that_cannot_be(self, folder, capsys):
         assert main(["demo", "--headless", "--output", "in.tif"]) == 1

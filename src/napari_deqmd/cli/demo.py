@@ -89,7 +89,7 @@ def write(
             (f"result, {decibels[1]:.1f} dB", result.image),
             ("truth", sample.truth),
         ],
-        white=float(np.percentile(sample.truth, 99.8)),
+        white=white_of(result),
     )
     with atomic_files(folder / "before-after.png", overwrite=True) as (handle,):
         picture.save(handle, format="PNG")
@@ -108,15 +108,22 @@ def show(sample: Sample, result: Result) -> None:
         "axis_labels": tuple(sample.axes.lower()),
         "colormap": "gray",
     }
-    white = float(np.percentile(sample.truth, 99.8))
+    white = white_of(result)
     camera = {"offset": sample.offset, "gain": sample.gain}
     limits = (sample.offset, sample.offset + sample.gain * (white + sample.background))
-    viewer.add_image(sample.truth, name="Filaments truth", contrast_limits=(0, white), **common)
+    raw = viewer.add_image(sample.raw, name="Filaments", metadata=camera, contrast_limits=limits, **common)
     viewer.add_image(result.image, name="Filaments result", contrast_limits=(0, white), **common)
-    viewer.add_image(sample.raw, name="Filaments", metadata=camera, contrast_limits=limits, **common)
+    viewer.add_image(sample.truth, name="Filaments truth", contrast_limits=(0, white), **common)
+    viewer.layers.selection.active = raw
     viewer.grid.enabled = True
+    viewer.reset_view()
     viewer.window.add_plugin_dock_widget("napari-deqmd", "Reconstruct")
     napari.run()
+
+
+def white_of(result: Result) -> float:
+    """Return the photo-electrons shown white: the brightest structures of the result, not single spots."""
+    return float(np.percentile(result.image, 99.8))
 
 
 def _make(folder: Path) -> None:
