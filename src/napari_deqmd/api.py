@@ -136,7 +136,9 @@ def simulate(
     ndarray of float32
         Camera counts of the shape of `image`.
     """
-    ReconstructionConfig(peak=peak, background=background, offset=offset, gain=gain, boundary=boundary, axes=axes)
+    ReconstructionConfig(
+        peak=peak, background=background, offset=offset, gain=gain, boundary=boundary, axes=axes
+    )
     clean = check_image(image, 0.0)
     names = resolve_axes(clean.shape, axes)
     spatial = [names.index(a) for a in "ZYX" if a in names]

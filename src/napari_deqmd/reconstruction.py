@@ -108,7 +108,9 @@ class Reconstruction:
         self.psf = prepare_psf(psf, ndim=len(spatial), image_shape=self._shape)
         self._info = find_model(config.model) if config.method in LEARNED else None
         if self._info is not None and self._info.card["ndim"] > len(spatial):
-            raise UserError(f"The model {self._info.name} is for 3D stacks and the image is 2D: choose another model.")
+            raise UserError(
+                f"The model {self._info.name} is for 3D stacks and the image is 2D: choose another model."
+            )
         require_memory(
             self._shape, self.psf.shape, method=config.method, boundary=config.boundary, device=self.device
         )
@@ -164,7 +166,8 @@ class Reconstruction:
 
     def preview(self, progress: Progress) -> Image:
         """Return the current iterate of the step's item, ``([Z,] Y, X)``, photo-electrons, on the CPU."""
-        assert self._operator is not None and self.photons is not None
+        assert self._operator is not None
+        assert self.photons is not None
         x = self._operator.crop(progress.step.iterate)[0, 0] * self.photons.peak
         return np.array(x.to("cpu", torch.float32).numpy())
 
@@ -175,7 +178,8 @@ class Reconstruction:
         endings = [report["stopped_by"] for report in self._reports]
         if len(endings) < self.items:
             endings.append("user")
-        stopped_by = next(s for s in ("diverged", "user", "max_iter", "converged") if s in endings)
+        worst: tuple[StoppedBy, ...] = ("diverged", "user", "max_iter", "converged")
+        stopped_by = next(ending for ending in worst if ending in endings)
         columns = np.array(self._history, dtype=np.float64).T
         names = ("objective", "residual", "step_size", "seconds")
         return Result(
@@ -220,7 +224,9 @@ class Reconstruction:
 
     def _report(self, stopped_by: str) -> dict[str, Any]:
         last = self._reports[-1]
-        model = {key: self._info.card.get(key) for key in ("name", "sha256")} if self._info is not None else None
+        model = (
+            {key: self._info.card.get(key) for key in ("name", "sha256")} if self._info is not None else None
+        )
         return {
             "seconds": last["seconds"],
             "iterations": sum(report["iterations"] for report in self._reports),
@@ -262,5 +268,7 @@ def resolve_device(name: str) -> str:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"The device {name!r} is not to be had on this machine: use 'auto' or 'cpu'.") from error
+        raise UserError(
+            f"The device {name!r} is not to be had on this machine: use 'auto' or 'cpu'."
+        ) from error
     return name

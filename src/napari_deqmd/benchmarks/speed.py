@@ -22,7 +22,9 @@ from napari_deqmd.training.scenes import make_scene
 PEAK, BACKGROUND = 60.0, 3.0
 
 
-def run(*, size: int = 512, rounds: int = 12, device: str = "auto", solver: str = "accelerated") -> dict[str, Any]:
+def run(
+    *, size: int = 512, rounds: int = 12, device: str = "auto", solver: str = "accelerated"
+) -> dict[str, Any]:
     """Time iterations of the default model against their floor, in turn, and return the medians.
 
     The floor of an iteration is one network forward, its input gradient, and two real FFT round trips (``A`` and

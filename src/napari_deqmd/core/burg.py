@@ -17,8 +17,9 @@ class Burg:
     Parameters
     ----------
     shift : Tensor
-        ``(B,)``, >= 0 and at most the background ``beta``: then ``KL(y, A x + beta)`` stays smooth relative to ``h`` with
-        the same constants, ``x = 0`` is an ordinary boundary point, and steps on a dark background do not vanish.
+        ``(B,)``, >= 0 and at most the background ``beta``: then ``KL(y, A x + beta)`` stays smooth relative to
+        ``h`` with the same constants, ``x = 0`` is an ordinary boundary point, and steps on a dark background do not
+        vanish.
     upper : float
         Upper bound of ``x``.
     floor : float

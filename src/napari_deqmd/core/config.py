@@ -98,7 +98,9 @@ class ReconstructionConfig:
         if self.axes is not None and (
             len(set(self.axes)) != len(self.axes) or not set(self.axes) <= set(AXES) or self.axes[-2:] != "YX"
         ):
-            raise UserError(f"Axes {self.axes!r}: use each of the letters T, C, Z, Y, X at most once, ending in YX.")
+            raise UserError(
+                f"Axes {self.axes!r}: use each of the letters T, C, Z, Y, X at most once, ending in YX."
+            )
         if self.voxel_size is not None:
             for size in self.voxel_size:
                 _require("voxel_size", size, above=0.0)
@@ -112,7 +114,9 @@ class ReconstructionConfig:
         """Rebuild a configuration from `to_dict`; unknown names are an error."""
         names = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - names):
-            raise UserError(f"Unknown setting {unknown[0]!r} in the configuration: it comes from another version.")
+            raise UserError(
+                f"Unknown setting {unknown[0]!r} in the configuration: it comes from another version."
+            )
         values = dict(values)
         if values.get("voxel_size") is not None:
             values["voxel_size"] = tuple(values["voxel_size"])

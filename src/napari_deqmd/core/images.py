@@ -24,7 +24,9 @@ def check_image(image: Any, offset: float) -> NDArray[Any]:
     if counts.dtype.kind not in "uif":
         raise UserError(f"The image holds {counts.dtype} values: give camera counts as numbers.")
     if counts.ndim < 2 or 0 in counts.shape:
-        raise UserError(f"The image has the shape {counts.shape}: give at least two dimensions, none of them empty.")
+        raise UserError(
+            f"The image has the shape {counts.shape}: give at least two dimensions, none of them empty."
+        )
     low, high = counts.min(), counts.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UserError("The image holds NaN or infinite values: replace them before the reconstruction.")
@@ -52,5 +54,7 @@ def resolve_axes(shape: tuple[int, ...], axes: str | None) -> str:
             raise UserError(f"The image has {len(shape)} dimensions: give its axes, for example TZYX.")
         return "ZYX"[-len(shape) :]
     if len(axes) != len(shape):
-        raise UserError(f"The axes {axes} name {len(axes)} dimensions and the image has {len(shape)}: correct the axes.")
+        raise UserError(
+            f"The axes {axes} name {len(axes)} dimensions and the image has {len(shape)}: correct the axes."
+        )
     return axes

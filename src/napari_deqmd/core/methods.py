@@ -32,7 +32,7 @@ _DIRECT: dict[str, Callable[..., Generator[Step, None, None]]] = {
 def regularizer_of(config: ReconstructionConfig, learned: Regularizer | None, device: str) -> Regularizer:
     """Return the regularizer of a method on its device, in the precision asked for."""
     regularizer = learned if config.method in LEARNED and learned is not None else _FIXED[config.method]()
-    regularizer = regularizer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    regularizer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.precision == "bfloat16":
         return HalfPrecision(regularizer)
     return regularizer

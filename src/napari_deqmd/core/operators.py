@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from scipy.fft import next_fast_len
@@ -55,7 +55,9 @@ class Blur:
     ) -> None:
         ndim = len(image_shape)
         if psf.ndim not in (ndim, ndim + 2):
-            raise UserError(f"The PSF has {psf.ndim} dimensions and the image {ndim}: give a PSF like the image.")
+            raise UserError(
+                f"The PSF has {psf.ndim} dimensions and the image {ndim}: give a PSF like the image."
+            )
         size = psf.shape[-ndim:]
         self.image_shape = tuple(image_shape)
         self.downsample = downsample
@@ -73,7 +75,10 @@ class Blur:
             self.object_shape = tuple(n + k - 1 for n, k in zip(fine, size, strict=True))
             self._fft_shape = tuple(next_fast_len(n, real=True) for n in self.object_shape)
         self._fine = fine
-        self._window = (...,) + tuple(slice(b, b + n) for b, n in zip(self._before, fine, strict=True))
+        self._window: tuple[Any, ...] = (
+            ...,
+            *(slice(b, b + n) for b, n in zip(self._before, fine, strict=True)),
+        )
         kernel = functional.pad(psf, _pad_to(size, self._fft_shape))
         kernel = torch.roll(kernel, tuple(-(k // 2) for k in size), self.dims)
         self._otf = torch.fft.rfftn(kernel, dim=self.dims)
@@ -85,7 +90,7 @@ class Blur:
         """Blur, crop, pool: ``(B, 1, *object_shape)`` to ``(B, 1, *image_shape)``."""
         spectrum = torch.fft.rfftn(x, s=self._fft_shape, dim=self.dims)
         spectrum.mul_(self._otf)
-        z = torch.fft.irfftn(spectrum, s=self._fft_shape, dim=self.dims)[self._window]
+        z: Tensor = torch.fft.irfftn(spectrum, s=self._fft_shape, dim=self.dims)[self._window]
         return self._pool(z)
 
     def adjoint(self, v: Tensor) -> Tensor:
@@ -97,8 +102,10 @@ class Blur:
             v = full
         spectrum = torch.fft.rfftn(v, dim=self.dims)
         spectrum.mul_(self._otf_conj)
-        x = torch.fft.irfftn(spectrum, s=self._fft_shape, dim=self.dims)
-        return x[(..., *(slice(0, n) for n in self.object_shape))].contiguous()
+        x: Tensor = torch.fft.irfftn(spectrum, s=self._fft_shape, dim=self.dims)
+        for dim, n in zip(self.dims, self.object_shape, strict=True):
+            x = x.narrow(dim, 0, n)
+        return x.contiguous()
 
     def crop(self, x: Tensor) -> Tensor:
         """Return the part of the object inside the field of view, on the object's grid."""
@@ -109,7 +116,8 @@ class Blur:
         if s == 1:
             return z
         pool = functional.avg_pool2d if len(self.dims) == 2 else functional.avg_pool3d
-        return pool(z, s)
+        pooled: Tensor = pool(z, s)
+        return pooled
 
     def _unpool(self, v: Tensor) -> Tensor:
         s = self.downsample
@@ -117,7 +125,7 @@ class Blur:
             return v
         for dim in self.dims:
             v = v.repeat_interleave(s, dim)
-        return v / s ** len(self.dims)
+        return v / float(s ** len(self.dims))
 
 
 def _pad_to(shape: tuple[int, ...] | torch.Size, target: tuple[int, ...]) -> list[int]:

@@ -32,10 +32,10 @@ def fixed_point(problem: Problem, start: Tensor | None, *, max_iter: int, tol: f
     for parameter in problem.regularizer.parameters():
         parameter.requires_grad_(False)
     for step in accelerated_mirror_descent(problem, start, max_iter=max_iter, tol=tol):
-        pass
+        last = step
     for parameter in problem.regularizer.parameters():
         parameter.requires_grad_(True)
-    return step.iterate, step.residual
+    return last.iterate, last.residual
 
 
 def image_loss(x: Tensor, truth: Tensor) -> Tensor:
@@ -76,8 +76,8 @@ def train_equilibrium(
     learning_rate: float = 2e-4,
     groups: int = 6,
     lifetime: int = 6,
-    ranges: Ranges = Ranges(),
-    solve: Solve = Solve(),
+    ranges: Ranges | None = None,
+    solve: Solve | None = None,
     precision: str = "bfloat16",
     validate: Callable[[Regularizer], Mapping[str, float]] | None = None,
     checkpoint: Path | None = None,
@@ -107,6 +107,7 @@ def train_equilibrium(
     checkpoint : path, optional
         Resumed from, and written every `every` steps.
     """
+    ranges, solve = ranges or Ranges(), solve or Solve()
     trainer = Trainer(regularizer, learning_rate=learning_rate, steps=steps, checkpoint=checkpoint)
     context = arithmetic(next(regularizer.parameters()).device, precision)
     kept: dict[int, tuple[int, Measurement, Tensor]] = {}
@@ -126,7 +127,7 @@ def train_equilibrium(
         with context():
             energy = trainer.model.energy(leaf, data.peak).float().sum()
         (gradient,) = torch.autograd.grad(energy, leaf, create_graph=True)
-        (-(w * gradient).sum()).backward()  # type: ignore[no-untyped-call]
+        (-(w * gradient).sum()).backward()
         trainer.update()
         figures: dict[str, float] = {"certificate": certificate}
         if trainer.step % every == 0 or trainer.step == steps:

@@ -78,8 +78,9 @@ def field_of_view(patch: int) -> int:
     return patch - PSF_SIZE + 1
 
 
-def measure(sampler: Sampler, step: int, batch: int, ranges: Ranges = Ranges()) -> Measurement:
+def measure(sampler: Sampler, step: int, batch: int, ranges: Ranges | None = None) -> Measurement:
     """Draw and measure a batch of clean patches; depends on the sampler's seed and `step` only."""
+    ranges = ranges or Ranges()
     rng = np.random.default_rng([sampler.seed, 2, step])
     clean = sampler.batch(step, batch)
     psf = torch.from_numpy(np.stack([_fit(random_psf(rng)) for _ in range(batch)])[:, None])
@@ -87,9 +88,12 @@ def measure(sampler: Sampler, step: int, batch: int, ranges: Ranges = Ranges()) 
     operator = Blur(psf, (side, side))
     blurred = operator.forward(clean).clamp_min(0)
     low, high = (math.log(value) for value in ranges.peak)
-    wide, middle = rng.uniform(low, high, batch), rng.uniform(low + (high - low) / 4, high - (high - low) / 4, batch)
+    wide, middle = (
+        rng.uniform(low, high, batch),
+        rng.uniform(low + (high - low) / 4, high - (high - low) / 4, batch),
+    )
     peak = np.exp(np.where(rng.random(batch) < 1 / 3, wide, middle))
-    share = np.exp(rng.uniform(*np.log(ranges.background), batch))
+    share = np.exp(rng.uniform(math.log(ranges.background[0]), math.log(ranges.background[1]), batch))
     background = np.where(rng.random(batch) < ranges.no_background, 1e-3, share) * peak
     bright = np.exp(rng.uniform(math.log(0.4), math.log(1.3), batch))
     scale = torch.from_numpy(bright).float() / blurred.flatten(1).amax(1).clamp_min(0.05)

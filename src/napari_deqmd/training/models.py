@@ -43,7 +43,9 @@ def user_folder() -> Path:
     """Return the folder of the user's own models: ``$DEQMD_MODELS``, or below the user's data folder."""
     if folder := os.environ.get("DEQMD_MODELS"):
         return Path(folder)
-    data = os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".local" / "share"
+    data = (
+        os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".local" / "share"
+    )
     return Path(data) / "napari-deqmd" / "models"
 
 
@@ -77,7 +79,9 @@ def find_model(name_or_path: str | Path) -> ModelInfo:
         path = path.with_suffix(".safetensors")
     if path.suffix != ".safetensors" or not path.exists():
         known = ", ".join(installed) or "none"
-        raise UserError(f"There is no model {name!r}: give a .safetensors file or one of the installed ({known}).")
+        raise UserError(
+            f"There is no model {name!r}: give a .safetensors file or one of the installed ({known})."
+        )
     card = read_card(path)
     return ModelInfo(card["name"], path, card)
 
@@ -88,7 +92,9 @@ def read_card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(card_path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"The model {path.name} has no readable card: put {card_path.name} beside it.") from error
+        raise UserError(
+            f"The model {path.name} has no readable card: put {card_path.name} beside it."
+        ) from error
     except ValueError as error:
         raise UserError(f"The card {card_path.name} is not JSON: export the model again.") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
@@ -98,7 +104,11 @@ def read_card(path: Path) -> dict[str, Any]:
             f"The model {path.name} has format version {card.get('format_version')}, this program reads "
             f"{FORMAT_VERSION}: update napari-deqmd or export the model again."
         )
-    if not (isinstance(card.get("name"), str) and isinstance(card.get("options"), dict) and card.get("ndim") in (2, 3)):
+    if not (
+        isinstance(card.get("name"), str)
+        and isinstance(card.get("options"), dict)
+        and card.get("ndim") in (2, 3)
+    ):
         raise UserError(f"The card {card_path.name} is incomplete: export the model again.")
     return card
 
@@ -125,7 +135,9 @@ def load_model(name_or_path: str | Path = "default") -> Model:
     info = find_model(name_or_path)
     corrupt = UserError(f"The model file {info.path.name} is corrupt or does not fit its card: get it again.")
     if info.path.stat().st_size > LARGEST:
-        raise UserError(f"The model file {info.path.name} is larger than {LARGEST >> 20} MiB: it is no model of ours.")
+        raise UserError(
+            f"The model file {info.path.name} is larger than {LARGEST >> 20} MiB: it is no model of ours."
+        )
     blob = info.path.read_bytes()
     if hashlib.sha256(blob).hexdigest() != info.card.get("sha256"):
         raise corrupt
@@ -165,11 +177,21 @@ def save_model(regularizer: Regularizer, path: Path, card: dict[str, Any]) -> No
         for name, tensor in regularizer.state_dict().items()
     }
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise UserError("The weights are not finite in half precision: train again with a lower learning rate.")
+        raise UserError(
+            "The weights are not finite in half precision: train again with a lower learning rate."
+        )
     blob = save(tensors)
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": path.stem}
-    full = {**head, **card, "sha256": hashlib.sha256(blob).hexdigest(), "parameters": sum(t.numel() for t in tensors.values())}
-    for target, content in ((path, blob), (path.with_suffix(".json"), (json.dumps(full, indent=2) + "\n").encode())):
+    full = {
+        **head,
+        **card,
+        "sha256": hashlib.sha256(blob).hexdigest(),
+        "parameters": sum(t.numel() for t in tensors.values()),
+    }
+    for target, content in (
+        (path, blob),
+        (path.with_suffix(".json"), (json.dumps(full, indent=2) + "\n").encode()),
+    ):
         draft = target.with_name(target.name + ".part")
         draft.write_bytes(content)
         os.replace(draft, target)

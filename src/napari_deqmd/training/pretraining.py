@@ -76,7 +76,7 @@ def pretrain(
         (removed,) = torch.autograd.grad(energy, noisy, create_graph=True)
         errors = (noisy.detach() - removed - clean).square().mean((1, 2, 3))
         loss = (errors / deviation.to(where)).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         trainer.update()
         if not math.isfinite(loss.item()):
             raise FloatingPointError("the loss is not finite: lower the learning rate")

@@ -10,7 +10,18 @@ from napari_deqmd.core.regularizers.base import Regularizer, evaluate
 from napari_deqmd.core.regularizers.learned import DnCNN, Red, Scalar, ThreeScale
 from napari_deqmd.core.regularizers.tv import NoRegularizer, TotalVariation
 
-__all__ = ["FAMILIES", "DnCNN", "NoRegularizer", "Red", "Regularizer", "Scalar", "ThreeScale", "TotalVariation", "build", "evaluate"]
+__all__ = [
+    "FAMILIES",
+    "DnCNN",
+    "NoRegularizer",
+    "Red",
+    "Regularizer",
+    "Scalar",
+    "ThreeScale",
+    "TotalVariation",
+    "build",
+    "evaluate",
+]
 
 FAMILIES: dict[str, Callable[..., Regularizer]] = {
     "red": lambda **options: Red(DnCNN(**options)),

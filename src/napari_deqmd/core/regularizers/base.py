@@ -73,7 +73,9 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
         return Evaluation(energy.detach().reshape(x.shape), gradient)
 
     step = max(1, PIECE // folded[0].numel())
-    pieces = [evaluate_piece(regularizer, p, q) for p, q in zip(folded.split(step), peaks.split(step), strict=True)]
+    pieces = [
+        evaluate_piece(regularizer, p, q) for p, q in zip(folded.split(step), peaks.split(step), strict=True)
+    ]
     energies, gradients = zip(*pieces, strict=True)
     whole = torch.cat(gradients).reshape(x.shape)
     return Evaluation(torch.cat(energies).reshape(x.shape), lambda: whole)

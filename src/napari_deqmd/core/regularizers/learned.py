@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -21,7 +22,8 @@ class Strength(nn.Module):
 
     def forward(self, peak: Tensor) -> Tensor:
         """Return the weight of every image, ``(B, 1, 1, 1)``."""
-        return torch.exp(self.a - self.p * torch.log(peak / 60)).reshape(-1, 1, 1, 1)
+        weight: Tensor = torch.exp(self.a - self.p * torch.log(peak / 60))
+        return weight.reshape(-1, 1, 1, 1)
 
 
 class Red(Regularizer):
@@ -50,11 +52,13 @@ class Red(Regularizer):
 
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return half the squared residual of every pixel, weighted."""
-        return 0.5 * self.strength(peak).to(x.dtype) * self.residual(x, peak).to(x.dtype) ** 2
+        weight: Tensor = self.strength(peak).to(x.dtype)
+        return 0.5 * weight * self.residual(x, peak).to(x.dtype) ** 2
 
     def curvature(self, peak: Tensor) -> Tensor:
         """Return the strength: ``x - N(x)`` passes high frequencies with a gain near 1."""
-        return self.strength(peak).detach().flatten()
+        weight: Tensor = self.strength(peak)
+        return weight.detach().flatten()
 
 
 class DnCNN(nn.Sequential):
@@ -63,7 +67,7 @@ class DnCNN(nn.Sequential):
     def __init__(self, *, channels: int = 64, depth: int = 5) -> None:
         widths = [2, *[channels] * (depth - 1), 1]
         layers: list[nn.Module] = []
-        for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for i, (a, b) in enumerate(itertools.pairwise(widths)):
             layers += [nn.Conv2d(a, b, 3, padding=1), *([nn.SiLU()] if i < depth - 1 else [])]
         super().__init__(*layers)
 
@@ -152,12 +156,19 @@ class Scalar(Regularizer):
         h, scaled = functional.softplus(self.first(x)), x
         for conv, skip in zip(self.hidden, self.skips, strict=True):
             scaled = functional.avg_pool2d(scaled, 2, ceil_mode=True)
-            h = functional.softplus(functional.conv2d(h, self._weight(conv), stride=2, padding=1) + skip(scaled))
+            h = functional.softplus(
+                functional.conv2d(h, self._weight(conv), stride=2, padding=1) + skip(scaled)
+            )
         coarse = functional.conv2d(h, self._weight(self.last))
         factor = 2 ** len(self.hidden)
         fine = coarse.repeat_interleave(factor, -2).repeat_interleave(factor, -1) / factor**2
-        return self.strength(peak).to(x.dtype) * fine[..., : x.shape[-2], : x.shape[-1]]
+        weight: Tensor = self.strength(peak).to(x.dtype)
+        energy: Tensor = weight * fine[..., : x.shape[-2], : x.shape[-1]]
+        return energy
 
     def _weight(self, conv: nn.Module) -> Tensor:
         weight: Tensor = conv.weight  # type: ignore[assignment]
-        return functional.softplus(weight) if self.convex else weight
+        if not self.convex:
+            return weight
+        positive: Tensor = functional.softplus(weight)
+        return positive

@@ -70,7 +70,9 @@ def accelerated_mirror_descent(
         direction = -apply_inverse(pairs, gamma, free, metric(problem, state))
         uphill = sum_images(direction * gamma) >= 0
         direction = torch.where(per_image(uphill, gamma) > 0, -gamma / metric(problem, state), direction)
-        moved = burg.project(state.u * torch.exp((per_image(length, direction) * direction).clamp(-LONGEST, LONGEST)))
+        moved = burg.project(
+            state.u * torch.exp((per_image(length, direction) * direction).clamp(-LONGEST, LONGEST))
+        )
         if bool(plain.any()):
             mirror = burg.step(state.u, state.gradient, tau)
             moved = torch.where(per_image(plain, moved) > 0, mirror, moved)
@@ -85,7 +87,9 @@ def accelerated_mirror_descent(
         accept = (-change >= needed) & (needed > 0)
         previous = state
         state = advance(problem, state, trial, change, accept)
-        step = state.step(iteration, torch.where(plain, tau, length), finished(state, tau, iteration, max_iter, tol))
+        step = state.step(
+            iteration, torch.where(plain, tau, length), finished(state, tau, iteration, max_iter, tol)
+        )
         if bool(accept.any()):
             pairs.append(secant(along, previous, state, accept))
         tau = torch.where(plain, torch.where(accept, tau * 1.2, tau * SHRINK), tau)
@@ -120,18 +124,16 @@ def apply_inverse(pairs: deque[Pair], gamma: Tensor, free: Tensor, diagonal: Ten
     """Return the BFGS inverse Hessian times `gamma` on the free entries (two-loop recursion)."""
     q = gamma
     alphas = []
-    scale = torch.ones_like(pairs[0].rho) if pairs else None
     for pair in reversed(pairs):
         alpha = pair.rho * sum_images(pair.s * q)
         q = q - per_image(alpha, q) * torch.where(free, pair.y, 0)
         alphas.append(alpha)
+    scale = torch.ones(gamma.shape[0], dtype=torch.float64, device=gamma.device)
     for pair in pairs:
         curvature = sum_images(torch.where(free, pair.y, 0) ** 2 / diagonal)
         latest = (1 / pair.rho.clamp_min(1e-300)) / curvature.clamp_min(1e-300)
         scale = torch.where(pair.rho > 0, latest, scale)
-    r = q / diagonal
-    if scale is not None:
-        r = per_image(scale, r) * r
+    r = per_image(scale, q) * q / diagonal
     for pair, alpha in zip(pairs, reversed(alphas), strict=True):
         beta = pair.rho * sum_images(torch.where(free, pair.y, 0) * r)
         r = r + per_image(alpha - beta, r) * torch.where(free, pair.s, 0)

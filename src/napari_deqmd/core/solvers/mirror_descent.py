@@ -73,5 +73,3 @@ def first_step(problem: Problem, state: State) -> Tensor:
 def ratio(problem: Problem, state: State) -> Tensor:
     """Return the Richardson-Lucy ratio ``rho = u A^T (y / z)``: ``Hess KL <= diag(rho / u^2)``."""
     return state.u * (problem.sensitivity - state.kl_gradient)
-
-

@@ -44,7 +44,9 @@ def begin(problem: Problem, start: Tensor | None) -> State:
     gradient, kl = point.complete()
     objective = problem.value(point)
     if not bool(torch.isfinite(objective).all() and torch.isfinite(gradient).all()):
-        raise UserError("The objective is not finite at the start: the model or the image holds invalid numbers.")
+        raise UserError(
+            "The objective is not finite at the start: the model or the image holds invalid numbers."
+        )
     return State(problem, point, gradient, kl, objective, problem.burg.certificate(point.u, gradient))
 
 
@@ -58,7 +60,9 @@ def advance(problem: Problem, state: State, trial: Point, change: Tensor, accept
         return state
     gradient, kl = trial.complete()
     if not bool(torch.isfinite(gradient).all()):
-        return State(problem, state.point, state.gradient, state.kl_gradient, state.objective, state.residual, False)
+        return State(
+            problem, state.point, state.gradient, state.kl_gradient, state.objective, state.residual, False
+        )
     if bool(accept.all()):
         point = trial
     else:
@@ -82,5 +86,3 @@ def finished(state: State, tau: Tensor, iteration: int, max_iter: int, tol: floa
     if bool((state.residual < tol).all()):
         return "converged"
     return "max_iter" if iteration == max_iter else ""
-
-
