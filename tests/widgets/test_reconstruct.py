@@ -450,12 +450,6 @@ def test_theme_changes_reach_the_plot(bench: Any) -> None:
     assert bench.find("convergence_plot").backgroundBrush().color().name() != before
 
 
-def test_multi_day_runs_say_so() -> None:
-    from napari_deqmd.widgets.sections.run import duration
-
-    assert [duration(s) for s in (3.21, 42.4, 600, 36_000)] == ["3.2 s", "42 s", "10 min", "10.0 h"]
-
-
 def test_opening_the_widget_does_not_import_torch() -> None:
     code = """
 import sys

@@ -14,7 +14,7 @@ import pytest
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.widgets.clock import PREVIEW_ALLOWANCE, PREVIEW_INTERVAL, PREVIEW_SHARE, PreviewClock
+from napari_deqmd.widgets.clock import PREVIEW_ALLOWANCE, PREVIEW_SHARE
 from napari_deqmd.widgets.messages import sentence
 from napari_deqmd.widgets.worker import RunWorker, TaskWorker
 from widgets.jobs import FakeJob
@@ -172,23 +172,6 @@ def test_task_runs_in_another_thread(qtbot) -> None:
     with qtbot.waitSignal(worker.finished, timeout=5000):
         worker.start()
     assert worker.outcome != threading.get_ident()
-
-
-def test_preview_clock_keeps_previews_rare_and_cheap() -> None:
-    now = 0.0
-    clock = PreviewClock(now=lambda: now)
-    assert clock.due()
-    clock.taken()
-    now = PREVIEW_INTERVAL - 0.01
-    assert not clock.due()
-    now = PREVIEW_INTERVAL + 0.01
-    assert clock.due()
-    clock.taken()
-    clock.spend(0.5)
-    now += 5.0
-    assert not clock.due()
-    now += 3.0
-    assert clock.due()
 
 
 def test_previews_take_little_of_the_run(qtbot) -> None:

@@ -1,9 +1,12 @@
-"""When the next live preview is due."""
+"""Time: when the next preview is due, and how long a run may still take."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 # Seconds between two previews.
 PREVIEW_INTERVAL = 0.4
@@ -11,6 +14,8 @@ PREVIEW_INTERVAL = 0.4
 # more, or it would show nothing.
 PREVIEW_SHARE = 0.05
 PREVIEW_ALLOWANCE = 0.15
+# Certificates from which its fall can be read.
+_FEWEST = 4
 
 
 class PreviewClock:
@@ -35,3 +40,41 @@ class PreviewClock:
     def spend(self, seconds: float) -> None:
         """Note what a preview cost."""
         self._spent += seconds
+
+
+def iterations_left(certificates: Sequence[float], tol: float, max_iter: int) -> int:
+    """Guess how many iterations an item still takes: its certificate falls about exponentially.
+
+    Parameters
+    ----------
+    certificates : sequence of float
+        One per iteration so far.
+    tol : float
+        Where it ends.
+    max_iter : int
+        Where it ends anyway.
+
+    Returns
+    -------
+    int
+        Between 0 and what is left of `max_iter`.
+    """
+    most = max(0, max_iter - len(certificates))
+    recent = np.asarray(certificates[len(certificates) // 2 :], dtype=float)
+    if len(recent) < _FEWEST or not (np.isfinite(recent) & (recent > 0)).all():
+        return most
+    slope = float(np.polyfit(np.arange(len(recent)), np.log(recent), 1)[0])
+    if slope >= 0:
+        return most
+    return min(most, max(0, math.ceil(math.log(tol / recent[-1]) / slope)))
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a reader says them."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

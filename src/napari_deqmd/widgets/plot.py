@@ -11,7 +11,7 @@ from qtpy.QtGui import QFont
 from qtpy.QtWidgets import QWidget
 
 from napari_deqmd.widgets.form import default
-from napari_deqmd.widgets.worker import Point
+from napari_deqmd.widgets.reports import Point
 
 _OBJECTIVE = "#4fa3ff"
 _CERTIFICATE = "#ffa94d"
@@ -33,7 +33,7 @@ class ConvergencePlot(pg.GraphicsLayoutWidget):
         self._certificate = self._right.plot(pen=pg.mkPen(_CERTIFICATE, width=2))
         self._goal = pg.InfiniteLine(angle=0, pen=pg.mkPen(_CERTIFICATE, style=Qt.PenStyle.DashLine))
         self._right.addItem(self._goal)
-        self._points: list[Point] = []
+        self.points: list[Point] = []
         small = QFont()
         small.setPixelSize(11)
         for plot in (self._left, self._right):
@@ -68,7 +68,7 @@ class ConvergencePlot(pg.GraphicsLayoutWidget):
 
     def clear_points(self) -> None:
         """Forget the curves."""
-        self._points = []
+        self.points = []
         self._objective.setData([], [])
         self._certificate.setData([], [])
         # Without curves there is nothing to scale to: an empty frame from 1 down to the goal.
@@ -79,12 +79,12 @@ class ConvergencePlot(pg.GraphicsLayoutWidget):
     def add(self, points: Iterable[Point]) -> None:
         """Draw more iterations; a lower iteration number starts the curves again."""
         for point in points:
-            if self._points and point.iteration <= self._points[-1].iteration:
-                self._points = []
-            self._points.append(point)
-        if not self._points:
+            if self.points and point.iteration <= self.points[-1].iteration:
+                self.points = []
+            self.points.append(point)
+        if not self.points:
             return
-        iterations, objective, certificate = np.array(self._points, dtype=float).T
+        iterations, objective, certificate = np.array(self.points, dtype=float).T
         self._left.getAxis("left").setStyle(showValues=True)
         _draw(self._left, self._objective, iterations, objective)
         shown = certificate > 0

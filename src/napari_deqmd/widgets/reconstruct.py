@@ -18,6 +18,7 @@ from napari_deqmd.widgets.form import PsfChoice, collect, config_from
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.opening import layers_of
+from napari_deqmd.widgets.reports import Job
 from napari_deqmd.widgets.result import ResultLayer
 from napari_deqmd.widgets.run import Run
 from napari_deqmd.widgets.sections.image import ImageSection
@@ -26,7 +27,6 @@ from napari_deqmd.widgets.sections.photons import PhotonsSection
 from napari_deqmd.widgets.sections.psf import PsfSection
 from napari_deqmd.widgets.sections.run import RunSection
 from napari_deqmd.widgets.tasks import ButtonTask
-from napari_deqmd.widgets.worker import Job
 
 # napari's right dock would shrink to 100 pixels.
 MINIMUM_WIDTH = 340

@@ -9,8 +9,10 @@ from napari.layers import Image
 
 from napari_deqmd.widgets.layers import SPATIAL
 
-# The first iterate is still blurred: structures get brighter than it by about this factor as they sharpen.
-_HEADROOM = 2.0
+# Structures get brighter as they sharpen: by about this much from the first iterate, and from the raw image. The
+# limits are set once, so they must fit the last iterate rather than the first.
+_FIRST_TO_LAST = 1.6
+_RAW_TO_LAST = 1.3
 # Pixels that the contrast limits are read from: a percentile of a whole stack would stall the window.
 _SAMPLE = 500_000
 _GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
@@ -27,7 +29,7 @@ class ResultLayer:
     axes : str
         Axes of the input's data.
     metadata : dict
-        Goes into the layer's metadata.
+        Goes into the layer's metadata; ``config`` in it says the camera's offset and gain.
     """
 
     def __init__(self, viewer: Any, source: Image, axes: str, metadata: dict[str, Any]) -> None:
@@ -35,6 +37,7 @@ class ResultLayer:
         self._source = source
         self._axes = axes
         self._metadata = metadata
+        self._camera = (float(metadata["config"]["offset"]), float(metadata["config"]["gain"]))
         self._shape = tuple(source.data.shape)
         self._geometry = {name: getattr(source, name) for name in _GEOMETRY}
         self.name = f"{source.name} deconvolved"
@@ -89,9 +92,8 @@ class ResultLayer:
                 return layer
         return None
 
-    def _add(self, image: np.ndarray) -> Image:
-        sample = image.ravel()[:: max(1, image.size // _SAMPLE)]
-        top = float(np.percentile(sample, 99.9)) * _HEADROOM or 1.0
+    def _add(self, first: np.ndarray) -> Image:
+        top = max(_FIRST_TO_LAST * _bright(first), _RAW_TO_LAST * self._raw_brightness()) or 1.0
         layer = self._viewer.add_image(
             np.zeros(self._shape, dtype=np.float32),
             name=self.name,
@@ -106,3 +108,15 @@ class ResultLayer:
             # Raw and result would add up to a picture of neither.
             self._source.visible = False
         return layer
+
+    def _raw_brightness(self) -> float:
+        data = self._source.data
+        if not isinstance(data, np.ndarray):
+            return 0.0
+        offset, gain = self._camera
+        return (_bright(data) - offset) / gain
+
+
+def _bright(image: np.ndarray) -> float:
+    sample = image.ravel()[:: max(1, image.size // _SAMPLE)]
+    return float(np.nanpercentile(sample, 99.9))

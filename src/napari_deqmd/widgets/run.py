@@ -12,10 +12,12 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QWidget
 
+from napari_deqmd.widgets.clock import duration
 from napari_deqmd.widgets.messages import note, tell
+from napari_deqmd.widgets.reports import Job, News
 from napari_deqmd.widgets.result import ResultLayer
-from napari_deqmd.widgets.sections.run import RunSection, RunState, duration
-from napari_deqmd.widgets.worker import Job, News, RunWorker
+from napari_deqmd.widgets.sections.run import RunSection, RunState
+from napari_deqmd.widgets.worker import RunWorker
 
 _ENDS = {
     "converged": "Converged after {iterations} iterations in {time}.",
@@ -62,8 +64,7 @@ class Run(QObject):
         worker.finished.connect(self._on_finished)
         self._worker, self._result, self._complaint, self._paused = worker, result, None, False
         self._alive.append(worker)
-        self._section.plot.set_goal(tol)
-        self._section.reset(max_iter)
+        self._section.reset(max_iter, tol)
         self._section.status.setText(
             "Preparing…" if "torch" in sys.modules else "Loading torch (first run only)…"
         )

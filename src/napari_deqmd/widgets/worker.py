@@ -11,57 +11,20 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
-import numpy as np
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import Signal
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.clock import PreviewClock
 from napari_deqmd.widgets.messages import note
+from napari_deqmd.widgets.reports import Job, News, Point
 
 # Seconds between two reports. Whatever is repainted, Qt composes the whole window anew because the canvas is OpenGL:
 # 20 ms where that is done in software.
 REPORT_INTERVAL = 0.25
-
-
-class Job(Protocol):
-    """What the worker needs of `napari_deqmd.api.Reconstruction`."""
-
-    device: str
-
-    def steps(self) -> Generator[Any, None, None]:
-        """Yield a progress after each iteration."""
-
-    def preview(self, progress: Any) -> np.ndarray:
-        """Return the iterate of a progress as an array of its own."""
-
-    def result(self) -> Any:
-        """Return the result, also of a run that was stopped."""
-
-
-class Point(NamedTuple):
-    """One iteration on the convergence plot."""
-
-    iteration: int
-    objective: float
-    certificate: float
-
-
-@dataclass(frozen=True)
-class News:
-    """What happened since the window last looked; `points` belong to the current item."""
-
-    item: int
-    items: int
-    iteration: int
-    seconds: float
-    points: tuple[Point, ...]
-    preview: np.ndarray | None = None
-    index: tuple[int, ...] = ()
 
 
 class QuietWorker(WorkerBase):
@@ -133,6 +96,7 @@ class RunWorker(QuietWorker):
         self._news: News | None = None
         self._unread = False
         self._reported = 0.0
+        self._total = 0
         self.device = ""
         self._clock = PreviewClock()
 
@@ -178,6 +142,7 @@ class RunWorker(QuietWorker):
             if self.stopping:
                 return None
             for last in steps:
+                self._total += 1
                 self._report(job, last, preview=self._clock.due())
                 if not self._go.is_set():
                     self._report(job, last, preview=True)
@@ -210,6 +175,7 @@ class RunWorker(QuietWorker):
                 item=progress.item,
                 items=progress.items,
                 iteration=step.iteration,
+                total=self._total,
                 seconds=progress.seconds,
                 points=(*earlier, point),
                 preview=image,

@@ -15,8 +15,8 @@ from napari_deqmd.widgets.sections.parts import SectionBox, hint, named
 _ABOUT = {
     "deq-md": "Learned prior on a Poisson model: the sharpest for few photons.",
     "md-tv": "Total variation: no learned prior, flattens fine texture.",
-    "rl-accelerated": "Richardson-Lucy in a tenth of the steps: amplifies noise when run long.",
-    "rl": "Classic Richardson-Lucy: amplifies noise when run long.",
+    "rl-accelerated": "Fast Richardson-Lucy: amplifies noise when it runs long.",
+    "rl": "Classic Richardson-Lucy: amplifies noise when it runs long.",
 }
 _ADVANCED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "solver": (Literal[SOLVERS], {}, "How the objective is minimised: both end at the same image."),

@@ -6,9 +6,11 @@ from enum import Enum, auto
 
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
 
+from napari_deqmd.widgets.clock import duration, iterations_left
+from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.plot import ConvergencePlot
+from napari_deqmd.widgets.reports import News
 from napari_deqmd.widgets.sections.parts import SectionBox, hint, named
-from napari_deqmd.widgets.worker import News
 
 
 class RunState(Enum):
@@ -57,7 +59,7 @@ class RunSection(SectionBox):
         )
         self.column.addWidget(self.plot, stretch=1)
         self.show_state(RunState.IDLE)
-        self.reset(1)
+        self.reset(1, default("tol"))
         self.progress.setFormat("")
 
     def show_state(self, state: RunState) -> None:
@@ -67,8 +69,10 @@ class RunSection(SectionBox):
         self.pause_button.setText("Resume" if state is RunState.PAUSED else "Pause")
         self.stop_button.setEnabled(state in (RunState.RUNNING, RunState.PAUSED))
 
-    def reset(self, max_iter: int) -> None:
+    def reset(self, max_iter: int, tol: float) -> None:
         """Prepare for a run."""
+        self._tol = tol
+        self.plot.set_goal(tol)
         self._max_iter = max_iter
         self._where = ""
         self.progress.setRange(0, max_iter)
@@ -82,11 +86,15 @@ class RunSection(SectionBox):
         done = self._max_iter * news.item + news.iteration
         self.progress.setMaximum(total)
         self.progress.setValue(done)
-        left = news.seconds * (total - done) / max(done, 1)
+        self.plot.add(news.points)
+        certificates = [point.certificate for point in self.plot.points]
+        left = iterations_left(certificates, self._tol, self._max_iter)
+        # Items to come: as many iterations as this one takes, at the pace so far.
+        left += (news.items - news.item - 1) * (news.iteration + left)
+        seconds = news.seconds * left / max(news.total, 1)
         item = f"{news.item + 1} of {news.items} · " if news.items > 1 else ""
         self._where = f"{item}{news.iteration} / {self._max_iter}"
-        self.progress.setFormat(f"{self._where} · {duration(left)} left")
-        self.plot.add(news.points)
+        self.progress.setFormat(f"{self._where} · about {duration(seconds)} left")
 
     def show_end(self, text: str, *, complete: bool) -> None:
         """Say how it ended."""
@@ -94,14 +102,3 @@ class RunSection(SectionBox):
             self.progress.setValue(self.progress.maximum())
         self.progress.setFormat(f"{self._where} · {'done' if complete else 'stopped'}" if self._where else "")
         self.status.setText(text)
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as a reader says them."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

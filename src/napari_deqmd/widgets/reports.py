@@ -1,0 +1,54 @@
+"""What the worker needs of a job, and what it tells the window."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+
+class Job(Protocol):
+    """What the worker needs of `napari_deqmd.api.Reconstruction`."""
+
+    device: str
+
+    def steps(self) -> Generator[Any, None, None]:
+        """Yield a progress after each iteration."""
+
+    def preview(self, progress: Any) -> np.ndarray:
+        """Return the iterate of a progress as an array of its own."""
+
+    def result(self) -> Any:
+        """Return the result, also of a run that was stopped."""
+
+
+class Point(NamedTuple):
+    """One iteration on the convergence plot."""
+
+    iteration: int
+    objective: float
+    certificate: float
+
+
+@dataclass(frozen=True)
+class News:
+    """What happened since the window last looked.
+
+    Attributes
+    ----------
+    item, items : int
+        The item of the T and C axes, and how many there are; `points` belong to it, `index` is its place.
+    iteration, total : int
+        Iterations of this item, and of all so far.
+    """
+
+    item: int
+    items: int
+    iteration: int
+    total: int
+    seconds: float
+    points: tuple[Point, ...]
+    preview: np.ndarray | None = None
+    index: tuple[int, ...] = ()
