@@ -164,6 +164,13 @@ class TestRoundTrip:
         assert after.voxel_size is None
         assert "lateral" not in after.metadata
 
+    def test_beyond_what_a_classic_tiff_holds(self, tmp_path, monkeypatch, name):
+        monkeypatch.setattr("napari_deqmd.io.stack._CLASSIC", 1000)
+        write_stack(tmp_path / name, Stack(pixels("TCZYX"), "TCZYX", (0.3, 0.1, 0.1)))
+        after = read_stack(tmp_path / name)
+        assert np.array_equal(after.data, pixels("TCZYX"))
+        assert (after.axes, after.voxel_size) == ("TCZYX", pytest.approx((0.3, 0.1, 0.1)))
+
     def test_nothing_else_is_left_in_the_folder(self, tmp_path, name):
         write_stack(tmp_path / name, Stack(pixels("YX"), "YX"))
         assert [path.name for path in tmp_path.iterdir()] == [name]
