@@ -35,6 +35,7 @@ def test_preview_clock_keeps_previews_rare_and_cheap() -> None:
         ([1.0, float("nan")] * 5, 90),
         ([1 - 1e-6 * k for k in range(100)], 0),
         ([1 - 1e-6 * k for k in range(50)], 50),
+        ([1e-320] * 9 + [1e-321], 0),
     ],
 )
 def test_iterations_left(certificates: list[float], left: int) -> None:

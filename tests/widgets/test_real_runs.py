@@ -16,7 +16,7 @@ def real(bench: Any) -> Any:
     return bench
 
 
-@pytest.mark.parametrize("method", ["rl-accelerated", "md-tv"])
+@pytest.mark.parametrize("method", ["deq-md", "md-tv", "rl-accelerated"])
 def test_run_stop_and_run_again(real: Any, qtbot: Any, method: str) -> None:
     source = real.add((128, 128), scale=(0.1, 0.1), units=("um", "um"), axis_labels=("y", "x"))
     real.find("method").setCurrentText(method)

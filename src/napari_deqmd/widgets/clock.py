@@ -66,7 +66,8 @@ def iterations_left(certificates: Sequence[float], tol: float, max_iter: int) ->
     slope = float(np.polyfit(np.arange(len(recent)), np.log(recent), 1)[0])
     if slope >= 0:
         return most
-    return min(most, max(0, math.ceil(math.log(tol / recent[-1]) / slope)))
+    left = (math.log(tol) - math.log(recent[-1])) / slope
+    return math.ceil(min(most, max(0.0, left)))
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -118,5 +119,5 @@ class ResultLayer:
 
 
 def _bright(image: np.ndarray) -> float:
-    sample = image.ravel()[:: max(1, image.size // _SAMPLE)]
-    return float(np.nanpercentile(sample, 99.9))
+    step = math.ceil((image.size / _SAMPLE) ** (1 / image.ndim))
+    return float(np.nanpercentile(image[(slice(None, None, step),) * image.ndim], 99.9))
