@@ -79,13 +79,3 @@ class Burg:
         """Return where ``-gradient`` does not push out of the box, as a bool mask."""
         lower, upper = self.bounds(u)
         return ~(((u <= lower) & (gradient > 0)) | ((u >= upper) & (gradient < 0)))
-
-    def certificate(self, u: Tensor, gradient: Tensor) -> Tensor:
-        """Return the first-order certificate ``||u - P(u - u g)|| / ||x||``, float64 ``(B,)``.
-
-        ``x - x g`` is one Richardson-Lucy (EM) step, so this is the relative change that such a step would still make.
-        It depends neither on a step size nor on the units of ``x``, and it is zero exactly at stationary points.
-        """
-        moved = self.project(u - u * gradient)
-        x = u - per_image(self.shift, u)
-        return (sum_images((moved - u) ** 2) / sum_images(x**2).clamp_min(1e-30)).sqrt()

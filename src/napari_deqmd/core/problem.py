@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -94,6 +95,26 @@ class Problem:
     def curvature(self) -> Tensor:
         """Typical curvature of the regularizer, ``(B,)``: scales a metric, bounds nothing."""
         return self.strength * self.regularizer.curvature(self.peak)
+
+    @cached_property
+    def metric(self) -> Tensor:
+        """Typical diagonal curvature of ``Psi`` in ``x``, of the object's shape, > 0.
+
+        The Fisher information of the Poisson likelihood at the first object, ``A^T (1 / z)``, plus the regularizer's:
+        it depends on the data, not on the iterate or a step size, so distances measured in it can be compared.
+        """
+        fisher = self.likelihood.operator.adjoint(1 / self.likelihood.expect(self.start()))
+        return fisher.clamp_min(0) + per_image(self.curvature(), fisher) + 1e-3
+
+    def certificate(self, u: Tensor, gradient: Tensor) -> Tensor:
+        """Return the first-order certificate ``||u - P(u - g / metric)|| / ||x||``, float64 ``(B,)``.
+
+        The relative change that one projected Newton-like step of unit length would still make: it depends on no step
+        size and no units, and is zero exactly at stationary points.
+        """
+        moved = self.burg.project(u - gradient / self.metric)
+        size = sum_images(self.burg.to_x(u) ** 2).clamp_min(1e-30)
+        return (sum_images((moved - u) ** 2) / size).sqrt()
 
     def start(self) -> Tensor:
         """Return the first object: the image without its background, spread back by ``A^T``."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import Regularizer
-from napari_deqmd.core.solvers import accelerated_mirror_descent
+from napari_deqmd.core.solvers.accelerated import MEMORY, Pair, accelerated_mirror_descent
 from napari_deqmd.training.data import Sampler
 from napari_deqmd.training.measurements import Measurement, Ranges, measure
 from napari_deqmd.training.progress import Report, Trainer, arithmetic
@@ -27,11 +28,28 @@ class Solve:
     again: int = 20
 
 
-def fixed_point(problem: Problem, start: Tensor | None, *, max_iter: int, tol: float) -> tuple[Tensor, float]:
+@dataclass(frozen=True)
+class Visited:
+    """A batch of measurements with its last fixed point and the curvature its solver has seen."""
+
+    version: int
+    data: Measurement
+    x: Tensor | None
+    pairs: deque[Pair]
+
+
+def fixed_point(
+    problem: Problem,
+    start: Tensor | None = None,
+    *,
+    max_iter: int,
+    tol: float,
+    pairs: deque[Pair] | None = None,
+) -> tuple[Tensor, float]:
     """Return the fixed point ``x`` of a problem and its certificate; no graph is kept."""
     for parameter in problem.regularizer.parameters():
         parameter.requires_grad_(False)
-    for step in accelerated_mirror_descent(problem, start, max_iter=max_iter, tol=tol):
+    for step in accelerated_mirror_descent(problem, start, max_iter=max_iter, tol=tol, pairs=pairs):
         last = step
     for parameter in problem.regularizer.parameters():
         parameter.requires_grad_(True)
@@ -110,22 +128,22 @@ def train_equilibrium(
     ranges, solve = ranges or Ranges(), solve or Solve()
     trainer = Trainer(regularizer, learning_rate=learning_rate, steps=steps, checkpoint=checkpoint)
     context = arithmetic(next(regularizer.parameters()).device, precision)
-    kept: dict[int, tuple[int, Measurement, Tensor]] = {}
+    kept: dict[int, Visited] = {}
     while trainer.step < steps:
         slot, round_ = trainer.step % groups, trainer.step // groups
         version = (round_ + slot * lifetime // groups) // lifetime
         known = kept.get(slot)
-        if known is not None and known[0] == version:
-            data, start, budget = known[1], known[2], solve.again
-        else:
-            data, start, budget = measure(sampler, version * groups + slot, batch, ranges), None, solve.first
-        problem = data.problem(trainer.model)
-        x, certificate = fixed_point(problem, start, max_iter=budget, tol=solve.tol)
-        kept[slot] = (version, data, x)
-        loss, w = jacobian_free(problem, x, data.truth)
+        if known is None or known.version != version:
+            data = measure(sampler, version * groups + slot, batch, ranges)
+            known = Visited(version, data, None, deque(maxlen=MEMORY))
+        problem = known.data.problem(trainer.model)
+        budget = solve.first if known.x is None else solve.again
+        x, certificate = fixed_point(problem, known.x, max_iter=budget, tol=solve.tol, pairs=known.pairs)
+        kept[slot] = replace(known, x=x)
+        loss, w = jacobian_free(problem, x, known.data.truth)
         leaf = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
         with context():
-            energy = trainer.model.energy(leaf, data.peak).float().sum()
+            energy = trainer.model.energy(leaf, known.data.peak).float().sum()
         (gradient,) = torch.autograd.grad(energy, leaf, create_graph=True)
         (-(w * gradient).sum()).backward()
         trainer.update()

@@ -1,4 +1,4 @@
-"""Accelerated mirror descent: quasi-Newton steps in the flat coordinates of the Burg metric, safeguarded."""
+"""Accelerated mirror descent: quasi-Newton steps from the Fisher metric, safeguarded by mirror steps."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from torch import Tensor
 
 from napari_deqmd.core.poisson import per_image, sum_images
 from napari_deqmd.core.problem import Problem
-from napari_deqmd.core.solvers.mirror_descent import ACCEPTANCE, SHRINK, first_step, ratio
+from napari_deqmd.core.solvers.mirror_descent import ACCEPTANCE, SHRINK, first_step
 from napari_deqmd.core.solvers.state import State, advance, begin, finished
 from napari_deqmd.core.solvers.step import Step
 
 MEMORY = 8
 ARMIJO = 1e-4
-LONGEST = 1.5
+CUT = 0.3
+PATIENCE = 3
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A secant pair in ``log u``: step, change of the gradient, and one over their product (0: unusable), ``(B,)``."""
+    """A secant pair: step, change of the gradient, and one over their product (0: unusable), ``(B,)``."""
 
     s: Tensor
     y: Tensor
@@ -35,54 +36,48 @@ def accelerated_mirror_descent(
     *,
     max_iter: int = 200,
     tol: float = 1e-4,
-    memory: int = MEMORY,
+    pairs: deque[Pair] | None = None,
 ) -> Generator[Step, None, None]:
-    """Yield the iterates of a limited-memory quasi-Newton method in the geometry of Burg's entropy.
+    """Yield the iterates of a projected limited-memory quasi-Newton method that falls back on mirror steps.
 
-    The metric ``diag(1 / u^2)`` of the entropy is flat in ``t = log u``: its geodesics are ``u exp(d)``, gradients are
-    ``u grad Psi``, and secant pairs of different iterates live in one space. There BFGS builds the curvature of the
-    objective, starting from the local bound ``diag(rho)`` of KL (``rho`` the Richardson-Lucy ratio) plus the
-    regularizer's. Every image of the batch has its own curvature, step length and acceptance.
+    BFGS builds the curvature of the objective from its diagonal model `Problem.metric` (Fisher information of the
+    Poisson likelihood plus the regularizer's) on the pixels that the box leaves free. Every image of the batch has its
+    own curvature, step length and acceptance.
 
-    Safeguard: a quasi-Newton step must decrease the objective by Armijo's rule; an image at which two in a row fail
-    forgets its curvature and takes plain mirror steps, with the plain acceptance rule, until one is accepted. So the
-    objective never rises and every limit point is stationary, as for the plain iteration.
+    Safeguard: a quasi-Newton step must decrease the objective by Armijo's rule; an image at which `PATIENCE` trials in
+    a row fail forgets its curvature and takes plain mirror steps, with the plain acceptance rule, until one is
+    accepted. So the objective never rises, and where quasi-Newton steps fail the iteration is the plain one.
 
-    Parameters and yields are those of `mirror_descent`; `memory` is the number of secant pairs.
+    Parameters and yields are those of `mirror_descent`. `pairs` holds the secant pairs and is updated in place: given
+    again with the last iterate, it resumes a solve of the same or a slightly changed problem at full speed.
 
     Notes
     -----
-    BFGS: Nocedal and Wright, Numerical Optimization, algorithm 7.4; active bounds as in Bertsekas (1982).
+    BFGS: Nocedal and Wright, Numerical Optimization, algorithm 7.4; active bounds: Bertsekas, SIAM J. Control Optim.
+    20 (1982), 221.
     """
     burg = problem.burg
     state = begin(problem, start)
     tau = first_step(problem, state)
     length = torch.ones_like(tau)
     failures = torch.zeros_like(tau, dtype=torch.int64)
-    pairs: deque[Pair] = deque(maxlen=memory)
-    yield (step := state.step(0, tau, "converged" if bool((state.residual < tol).all()) else ""))
+    pairs = deque(maxlen=MEMORY) if pairs is None else pairs
+    yield (step := state.step(0, length, "converged" if bool((state.residual < tol).all()) else ""))
     for iteration in range(1, max_iter + 1):
         if step.stopped_by:
             return
-        plain = failures >= 2
-        free = burg.free(state.u, state.gradient)
-        gamma = torch.where(free, state.u * state.gradient, 0)
-        direction = -apply_inverse(pairs, gamma, free, metric(problem, state))
-        uphill = sum_images(direction * gamma) >= 0
-        direction = torch.where(per_image(uphill, gamma) > 0, -gamma / metric(problem, state), direction)
-        moved = burg.project(
-            state.u * torch.exp((per_image(length, direction) * direction).clamp(-LONGEST, LONGEST))
-        )
+        plain = failures >= PATIENCE
+        moved = burg.project(state.u + per_image(length, state.u) * direction(problem, state, pairs))
         if bool(plain.any()):
             mirror = burg.step(state.u, state.gradient, tau)
             moved = torch.where(per_image(plain, moved) > 0, mirror, moved)
         trial = problem.evaluate(moved, near=state.point)
         change = problem.difference(trial, state.point)
-        along = torch.log(trial.u / state.u)
+        along = trial.u - state.u
         needed = torch.where(
             plain,
             ACCEPTANCE / tau * burg.divergence(trial.u, state.u),
-            -ARMIJO * sum_images(state.u * state.gradient * along),
+            -ARMIJO * sum_images(state.gradient * along),
         )
         accept = (-change >= needed) & (needed > 0)
         previous = state
@@ -93,22 +88,26 @@ def accelerated_mirror_descent(
         if bool(accept.any()):
             pairs.append(secant(along, previous, state, accept))
         tau = torch.where(plain, torch.where(accept, tau * 1.2, tau * SHRINK), tau)
-        length = torch.where(accept, torch.ones_like(length), length * 0.3)
+        length = torch.where(accept, torch.ones_like(length), length * CUT)
         failures = torch.where(accept, 0, failures + 1)
-        if bool((failures == 2).any()):
-            forget(pairs, failures == 2)
+        if bool((failures == PATIENCE).any()):
+            forget(pairs, failures == PATIENCE)
         if bool(accept.any()) or step.stopped_by:
             yield step
 
 
-def metric(problem: Problem, state: State) -> Tensor:
-    """Return a diagonal majorant of the Hessian in ``log u``: KL's ``rho`` and the regularizer's ``u^2``."""
-    return ratio(problem, state) + per_image(problem.curvature(), state.u) * state.u**2 + 1e-3 * state.u
+def direction(problem: Problem, state: State, pairs: deque[Pair]) -> Tensor:
+    """Return the quasi-Newton direction on the free pixels, downhill for every image."""
+    free = problem.burg.free(state.u, state.gradient)
+    gradient = torch.where(free, state.gradient, 0)
+    newton = apply_inverse(pairs, gradient, free, problem.metric)
+    downhill = sum_images(newton * gradient) > 0
+    return -torch.where(per_image(downhill, newton) > 0, newton, gradient / problem.metric)
 
 
 def secant(along: Tensor, old: State, new: State, accept: Tensor) -> Pair:
     """Return the pair of an accepted step; images that did not move, or without curvature, get weight 0."""
-    y = new.u * new.gradient - old.u * old.gradient
+    y = new.gradient - old.gradient
     product = sum_images(along * y)
     usable = accept & (product > 1e-8 * (sum_images(along**2) * sum_images(y**2)).sqrt())
     return Pair(along, y, torch.where(usable, 1 / product, 0))
@@ -120,21 +119,21 @@ def forget(pairs: deque[Pair], images: Tensor) -> None:
         pairs[i] = Pair(pair.s, pair.y, torch.where(images, 0, pair.rho))
 
 
-def apply_inverse(pairs: deque[Pair], gamma: Tensor, free: Tensor, diagonal: Tensor) -> Tensor:
-    """Return the BFGS inverse Hessian times `gamma` on the free entries (two-loop recursion)."""
-    q = gamma
+def apply_inverse(pairs: deque[Pair], gradient: Tensor, free: Tensor, metric: Tensor) -> Tensor:
+    """Return the BFGS inverse Hessian times the gradient on the free entries (two-loop recursion)."""
+    q = gradient
+    scale = torch.ones(gradient.shape[0], dtype=torch.float64, device=gradient.device)
+    masked = [(torch.where(free, pair.s, 0), torch.where(free, pair.y, 0), pair.rho) for pair in pairs]
     alphas = []
-    for pair in reversed(pairs):
-        alpha = pair.rho * sum_images(pair.s * q)
-        q = q - per_image(alpha, q) * torch.where(free, pair.y, 0)
+    for s, y, rho in reversed(masked):
+        alpha = rho * sum_images(s * q)
+        q = q - per_image(alpha, q) * y
         alphas.append(alpha)
-    scale = torch.ones(gamma.shape[0], dtype=torch.float64, device=gamma.device)
-    for pair in pairs:
-        curvature = sum_images(torch.where(free, pair.y, 0) ** 2 / diagonal)
-        latest = (1 / pair.rho.clamp_min(1e-300)) / curvature.clamp_min(1e-300)
-        scale = torch.where(pair.rho > 0, latest, scale)
-    r = per_image(scale, q) * q / diagonal
-    for pair, alpha in zip(pairs, reversed(alphas), strict=True):
-        beta = pair.rho * sum_images(torch.where(free, pair.y, 0) * r)
-        r = r + per_image(alpha - beta, r) * torch.where(free, pair.s, 0)
+    for _, y, rho in masked:
+        curvature = rho * sum_images(y**2 / metric)
+        scale = torch.where(rho > 0, 1 / curvature.clamp_min(1e-12), scale)
+    r = per_image(scale, q) * q / metric
+    for (s, y, rho), alpha in zip(masked, reversed(alphas), strict=True):
+        beta = rho * sum_images(y * r)
+        r = r + per_image(alpha - beta, r) * s
     return torch.where(free, r, 0)

@@ -34,7 +34,7 @@ def mirror_descent(
     max_iter : int
         Largest number of evaluations, rejected trials included.
     tol : float
-        Certificate (`Burg.certificate`) of every image below which the iteration has converged.
+        Certificate (`Problem.certificate`) of every image below which the iteration has converged.
     growth : float
         Factor on ``tau`` after an accepted step; 1 never lets it grow again, as in the paper.
 

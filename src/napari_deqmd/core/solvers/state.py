@@ -47,7 +47,7 @@ def begin(problem: Problem, start: Tensor | None) -> State:
         raise UserError(
             "The objective is not finite at the start: the model or the image holds invalid numbers."
         )
-    return State(problem, point, gradient, kl, objective, problem.burg.certificate(point.u, gradient))
+    return State(problem, point, gradient, kl, objective, problem.certificate(point.u, gradient))
 
 
 def advance(problem: Problem, state: State, trial: Point, change: Tensor, accept: Tensor) -> State:
@@ -76,7 +76,7 @@ def advance(problem: Problem, state: State, trial: Point, change: Tensor, accept
         gradient = torch.where(here, gradient, state.gradient)
         kl = torch.where(here, kl, state.kl_gradient)
     objective = torch.where(accept, state.objective + change, state.objective)
-    return State(problem, point, gradient, kl, objective, problem.burg.certificate(point.u, gradient))
+    return State(problem, point, gradient, kl, objective, problem.certificate(point.u, gradient))
 
 
 def finished(state: State, tau: Tensor, iteration: int, max_iter: int, tol: float) -> str:
