@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from napari_deqmd.core.errors import UserError
@@ -86,15 +87,15 @@ class ReconstructionConfig:
             if value not in choices:
                 raise UserError(f"Unknown {name} {value!r}: choose one of {', '.join(choices)}.")
         for name in ("gain", "upper", "tol"):
-            _require(name, getattr(self, name), above=0.0)
-        _require("strength", self.strength, least=0.0)
-        _require("offset", self.offset)
+            self._set(name, _real(name, getattr(self, name), above=0.0))
+        self._set("strength", _real("strength", self.strength, least=0.0))
+        self._set("offset", _real("offset", self.offset))
         if self.peak != "auto":
-            _require("peak", self.peak, above=0.0, hint=" or 'auto'")
+            self._set("peak", _real("peak", self.peak, above=0.0, hint=" or 'auto'"))
         if self.background != "auto":
-            _require("background", self.background, least=0.0, hint=" or 'auto'")
-        if self.max_iter < 1:
-            raise UserError(f"max_iter is {self.max_iter}: give at least one iteration.")
+            self._set("background", _real("background", self.background, least=0.0, hint=" or 'auto'"))
+        self._set("max_iter", _integer("max_iter", self.max_iter, least=1))
+        self._set("seed", _integer("seed", self.seed, least=0))
         if self.axes is not None and (
             len(set(self.axes)) != len(self.axes) or not set(self.axes) <= set(AXES) or self.axes[-2:] != "YX"
         ):
@@ -102,8 +103,13 @@ class ReconstructionConfig:
                 f"Axes {self.axes!r}: use each of the letters T, C, Z, Y, X at most once, ending in YX."
             )
         if self.voxel_size is not None:
-            for size in self.voxel_size:
-                _require("voxel_size", size, above=0.0)
+            if not isinstance(self.voxel_size, tuple | list):
+                raise UserError(f"voxel_size is {self.voxel_size!r}: give one number per spatial axis.")
+            self._set("voxel_size", tuple(_real("voxel_size", size, above=0.0) for size in self.voxel_size))
+
+    def _set(self, name: str, value: Any) -> None:
+        """Keep a checked value as a plain number: numbers of NumPy do not go into a sidecar."""
+        object.__setattr__(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able values, for a sidecar."""
@@ -117,18 +123,23 @@ class ReconstructionConfig:
             raise UserError(
                 f"Unknown setting {unknown[0]!r} in the configuration: it comes from another version."
             )
-        values = dict(values)
-        if values.get("voxel_size") is not None:
-            values["voxel_size"] = tuple(values["voxel_size"])
         return cls(**values)
 
 
-def _require(
+def _real(
     name: str, value: Any, *, above: float | None = None, least: float | None = None, hint: str = ""
-) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise UserError(f"{name} is {value!r}: give a finite number{hint}.")
-    if above is not None and not value > above:
-        raise UserError(f"{name} is {value:g}: give a number above {above:g}{hint}.")
-    if least is not None and not value >= least:
-        raise UserError(f"{name} is {value:g}: give a number of at least {least:g}{hint}.")
+    number = float(value)
+    if above is not None and not number > above:
+        raise UserError(f"{name} is {number:g}: give a number above {above:g}{hint}.")
+    if least is not None and not number >= least:
+        raise UserError(f"{name} is {number:g}: give a number of at least {least:g}{hint}.")
+    return number
+
+
+def _integer(name: str, value: Any, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise UserError(f"{name} is {value!r}: give a whole number of at least {least}.")
+    return int(value)
