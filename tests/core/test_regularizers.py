@@ -1,0 +1,232 @@
+"""Regularizers: exact gradients, sums over positions and slices, any size, and the registry."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from core.problems import tiny_red, tiny_scalar
+from core.tolerances import DTYPES, FINITE_DIFFERENCE, GRADIENT, relative_error
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.methods import HalfPrecision
+from napari_deqmd.core.regularizers import (
+    FAMILIES,
+    DnCNN,
+    NoRegularizer,
+    Red,
+    Regularizer,
+    TotalVariation,
+    base,
+    build,
+    evaluate,
+)
+
+
+def dncnn(dtype: torch.dtype = torch.float64) -> Red:
+    torch.manual_seed(1)
+    return Red(DnCNN(channels=5, depth=3)).to(dtype).requires_grad_(False)
+
+
+MAKERS = {
+    "red": dncnn,
+    "red-three-scale": lambda dtype=torch.float64: tiny_red(dtype=dtype),
+    "scalar": lambda dtype=torch.float64: tiny_scalar(dtype=dtype),
+    "scalar-convex": lambda dtype=torch.float64: tiny_scalar(convex=True, dtype=dtype),
+    "tv": lambda dtype=torch.float64: TotalVariation(),
+    "none": lambda dtype=torch.float64: NoRegularizer(),
+}
+LEARNED = ["red", "red-three-scale", "scalar", "scalar-convex"]
+PEAKS = torch.tensor([11.0, 60.0, 700.0], dtype=torch.float64)
+
+
+def objects(shape=(3, 1, 12, 16), seed=0, dtype=torch.float64):
+    rng = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, generator=rng, dtype=torch.float64).to(dtype)
+
+
+def total(regularizer: Regularizer, x: torch.Tensor, peak: torch.Tensor = PEAKS) -> float:
+    return evaluate(regularizer, x, peak[: x.shape[0]]).energy.sum().item()
+
+
+def test_every_family_is_tested():
+    assert set(FAMILIES) <= set(MAKERS)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("shape", [(3, 1, 12, 16), (2, 1, 3, 8, 12)])
+def test_gradient_is_autograds(name, shape, dtype):
+    regularizer = MAKERS[name](dtype)
+    x = objects(shape, dtype=dtype)
+    peak = PEAKS[: shape[0]].to(dtype)
+    found = evaluate(regularizer, x, peak)
+    leaf = x.clone().requires_grad_()
+    folded, peaks = base.fold(regularizer, leaf, peak)
+    energy = regularizer.energy(folded, peaks)
+    (expected,) = torch.autograd.grad(energy.sum(), leaf)
+    assert found.energy.shape == x.shape
+    assert found.energy.dtype == dtype
+    assert relative_error(found.energy, energy.detach().reshape(shape)) < GRADIENT[dtype]
+    assert relative_error(found.gradient(), expected) < GRADIENT[dtype]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_gradient_is_the_finite_difference(name):
+    regularizer = MAKERS[name]()
+    x, d = objects(), objects(seed=1) - 0.5
+    gradient = evaluate(regularizer, x, PEAKS).gradient()
+    for i in range(3):  # of every image with its own peak
+        step = torch.zeros_like(x)
+        step[i] = 1e-5 * d[i]
+        difference = (total(regularizer, x + step) - total(regularizer, x - step)) / 2e-5
+        along = (gradient[i] * d[i]).sum().item()
+        assert difference == pytest.approx(along, rel=FINITE_DIFFERENCE, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_evaluating_twice_gives_the_same_and_leaves_no_graph(name):
+    regularizer = MAKERS[name]()
+    x = objects()
+    before = x.clone()
+    first, second = evaluate(regularizer, x, PEAKS), evaluate(regularizer, x, PEAKS)
+    assert torch.equal(first.energy, second.energy)
+    assert torch.equal(first.gradient(), second.gradient())
+    assert not first.energy.requires_grad
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("name", ["red", "red-three-scale", "scalar", "scalar-convex", "tv"])
+def test_energy_is_extensive(name):
+    """Twice the field holds twice the energy: far from the borders an energy does not know the size of the image."""
+    regularizer = MAKERS[name]()
+    tile = objects((1, 1, 64, 64))
+    small, large = tile.repeat(1, 1, 1, 2), tile.repeat(1, 1, 1, 3)
+    one_more = total(regularizer, large) - total(regularizer, small)
+    inner = evaluate(regularizer, large, PEAKS[:1]).energy[..., 64:128].sum().item()
+    # The middle copy has the same surroundings as the copy that was added, however wide the field is.
+    assert one_more == pytest.approx(inner, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_stack_is_the_sum_over_its_slices(name):
+    regularizer = MAKERS[name]()
+    x = objects((2, 1, 4, 8, 12))
+    whole = evaluate(regularizer, x, PEAKS[:2])
+    gradient = whole.gradient()
+    for z in range(4):
+        one = evaluate(regularizer, x[:, :, z], PEAKS[:2])
+        assert relative_error(whole.energy[:, :, z], one.energy) < 1e-12
+        assert relative_error(gradient[:, :, z], one.gradient()) < 1e-12
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("shape", [(3, 1, 12, 16), (2, 1, 5, 8, 12)])
+@pytest.mark.parametrize("piece", [1, 100, 2 * 12 * 16, 10**6])
+def test_pieces_give_the_same(name, shape, piece, monkeypatch):
+    regularizer = MAKERS[name]()
+    x, peak = objects(shape), PEAKS[: shape[0]]
+    whole = evaluate(regularizer, x, peak)
+    monkeypatch.setattr(base, "PIECE", piece)
+    pieces = evaluate(regularizer, x, peak)
+    assert relative_error(pieces.energy, whole.energy) < 1e-12
+    assert relative_error(pieces.gradient(), whole.gradient()) < 1e-12
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(("height", "width"), [(13, 18), (16, 15), (7, 5), (3, 3), (1, 2)])
+def test_any_size_works(name, height, width):
+    regularizer = MAKERS[name]()
+    x, d = objects((1, 1, height, width)), objects((1, 1, height, width), seed=1)
+    found = evaluate(regularizer, x, PEAKS[:1])
+    assert found.energy.shape == x.shape
+    difference = (total(regularizer, x + 1e-5 * d) - total(regularizer, x - 1e-5 * d)) / 2e-5
+    assert difference == pytest.approx((found.gradient() * d).sum().item(), rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["red", "red-three-scale", "tv", "none", "scalar-convex"])
+def test_energy_is_never_negative(name):
+    assert (evaluate(MAKERS[name](), objects(), PEAKS).energy >= 0).all()
+
+
+def test_convex_flag_makes_the_energy_convex():
+    """Below the chord along random segments, and strictly so along some: it is not linear either."""
+    regularizer = tiny_scalar(convex=True)
+    gaps = []
+    for seed in range(20):
+        a, b = objects(seed=2 * seed) * 3, objects(seed=2 * seed + 1) * 3
+        for share in (0.25, 0.5, 0.75):
+            middle = evaluate(regularizer, share * a + (1 - share) * b, PEAKS).energy.flatten(1).sum(1)
+            chord = share * evaluate(regularizer, a, PEAKS).energy.flatten(1).sum(1)
+            chord = chord + (1 - share) * evaluate(regularizer, b, PEAKS).energy.flatten(1).sum(1)
+            gaps.append((chord - middle) / chord)
+    assert (torch.stack(gaps) > -1e-12).all()
+    assert (torch.stack(gaps) > 1e-6).any()
+
+
+def test_without_the_flag_the_energy_is_not_convex():
+    regularizer = tiny_scalar()
+    signs = set()
+    for seed in range(20):
+        a, b = objects(seed=2 * seed) * 6 - 3, objects(seed=2 * seed + 1) * 6 - 3
+        ends = evaluate(regularizer, a, PEAKS).energy.sum() + evaluate(regularizer, b, PEAKS).energy.sum()
+        signs.add(bool(evaluate(regularizer, (a + b) / 2, PEAKS).energy.sum() > ends / 2))
+    assert True in signs
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_strength_falls_with_the_peak_as_map_scaling_says(name):
+    """``p = 1`` at the start of training: the weight of an unchanged energy is 60 / peak."""
+    regularizer = MAKERS[name]()
+    weights = regularizer.strength(PEAKS).flatten()
+    assert torch.allclose(weights, 60 / PEAKS, rtol=1e-12)
+    regularizer.strength.a.fill_(0.3)
+    regularizer.strength.p.fill_(0.5)
+    assert torch.allclose(
+        regularizer.strength(PEAKS).flatten(), torch.exp(0.3 - 0.5 * torch.log(PEAKS / 60)), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_curvature_is_a_number_per_image(name):
+    found = MAKERS[name]().curvature(PEAKS)
+    assert found.shape == (3,)
+    assert (found >= 0).all()
+    assert not found.requires_grad
+
+
+def test_tv_of_an_edge_is_its_length_times_its_height():
+    x = torch.zeros(1, 1, 20, 30, dtype=torch.float64)
+    x[..., 12:] = 0.8
+    regularizer = TotalVariation(weight=0.5, exponent=1.0, eps=1e-6)
+    peak = torch.tensor([30.0], dtype=torch.float64)
+    assert total(regularizer, x, peak) == pytest.approx(0.5 * (60 / 30) * 20 * 0.8, rel=1e-5)
+    assert total(regularizer, x.mT.contiguous(), peak) == pytest.approx(16.0, rel=1e-5)
+    assert total(regularizer, torch.full_like(x, 3.0), peak) == 0
+
+
+@pytest.mark.parametrize("name", ["red", "red-three-scale", "scalar"])
+def test_half_precision_is_close_to_float32(name):
+    regularizer = MAKERS[name](torch.float32)
+    x, peak = objects((3, 1, 24, 24), dtype=torch.float32), PEAKS.float()
+    full, half = evaluate(regularizer, x, peak), evaluate(HalfPrecision(regularizer), x, peak)
+    gradient = half.gradient()
+    assert half.energy.dtype == gradient.dtype == torch.float32
+    # bfloat16 keeps 8 bits: 2^-8 for every one of a dozen layers
+    assert relative_error(half.energy.sum((1, 2, 3)), full.energy.sum((1, 2, 3))) < 0.02
+    assert relative_error(gradient, full.gradient()) < 0.05
+
+
+def test_half_precision_says_what_the_inner_one_says():
+    inner = tiny_red(dtype=torch.float32)
+    assert HalfPrecision(inner).ndim == inner.ndim
+    assert torch.equal(HalfPrecision(inner).curvature(PEAKS), inner.curvature(PEAKS))
+    stack = objects((1, 1, 3, 8, 8), dtype=torch.float32)
+    assert evaluate(HalfPrecision(inner), stack, PEAKS[:1].float()).energy.shape == stack.shape
+
+
+def test_build_knows_its_families():
+    assert isinstance(build("tv", {"weight": 0.3}), TotalVariation)
+    assert isinstance(build("red", {"channels": 4, "depth": 2}), Red)
+    assert isinstance(build("none", {}), NoRegularizer)
+    with pytest.raises(UserError, match=r"'b-pnp'.*red, red-three-scale"):
+        build("b-pnp", {})
