@@ -145,7 +145,7 @@ def simulate(
     order = [i for i in range(clean.ndim) if i not in spatial] + spatial
     moved = np.transpose(clean, order)
     shape = moved.shape[-len(spatial) :]
-    kernel = prepare_psf(psf, ndim=len(spatial), image_shape=shape)
+    kernel = prepare_psf(psf, ndim=len(spatial), image_shape=shape, boundary=boundary)
     if boundary == "extended" and any(k // 2 >= n for k, n in zip(kernel.shape, shape, strict=True) if n > 1):
         raise UserError("The PSF is larger than the image: crop it, or simulate a larger image.")
     operator = Blur(torch.from_numpy(kernel), shape, boundary=boundary)

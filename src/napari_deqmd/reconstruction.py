@@ -105,14 +105,19 @@ class Reconstruction:
         self._shape = self._counts.shape[len(loops) :]
         self._indices = list(itertools.product(*(range(n) for n in self._counts.shape[: len(loops)])))
         self.items = len(self._indices)
-        self.psf = prepare_psf(psf, ndim=len(spatial), image_shape=self._shape)
+        self.psf = prepare_psf(psf, ndim=len(spatial), image_shape=self._shape, boundary=config.boundary)
         self._info = find_model(config.model) if config.method in LEARNED else None
         if self._info is not None and self._info.card["ndim"] > len(spatial):
             raise UserError(
                 f"The model {self._info.name} is for 3D stacks and the image is 2D: choose another model."
             )
         require_memory(
-            self._shape, self.psf.shape, method=config.method, boundary=config.boundary, device=self.device
+            self._shape,
+            self.psf.shape,
+            method=config.method,
+            solver=config.solver,
+            boundary=config.boundary,
+            device=self.device,
         )
         self._image = np.zeros(self._counts.shape, np.float32)
         self._reports: list[dict[str, Any]] = []

@@ -92,6 +92,7 @@ def accelerated_mirror_descent(
         failures = torch.where(accept, 0, failures + 1)
         if bool((failures == PATIENCE).any()):
             forget(pairs, failures == PATIENCE)
+        del trial  # of a rejected trial the network's graph, before the next one is built
         if bool(accept.any()) or step.stopped_by:
             yield step
 

@@ -61,6 +61,7 @@ def mirror_descent(
         state = advance(problem, state, trial, change, accept)
         step = state.step(iteration, tau, finished(state, tau, iteration, max_iter, tol))
         tau = torch.where(accept, tau * growth, tau * SHRINK)
+        del trial  # of a rejected trial the network's graph, before the next one is built
         if bool(accept.any()) or step.stopped_by:
             yield step
 
