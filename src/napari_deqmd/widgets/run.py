@@ -118,10 +118,12 @@ class Run(QObject):
         if not self._paused and not self._worker.stopping:
             self._section.status.setText(f"Certificate {news.points[-1].certificate:.1e}")
         if news.preview is not None:
+            made = self._result is not None and self._result.layer is not None
             start = time.perf_counter()
             self._write(news)
-            # Painting is queued: a timer without delay comes after it.
-            QTimer.singleShot(0, partial(_account, self._worker, start))
+            if made:
+                # Painting is queued: a timer without delay comes after it. Making the layer counts for no preview.
+                QTimer.singleShot(0, partial(_account, self._worker, start))
 
     def _write(self, news: News) -> None:
         if self._result is None or self._worker is None or news.preview is None:
