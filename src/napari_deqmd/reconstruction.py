@@ -220,6 +220,7 @@ class Reconstruction:
             "objective_first": self._history[0][0],
             "objective_last": step.objective,
             "certificate": step.residual,
+            "rule": _rule(step, self.config.tol),
             "peak": self.photons.peak,
             "background": self.photons.background,
             "clipped_fraction": clipped,
@@ -258,6 +259,13 @@ class Reconstruction:
                 "python": platform.python_version(),
             },
         }
+
+
+def _rule(step: Step, tol: float) -> str:
+    """Name what ended an item: the certificate, or an objective that no longer fell near it."""
+    if step.stopped_by != "converged":
+        return step.stopped_by or "user"
+    return "certificate" if step.residual < tol else "objective"
 
 
 def resolve_device(name: str) -> str:

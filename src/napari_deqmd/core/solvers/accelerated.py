@@ -79,7 +79,8 @@ def accelerated_mirror_descent(
             ACCEPTANCE / tau * burg.divergence(trial.u, state.u),
             -ARMIJO * sum_images(state.gradient * along),
         )
-        accept = (-change >= needed) & (needed > 0)
+        moving = ~state.settled(tol)  # an image that has converged rests until the batch has
+        accept = moving & (-change >= needed) & (needed > 0)
         previous = state
         state = advance(problem, state, trial, change, accept)
         step = state.step(
@@ -87,9 +88,9 @@ def accelerated_mirror_descent(
         )
         if bool(accept.any()):
             pairs.append(secant(along, previous, state, accept))
-        tau = torch.where(plain, torch.where(accept, tau * 1.2, tau * SHRINK), tau)
-        length = torch.where(accept, torch.ones_like(length), length * CUT)
-        failures = torch.where(accept, 0, failures + 1)
+        tau = torch.where(plain & moving, torch.where(accept, tau * 1.2, tau * SHRINK), tau)
+        length = torch.where(accept, 1, torch.where(moving, length * CUT, length))
+        failures = torch.where(moving & ~accept, failures + 1, 0)
         if bool((failures == PATIENCE).any()):
             forget(pairs, failures == PATIENCE)
         del trial  # of a rejected trial the network's graph, before the next one is built

@@ -34,7 +34,8 @@ def mirror_descent(
     max_iter : int
         Largest number of evaluations, rejected trials included.
     tol : float
-        Certificate (`Problem.certificate`) of every image below which the iteration has converged.
+        Certificate (`Problem.certificate`) of every image below which the iteration has converged; near it, a
+        relative fall of the objective by less than `tol` over ten evaluations is enough (`State.settled`).
     growth : float
         Factor on ``tau`` after an accepted step; 1 never lets it grow again, as in the paper.
 
@@ -57,10 +58,11 @@ def mirror_descent(
             return
         trial = problem.evaluate(problem.burg.step(state.u, state.gradient, tau), near=state.point)
         change = problem.difference(trial, state.point)
-        accept = -change >= ACCEPTANCE / tau * problem.burg.divergence(trial.u, state.u)
+        moving = ~state.settled(tol)  # an image that has converged rests until the batch has
+        accept = moving & (-change >= ACCEPTANCE / tau * problem.burg.divergence(trial.u, state.u))
         state = advance(problem, state, trial, change, accept)
         step = state.step(iteration, tau, finished(state, tau, iteration, max_iter, tol))
-        tau = torch.where(accept, tau * growth, tau * SHRINK)
+        tau = torch.where(moving, torch.where(accept, tau * growth, tau * SHRINK), tau)
         del trial  # of a rejected trial the network's graph, before the next one is built
         if bool(accept.any()) or step.stopped_by:
             yield step
