@@ -158,8 +158,8 @@ def _layers(name: str) -> list[LayerData]:
     }
     camera = {"offset": sample.offset, "gain": sample.gain}
     return [
-        (sample.psf, {**common, "name": f"{title} PSF", "visible": False}, "image"),
         (sample.truth, {**common, "name": f"{title} truth", "visible": False}, "image"),
+        (sample.psf, {**common, "name": f"{title} PSF", "visible": False}, "image"),
         (sample.raw, {**common, "name": title, "metadata": camera}, "image"),
     ]
 
