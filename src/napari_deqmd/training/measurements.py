@@ -83,7 +83,7 @@ def measure(sampler: Sampler, step: int, batch: int, ranges: Ranges | None = Non
     ranges = ranges or Ranges()
     rng = np.random.default_rng([sampler.seed, 2, step])
     clean = sampler.batch(step, batch)
-    psf = torch.from_numpy(np.stack([_fit(random_psf(rng)) for _ in range(batch)])[:, None])
+    psf = torch.from_numpy(np.stack([fit_psf(random_psf(rng)) for _ in range(batch)])[:, None])
     side = field_of_view(sampler.patch)
     operator = Blur(psf, (side, side))
     blurred = operator.forward(clean).clamp_min(0)
@@ -108,7 +108,7 @@ def measure(sampler: Sampler, step: int, batch: int, ranges: Ranges | None = Non
     )
 
 
-def _fit(psf: np.ndarray) -> np.ndarray:
+def fit_psf(psf: np.ndarray) -> np.ndarray:
     """Cut or pad a kernel to the common size, sum 1."""
     cut = max(0, (psf.shape[0] - PSF_SIZE) // 2)
     psf = psf[cut : psf.shape[0] - cut, cut : psf.shape[1] - cut]
