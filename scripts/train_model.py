@@ -2,9 +2,9 @@
 
     python scripts/train_model.py DATA RUN [--pretraining 2400] [--equilibrium 1500] [--threads 2]
 
-DATA holds ``fluorescence/train`` and ``natural/bsds500/train``; RUN receives the checkpoints, and RUN/NAME.safetensors with
-its card at the end. Run it again with the same arguments after an interruption and it goes on where it stopped.
-On Linux, large allocations are kept by the process with MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184.
+DATA holds ``fluorescence/train`` and ``natural/bsds500/train``; RUN receives the checkpoints, and at the end
+RUN/NAME.safetensors with its card. Run it again with the same arguments after an interruption and it goes on where it
+stopped. On Linux, MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 saves page faults.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main() -> None:
         "ndim": 2,
         "data": {
             "simulated": "the project's own scenes",
-            "fluorescence": "BPAE cells, NEUBIAS 2D set, AICS BBBC034, CellProfiler examples, DSB 2018 nuclei; binned 2x",
+            "fluorescence": "BPAE, NEUBIAS 2D set, AICS BBBC034, CellProfiler examples, DSB 2018; binned 2x",
             "natural": "BSDS500 train without 12003, gray",
             "mix": MIX,
             "held back": sorted(HELD_BACK),
