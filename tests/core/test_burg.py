@@ -1,4 +1,4 @@
-"""The mirror map: inverses, the step as an exact minimum over the box, divergence, certificate."""
+"""The mirror map: inverses, the step as an exact minimum over the box, divergence."""
 
 from __future__ import annotations
 
@@ -139,43 +139,6 @@ def test_divergence_of_a_small_float32_step_is_not_lost():
     v = u * (1 + 1e-4)
     q = (v.double() - u.double()) / u.double()
     assert torch.allclose(burg(torch.float32).divergence(v, u), 0.5 * (q**2).flatten(1).sum(1), rtol=1e-3)
-
-
-def stationary(mirror):
-    """A point with zero gradient inside, gradients out of the box at its walls."""
-    u = positive()
-    g = torch.zeros_like(u)
-    lower, upper = mirror.bounds(u)
-    u[:, :, 0], g[:, :, 0] = lower[:, :, 0], 0.7
-    u[:, :, 1], g[:, :, 1] = upper[:, :, 0], -2.0
-    return u, g
-
-
-def test_certificate_is_zero_at_stationary_points():
-    mirror = burg()
-    u, g = stationary(mirror)
-    assert torch.equal(mirror.certificate(u, g), torch.zeros(3, dtype=torch.float64))
-    assert mirror.free(u, g)[:, :, 2:].all()
-    assert not mirror.free(u, g)[:, :, :2].any()
-
-
-@pytest.mark.parametrize("row", [0, 1, 2])
-def test_certificate_is_positive_as_soon_as_one_pixel_can_improve(row):
-    """At the lower wall, at the upper wall and inside: a gradient into the box is seen."""
-    mirror = burg()
-    u, g = stationary(mirror)
-    g[1, 0, row, 3] = (-0.1, 0.1, 0.1)[row]
-    certificate = mirror.certificate(u, g)
-    assert certificate[1] > 0
-    assert torch.equal(certificate[[0, 2]], torch.zeros(2, dtype=torch.float64))
-    assert mirror.free(u, g)[1, 0, row, 3]
-
-
-def test_certificate_does_not_depend_on_units():
-    """Objects, photons and bounds twice as large: KL doubles, so the gradient stays, and so does the certificate."""
-    mirror, doubled = burg(), Burg(2 * torch.tensor(SHIFT, dtype=torch.float64), 4.0, floor=2e-6)
-    u, g = positive(), gradients()
-    assert torch.allclose(mirror.certificate(u, g), doubled.certificate(2 * u, g), rtol=1e-12)
 
 
 def test_zero_can_be_left_with_a_shift():
