@@ -52,7 +52,7 @@ class Trainer:
         *,
         learning_rate: float,
         steps: int,
-        average: float = 0.998,
+        average: float = 0.99,
         clip: float = 1.0,
         checkpoint: Path | None = None,
     ) -> None:
