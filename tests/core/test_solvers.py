@@ -282,6 +282,17 @@ def test_nan_keeps_the_last_good_iterate(solver, what):
     assert torch.equal(last.objectives, good[-1].objectives)
 
 
+def test_nan_is_never_convergence():
+    """Near the solution an objective that no longer falls is enough; one that is no number is not."""
+    clean = run(mirror_descent(two_images(Counting()), max_iter=300, tol=1e-2))
+    assert clean[-1].stopped_by == "converged"
+    near = next(step for step in clean if step.residual < 5e-2)
+    spoiled = Counting(energy_after=near.iteration + 1)
+    last = run(mirror_descent(two_images(spoiled), max_iter=300, tol=1e-2))[-1]
+    assert last.stopped_by == "diverged"
+    assert torch.equal(last.iterate, near.iterate)
+
+
 @both
 @pytest.mark.parametrize("what", ["energy_after", "gradient_after"])
 def test_nan_at_the_start_is_an_error(solver, what):

@@ -44,7 +44,8 @@ class State:
         below = self.residual < tol
         if len(self.recent) < WINDOW:
             return below
-        still = self.recent[0] - self.objective <= tol * self.objective.abs()
+        highest = torch.stack(self.recent).amax(0)
+        still = highest - self.objective <= tol * self.objective.abs()
         return below | ((self.residual < NEAR * tol) & still)
 
     def step(self, iteration: int, tau: Tensor, stopped_by: str) -> Step:
@@ -72,7 +73,9 @@ def advance(problem: Problem, state: State, trial: Point, change: Tensor, accept
     A gradient that is not finite at an accepted trial leaves the state where it was, marked unhealthy. A trial with an
     objective that is not finite compares false and is never accepted.
     """
-    recent = (*state.recent, state.objective)[-WINDOW:]
+    # An evaluation without a number is no evidence that nothing is left to gain.
+    before = torch.where(torch.isfinite(change), state.objective, torch.inf)
+    recent = (*state.recent, before)[-WINDOW:]
     if not bool(accept.any()):
         return replace(state, recent=recent)
     gradient, kl = trial.complete()
