@@ -136,8 +136,13 @@ def simulate(
     ndarray of float32
         Camera counts of the shape of `image`.
     """
+    for name, value in (("peak", peak), ("background", background)):
+        if isinstance(value, str):
+            raise UserError(
+                f"{name} is {value!r}: give a number, a simulation has nothing to estimate it from."
+            )
     ReconstructionConfig(
-        peak=peak, background=background, offset=offset, gain=gain, boundary=boundary, axes=axes
+        peak=peak, background=background, offset=offset, gain=gain, boundary=boundary, axes=axes, seed=seed
     )
     clean = check_image(image, 0.0)
     names = resolve_axes(clean.shape, axes)

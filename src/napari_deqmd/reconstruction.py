@@ -137,12 +137,11 @@ class Reconstruction:
         self._operator = Blur(
             torch.from_numpy(self.psf).to(self.device), self._shape, boundary=self.config.boundary
         )
-        photons: dict[int, Photons] = {}
+        channels = sorted({self._channel(index) for index in self._indices})
+        # Of all channels before the first is computed: one of them may have no contrast.
+        photons = {channel: self._estimate(channel) for channel in channels}
         for item, index in enumerate(self._indices):
-            channel = index[self._looped.index("C")] if "C" in self._looped else 0
-            if channel not in photons:
-                photons[channel] = self._estimate(channel)
-            self.photons = photons[channel]
+            self.photons = photons[self._channel(index)]
             electrons, clipped = to_electrons(
                 self._counts[index], offset=self.config.offset, gain=self.config.gain
             )
@@ -195,6 +194,9 @@ class Reconstruction:
             report=self._report(stopped_by),
         )
 
+    def _channel(self, index: tuple[int, ...]) -> int:
+        return index[self._looped.index("C")] if "C" in self._looped else 0
+
     def _estimate(self, channel: int) -> Photons:
         """Return what the solver is told about a channel; numbers the user gave are taken as they are."""
         config = self.config
@@ -203,7 +205,12 @@ class Reconstruction:
             counts = np.take(counts, channel, axis=self._looped.index("C"))
         if config.peak != "auto" and config.background != "auto":
             return Photons(config.offset, config.gain, config.peak, config.background, 0.0, ())
-        found = estimate_photons(counts, offset=config.offset, gain=config.gain)
+        try:
+            found = estimate_photons(counts, offset=config.offset, gain=config.gain)
+        except UserError as error:
+            if "C" not in self._looped:
+                raise
+            raise UserError(f"Channel {channel}: {error}") from error
         return dataclasses.replace(
             found,
             peak=found.peak if config.peak == "auto" else config.peak,
