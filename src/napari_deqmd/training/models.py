@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FORMAT = "napari-deqmd model"
 FORMAT_VERSION = 1
 LARGEST = 2**28
+LARGEST_OPTION = 4096
 DEFAULT = "fluorescence-2d"
 BUNDLED = Path(__file__).parent.parent / "models"
 
@@ -95,7 +96,7 @@ def read_card(path: Path) -> dict[str, Any]:
         raise UserError(
             f"The model {path.name} has no readable card: put {card_path.name} beside it."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"The card {card_path.name} is not JSON: export the model again.") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise UserError(f"{card_path.name} is not the card of a napari-deqmd model: choose another file.")
@@ -134,17 +135,23 @@ def load_model(name_or_path: str | Path = "default") -> Model:
 
     info = find_model(name_or_path)
     corrupt = UserError(f"The model file {info.path.name} is corrupt or does not fit its card: get it again.")
-    if info.path.stat().st_size > LARGEST:
+    try:
+        size = info.path.stat().st_size
+        blob = info.path.read_bytes() if size <= LARGEST else b""
+    except OSError as error:
+        raise UserError(f"The model file {info.path.name} cannot be read: {error.strerror}.") from error
+    if size > LARGEST:
         raise UserError(
             f"The model file {info.path.name} is larger than {LARGEST >> 20} MiB: it is no model of ours."
         )
-    blob = info.path.read_bytes()
-    if hashlib.sha256(blob).hexdigest() != info.card.get("sha256"):
+    if hashlib.sha256(blob).hexdigest() != info.card.get("sha256") or not _plausible(info.card["options"]):
         raise corrupt
     try:
         with torch.device("meta"):
             regularizer = build(str(info.card.get("family")), info.card["options"])
-        weights = load(blob)
+        weights = {name: tensor.float() for name, tensor in load(blob).items()}
+    except UserError:
+        raise
     except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
         raise corrupt from error
     expected = {name: tensor.shape for name, tensor in regularizer.state_dict().items()}
@@ -152,9 +159,16 @@ def load_model(name_or_path: str | Path = "default") -> Model:
         raise corrupt
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise UserError(f"The model file {info.path.name} holds invalid numbers: get it again.")
-    regularizer.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    regularizer.load_state_dict(weights, assign=True)
     regularizer.eval().requires_grad_(False)
     return Model(regularizer, info.card, info.path)
+
+
+def _plausible(option: Any) -> bool:
+    """Return whether the numbers of an architecture are of a size one would train: building it must not hang."""
+    if isinstance(option, dict | list):
+        return all(_plausible(value) for value in (option.values() if isinstance(option, dict) else option))
+    return not isinstance(option, int | float) or isinstance(option, bool) or 0 < option <= LARGEST_OPTION
 
 
 def save_model(regularizer: Regularizer, path: Path, card: dict[str, Any]) -> None:
@@ -165,7 +179,7 @@ def save_model(regularizer: Regularizer, path: Path, card: dict[str, Any]) -> No
     regularizer : Regularizer
         What to save.
     path : path
-        ``NAME.safetensors``; the card becomes ``NAME.json``.
+        ``NAME.safetensors``; the card becomes ``NAME.json``. Its folder is made.
     card : dict
         ``family``, ``options`` and ``ndim``, and what a reader wants to know (data, recipe, results, limits).
     """
@@ -188,6 +202,7 @@ def save_model(regularizer: Regularizer, path: Path, card: dict[str, Any]) -> No
         "sha256": hashlib.sha256(blob).hexdigest(),
         "parameters": sum(t.numel() for t in tensors.values()),
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     for target, content in (
         (path, blob),
         (path.with_suffix(".json"), (json.dumps(full, indent=2) + "\n").encode()),
