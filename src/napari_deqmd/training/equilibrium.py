@@ -50,10 +50,12 @@ def fixed_point(
     """Return the fixed point ``x`` of a problem and its certificate; no graph is kept."""
     for parameter in problem.regularizer.parameters():
         parameter.requires_grad_(False)
-    for step in accelerated_mirror_descent(problem, start, max_iter=max_iter, tol=tol, pairs=pairs):
-        last = step
-    for parameter in problem.regularizer.parameters():
-        parameter.requires_grad_(True)
+    try:
+        for step in accelerated_mirror_descent(problem, start, max_iter=max_iter, tol=tol, pairs=pairs):
+            last = step
+    finally:
+        for parameter in problem.regularizer.parameters():
+            parameter.requires_grad_(True)
     return last.iterate, last.residual
 
 
@@ -62,19 +64,29 @@ def image_loss(x: Tensor, truth: Tensor) -> Tensor:
     return torch.log((x - truth).square().flatten(1).mean(1) + 1e-6).mean()
 
 
-def loss_and_slope(problem: Problem, x: Tensor, truth: Tensor) -> tuple[float, Tensor]:
-    """Return the loss at a fixed point and its gradient in ``x``, zero at pixels that the box holds."""
+def loss_and_slope(problem: Problem, x: Tensor, truth: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Return the loss at a fixed point, its gradient in ``x``, and which pixels the box leaves free (bool).
+
+    The gradient is zero where the box holds a pixel, and outside the field of view; there the object is free.
+    """
     u = problem.burg.to_u(x)
     gradient, _ = problem.evaluate(u).complete()
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         loss = image_loss(problem.likelihood.operator.crop(leaf), truth)
         (slope,) = torch.autograd.grad(loss, leaf)
-    return loss.item(), torch.where(problem.burg.free(u, gradient), slope, 0)
+    free = problem.burg.free(u, gradient)
+    return loss.item(), torch.where(free, slope, 0), free
 
 
 def adjoint_direction(
-    problem: Problem, x: Tensor, slope: Tensor, curve: Callable[[Tensor], Tensor], *, steps: int
+    problem: Problem,
+    x: Tensor,
+    slope: Tensor,
+    free: Tensor,
+    curve: Callable[[Tensor], Tensor],
+    *,
+    steps: int,
 ) -> Tensor:
     """Solve ``H w = slope`` with the Hessian of ``Psi`` on the pixels the box leaves free, by conjugate gradients.
 
@@ -84,8 +96,8 @@ def adjoint_direction(
         Its metric is the preconditioner.
     x : Tensor
         Fixed point, ``(B, 1, ...)``.
-    slope : Tensor
-        Gradient of the loss, zero where the box holds a pixel.
+    slope, free : Tensor
+        Gradient of the loss, zero where the box holds a pixel, and where it does not.
     curve : callable
         Product of the regularizer's Hessian and a vector.
     steps : int
@@ -99,7 +111,6 @@ def adjoint_direction(
     """
     like = problem.likelihood
     weight = like.y / like.expect(x) ** 2
-    free = slope != 0
     z = slope / problem.metric
     if steps == 0:
         return z
@@ -181,13 +192,13 @@ def train_equilibrium(
         budget = solve.first if known.x is None else solve.again
         x, certificate = fixed_point(problem, known.x, max_iter=budget, tol=solve.tol, pairs=known.pairs)
         kept[slot] = replace(known, x=x)
-        loss, slope = loss_and_slope(problem, x, known.data.truth)
+        loss, slope, free = loss_and_slope(problem, x, known.data.truth)
         leaf = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
         with context():
             energy = trainer.model.energy(leaf, known.data.peak).float().sum()
         (gradient,) = torch.autograd.grad(energy, leaf, create_graph=True)
         curve = partial(_product, gradient, leaf)
-        w = adjoint_direction(problem, x, slope, curve, steps=gradient_steps)
+        w = adjoint_direction(problem, x, slope, free, curve, steps=gradient_steps)
         (-(w * gradient).sum()).backward()
         trainer.update()
         figures: dict[str, float] = {"certificate": certificate}
