@@ -24,7 +24,7 @@ class TotalVariation(Regularizer):
 
     ndim = 2
 
-    def __init__(self, *, weight: float = 0.012, exponent: float = 0.75, eps: float = 1e-2) -> None:
+    def __init__(self, *, weight: float = 0.032, exponent: float = 0.75, eps: float = 1e-2) -> None:
         super().__init__()
         self.weight = weight
         self.exponent = exponent
