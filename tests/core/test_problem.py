@@ -150,7 +150,7 @@ def test_metric_is_the_fisher_information_plus_the_regularizers_curvature():
     like = plain.likelihood
     fisher = like.operator.adjoint(1 / like.expect(plain.start()))
     assert torch.allclose(plain.metric, fisher + 1e-3, rtol=1e-9)
-    curvature = 0.7 * regularized.regularizer.curvature(regularized.peak).reshape(2, 1, 1, 1)
+    curvature = 0.7 * regularized.regularizer.curvature(regularized.start(), regularized.peak)
     assert torch.allclose(regularized.metric - plain.metric, curvature.expand_as(fisher), rtol=1e-9)
     assert (plain.metric > 0).all()
 

@@ -20,6 +20,7 @@ from napari_deqmd.core.regularizers import (
     build,
     evaluate,
 )
+from napari_deqmd.core.regularizers.learned import FLOOR
 
 
 def dncnn(dtype: torch.dtype = torch.float64) -> Red:
@@ -27,21 +28,36 @@ def dncnn(dtype: torch.dtype = torch.float64) -> Red:
     return Red(DnCNN(channels=5, depth=3)).to(dtype).requires_grad_(False)
 
 
+def root(dtype: torch.dtype = torch.float64) -> Red:
+    torch.manual_seed(1)
+    return Red(DnCNN(channels=5, depth=3), domain="root").to(dtype).requires_grad_(False)
+
+
 MAKERS = {
     "red": dncnn,
+    "red-root": root,
     "red-three-scale": lambda dtype=torch.float64: tiny_red(dtype=dtype),
     "scalar": lambda dtype=torch.float64: tiny_scalar(dtype=dtype),
     "scalar-convex": lambda dtype=torch.float64: tiny_scalar(convex=True, dtype=dtype),
     "tv": lambda dtype=torch.float64: TotalVariation(),
     "none": lambda dtype=torch.float64: NoRegularizer(),
 }
-LEARNED = ["red", "red-three-scale", "scalar", "scalar-convex"]
+LEARNED = ["red", "red-root", "red-three-scale", "scalar", "scalar-convex"]
 PEAKS = torch.tensor([11.0, 60.0, 700.0], dtype=torch.float64)
 
 
 def objects(shape=(3, 1, 12, 16), seed=0, dtype=torch.float64):
     rng = torch.Generator().manual_seed(seed)
     return torch.rand(shape, generator=rng, dtype=torch.float64).to(dtype)
+
+
+class SubtractFirst(torch.nn.Module):
+    def __init__(self, v: torch.Tensor) -> None:
+        super().__init__()
+        self.v = v
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps[:, :1] - self.v
 
 
 def total(regularizer: Regularizer, x: torch.Tensor, peak: torch.Tensor = PEAKS) -> float:
@@ -95,7 +111,7 @@ def test_evaluating_twice_gives_the_same_and_leaves_no_graph(name):
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("name", ["red", "red-three-scale", "scalar", "scalar-convex", "tv"])
+@pytest.mark.parametrize("name", [*LEARNED, "tv"])
 def test_energy_is_extensive(name):
     """Twice the field holds twice the energy: far from the borders an energy does not know the size of the image."""
     regularizer = MAKERS[name]()
@@ -143,7 +159,7 @@ def test_any_size_works(name, height, width):
     assert difference == pytest.approx((found.gradient() * d).sum().item(), rel=1e-5, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", ["red", "red-three-scale", "tv", "none", "scalar-convex"])
+@pytest.mark.parametrize("name", ["red", "red-root", "red-three-scale", "tv", "none", "scalar-convex"])
 def test_energy_is_never_negative(name):
     assert (evaluate(MAKERS[name](), objects(), PEAKS).energy >= 0).all()
 
@@ -187,11 +203,51 @@ def test_strength_falls_with_the_peak_as_map_scaling_says(name):
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_curvature_is_a_number_per_image(name):
-    found = MAKERS[name]().curvature(PEAKS)
-    assert found.shape == (3,)
+def test_curvature_is_a_number_per_pixel(name):
+    x = torch.rand(3, 1, 8, 8)
+    found = MAKERS[name]().curvature(x, PEAKS)
+    assert found.shape == x.shape
     assert (found >= 0).all()
     assert not found.requires_grad
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 6, 8), (3, 1, 4, 6, 8)])
+def test_the_root_domain_is_the_root_of_the_object_above_a_floor(shape):
+    regularizer, x = root(), objects(shape) * 3
+    v = torch.sqrt(x + FLOOR)
+    assert torch.allclose(regularizer.to_domain(x), v, rtol=1e-12)
+    assert regularizer.to_domain(torch.zeros(1)).item() == pytest.approx(FLOOR**0.5)
+    same = dncnn()
+    assert same.to_domain(x) is x
+    assert relative_error(evaluate(regularizer, x, PEAKS).energy, evaluate(same, v, PEAKS).energy) < 1e-12
+    strength = (60 / PEAKS).reshape(-1, *(1,) * (x.ndim - 1))
+    assert relative_error(regularizer.curvature(x, PEAKS), strength / (4 * (x + FLOOR))) < 1e-12
+    assert torch.equal(regularizer.curvature(-x, PEAKS), regularizer.curvature(torch.zeros_like(x), PEAKS))
+    assert torch.equal(same.curvature(x, PEAKS), strength.expand_as(x))
+
+
+@pytest.mark.parametrize("peak", [100.0, 1000.0])
+def test_in_the_root_domain_bright_structures_are_equally_noisy(peak):
+    """``1 / (2 sqrt(peak))``, less below the floor; on the objects themselves the deviations differ fourfold."""
+    x = torch.tensor([0.25, 1.0, 4.0], dtype=torch.float64).reshape(-1, 1).expand(-1, 20_000)
+    noisy = torch.poisson(peak * x, generator=torch.Generator().manual_seed(0)) / peak
+    deviation = root().to_domain(noisy).std(1) * 2 * peak**0.5
+    assert deviation.tolist() == pytest.approx((x / (x + FLOOR)).sqrt()[:, 0].tolist(), rel=0.02)
+    assert deviation.max() / deviation.min() < 1.08
+    assert (noisy.std(1)[2] / noisy.std(1)[0]).item() == pytest.approx(4, rel=0.03)
+
+
+@pytest.mark.parametrize("domain", ["linear", "root"])
+def test_curvature_is_that_of_a_residual_that_passes_everything(domain):
+    """``v - N(v) = v - v0`` at ``x0``: the second derivative of the energy, pixel by pixel."""
+    x = objects() * 2
+    regularizer = Red(torch.nn.Identity(), domain=domain).double().requires_grad_(False)
+    v = regularizer.to_domain(x)
+    regularizer.network = SubtractFirst(v)
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(regularizer.energy(leaf, PEAKS).sum(), leaf, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.sum(), leaf)
+    assert relative_error(regularizer.curvature(x, PEAKS), second) < 1e-12
 
 
 def test_tv_of_an_edge_is_its_length_times_its_height():
@@ -204,7 +260,7 @@ def test_tv_of_an_edge_is_its_length_times_its_height():
     assert total(regularizer, torch.full_like(x, 3.0), peak) == 0
 
 
-@pytest.mark.parametrize("name", ["red", "red-three-scale", "scalar"])
+@pytest.mark.parametrize("name", ["red", "red-root", "red-three-scale", "scalar"])
 def test_half_precision_is_close_to_float32(name):
     regularizer = MAKERS[name](torch.float32)
     x, peak = objects((3, 1, 24, 24), dtype=torch.float32), PEAKS.float()
@@ -219,8 +275,9 @@ def test_half_precision_is_close_to_float32(name):
 def test_half_precision_says_what_the_inner_one_says():
     inner = tiny_red(dtype=torch.float32)
     assert HalfPrecision(inner).ndim == inner.ndim
-    assert torch.equal(HalfPrecision(inner).curvature(PEAKS), inner.curvature(PEAKS))
     stack = objects((1, 1, 3, 8, 8), dtype=torch.float32)
+    found = HalfPrecision(inner).curvature(stack, PEAKS[:1])
+    assert torch.equal(found, inner.curvature(stack, PEAKS[:1]))
     assert evaluate(HalfPrecision(inner), stack, PEAKS[:1].float()).energy.shape == stack.shape
 
 
@@ -230,3 +287,12 @@ def test_build_knows_its_families():
     assert isinstance(build("none", {}), NoRegularizer)
     with pytest.raises(UserError, match=r"'b-pnp'.*red, red-three-scale"):
         build("b-pnp", {})
+
+
+def test_build_knows_the_domains():
+    options = {"channels": 4, "depth": 2}
+    assert build("red", options).domain == "linear"
+    assert build("red", {**options, "domain": "root"}).domain == "root"
+    assert build("red-three-scale", {"channels": (2, 2, 2), "domain": "root"}).domain == "root"
+    with pytest.raises(UserError, match=r"domain 'log'.*linear, root"):
+        build("red", {**options, "domain": "log"})

@@ -47,6 +47,8 @@ def solve(problem: Problem, config: ReconstructionConfig) -> Generator[Step, Non
 class HalfPrecision(Regularizer):
     """A regularizer whose network runs in bfloat16; its energy and gradient are float32."""
 
+    exact = False
+
     def __init__(self, inner: Regularizer) -> None:
         super().__init__()
         self.inner: nn.Module = inner
@@ -58,6 +60,6 @@ class HalfPrecision(Regularizer):
             energy: Any = self.inner.energy(x, peak)  # type: ignore[operator]
         return torch.as_tensor(energy).float()
 
-    def curvature(self, peak: Tensor) -> Tensor:
+    def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the inner curvature."""
-        return self.inner.curvature(peak)  # type: ignore[operator, no-any-return]
+        return self.inner.curvature(x, peak)  # type: ignore[operator, no-any-return]

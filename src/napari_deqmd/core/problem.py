@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -92,10 +92,6 @@ class Problem:
         """``A^T 1``, broadcastable against objects."""
         return self.likelihood.operator.sensitivity
 
-    def curvature(self) -> Tensor:
-        """Typical curvature of the regularizer, ``(B,)``: scales a metric, bounds nothing."""
-        return self.strength * self.regularizer.curvature(self.peak)
-
     @cached_property
     def metric(self) -> Tensor:
         """Typical diagonal curvature of ``Psi`` in ``x``, of the object's shape, > 0.
@@ -103,8 +99,9 @@ class Problem:
         The Fisher information of the Poisson likelihood at the first object, ``A^T (1 / z)``, plus the regularizer's:
         it depends on the data, not on the iterate or a step size, so distances measured in it can be compared.
         """
-        fisher = self.likelihood.operator.adjoint(1 / self.likelihood.expect(self.start()))
-        return fisher.clamp_min(0) + per_image(self.curvature(), fisher) + 1e-3
+        x = self.start()
+        fisher = self.likelihood.operator.adjoint(1 / self.likelihood.expect(x))
+        return fisher.clamp_min(0) + self.strength * self.regularizer.curvature(x, self.peak) + 1e-3
 
     def certificate(self, u: Tensor, gradient: Tensor) -> Tensor:
         """Return the first-order certificate ``||u - P(u - g / metric)|| / ||x||``, float64 ``(B,)``.
@@ -135,6 +132,7 @@ class Problem:
         z = like.expect(x) if near is None else like.positive(near.z + like.operator.forward(u - near.u))
         prior = evaluate(self.regularizer, x, self.peak)
 
+        @cache
         def complete() -> tuple[Tensor, Tensor]:
             kl = self.likelihood.gradient(z)
             return kl + self.strength * prior.gradient(), kl
@@ -145,6 +143,14 @@ class Problem:
         """Return ``Psi``, float64 ``(B,)``."""
         return self.likelihood.value(point.z) + sum_images(point.energy)
 
-    def difference(self, new: Point, old: Point) -> Tensor:
-        """Return ``Psi(new) - Psi(old)``, float64 ``(B,)``: differences are summed, sums are not subtracted."""
-        return self.likelihood.difference(new.z, old.z) + sum_images(new.energy - old.energy)
+    def difference(self, new: Point, old: Point, slope: Tensor | None = None) -> Tensor:
+        """Return ``Psi(new) - Psi(old)``, float64 ``(B,)``: differences are summed, sums are not subtracted.
+
+        A regularizer that is not `exact` has energies too rough to tell close points apart; its difference is then the
+        trapezoidal rule along the move, with `slope`, its weighted gradient at the old point.
+        """
+        data = self.likelihood.difference(new.z, old.z)
+        if self.regularizer.exact or slope is None:
+            return data + sum_images(new.energy - old.energy)
+        gradient, kl = new.complete()
+        return data + sum_images(0.5 * (slope + gradient - kl) * (new.u - old.u))

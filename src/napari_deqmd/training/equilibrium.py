@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from napari_deqmd.core.methods import HalfPrecision
 from napari_deqmd.core.poisson import per_image, sum_images
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import Regularizer
@@ -22,11 +23,22 @@ from napari_deqmd.training.progress import Report, Trainer, arithmetic
 
 @dataclass(frozen=True)
 class Solve:
-    """Inner solves of the training: tolerance and largest number of evaluations, first and warm-started."""
+    """Inner solves of the training.
 
-    tol: float = 1e-3
-    first: int = 80
-    again: int = 20
+    Attributes
+    ----------
+    tol : float
+        Certificate at which they stop.
+    first, again : int
+        Largest number of evaluations, of new measurements and warm-started.
+    enough : float
+        Images whose certificate is above this have no part in the step; the next visit takes their solve further.
+    """
+
+    tol: float = 1e-4
+    first: int = 60
+    again: int = 12
+    enough: float = 1e-2
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,7 @@ class Visited:
     version: int
     data: Measurement
     x: Tensor | None
+    w: Tensor | None
     pairs: deque[Pair]
 
 
@@ -46,8 +59,8 @@ def fixed_point(
     max_iter: int,
     tol: float,
     pairs: deque[Pair] | None = None,
-) -> tuple[Tensor, float]:
-    """Return the fixed point ``x`` of a problem and its certificate; no graph is kept."""
+) -> tuple[Tensor, Tensor]:
+    """Return the fixed point ``x`` of a problem and the certificate of every image; no graph is kept."""
     for parameter in problem.regularizer.parameters():
         parameter.requires_grad_(False)
     try:
@@ -56,7 +69,7 @@ def fixed_point(
     finally:
         for parameter in problem.regularizer.parameters():
             parameter.requires_grad_(True)
-    return last.iterate, last.residual
+    return last.iterate, last.residuals
 
 
 def image_loss(x: Tensor, truth: Tensor) -> Tensor:
@@ -79,7 +92,29 @@ def loss_and_slope(problem: Problem, x: Tensor, truth: Tensor) -> tuple[float, T
     return loss.item(), torch.where(free, slope, 0), free
 
 
-def adjoint_direction(
+@dataclass(frozen=True)
+class Adjoint:
+    """Solution of the adjoint system, and the flattest direction met on the way.
+
+    Attributes
+    ----------
+    w : Tensor
+        ``(B, 1, ...)``: ``H w = slope`` on the free pixels, approximately.
+    convex : Tensor
+        ``(B,)`` bool: no direction of negative curvature was met; elsewhere `w` says nothing.
+    flattest : Tensor
+        Direction of the lowest curvature met, of unit length in the problem's metric.
+    curvature : Tensor
+        ``(B,)``: curvature of ``Psi`` along it.
+    """
+
+    w: Tensor
+    convex: Tensor
+    flattest: Tensor
+    curvature: Tensor
+
+
+def solve_adjoint(
     problem: Problem,
     x: Tensor,
     slope: Tensor,
@@ -87,7 +122,8 @@ def adjoint_direction(
     curve: Callable[[Tensor], Tensor],
     *,
     steps: int,
-) -> Tensor:
+    start: Tensor | None = None,
+) -> Adjoint:
     """Solve ``H w = slope`` with the Hessian of ``Psi`` on the pixels the box leaves free, by conjugate gradients.
 
     Parameters
@@ -103,6 +139,8 @@ def adjoint_direction(
     steps : int
         Conjugate-gradient steps. 0 gives ``slope / metric``: Jacobian-free backpropagation, an approximation that
         weighs down what the blur hides, where only the regularizer decides.
+    start : Tensor, optional
+        ``w`` of a nearby fixed point.
 
     Notes
     -----
@@ -111,27 +149,45 @@ def adjoint_direction(
     """
     like = problem.likelihood
     weight = like.y / like.expect(x) ** 2
-    z = slope / problem.metric
-    if steps == 0:
-        return z
-    w, r, p = torch.zeros_like(z), slope, z
+
+    def hessian(v: Tensor) -> Tensor:
+        data = like.operator.adjoint(weight * like.operator.forward(v))
+        return torch.where(free, data + problem.strength * curve(v), 0)
+
+    w = torch.zeros_like(slope) if start is None else torch.where(free, start, 0)
+    r = slope if start is None else slope - hessian(w)
+    p = z = r / problem.metric
     rz = sum_images(r * z)
-    alive = torch.ones_like(rz, dtype=torch.bool)
-    for step in range(steps):
-        product = like.operator.adjoint(weight * like.operator.forward(p)) + problem.strength * curve(p)
-        product = torch.where(free, product, 0)
-        curvature = sum_images(p * product)
-        alive &= curvature > 1e-6 * sum_images(p**2 * problem.metric)
-        if step == 0:
-            w = torch.where(per_image(~alive, p) > 0, z, w)
-        alpha = torch.where(alive, rz / curvature.clamp_min(1e-30), 0)
+    convex = torch.ones_like(rz, dtype=torch.bool)
+    flattest, lowest = torch.zeros_like(z), torch.full_like(rz, torch.inf)
+    if steps == 0:
+        return Adjoint(z, convex, flattest, lowest)
+    for _ in range(steps):
+        product = hessian(p)
+        bend, length = sum_images(p * product), sum_images(p**2 * problem.metric).clamp_min(1e-30)
+        flatter = bend / length < lowest
+        lowest = torch.where(flatter, bend / length, lowest)
+        flattest = torch.where(per_image(flatter, p) > 0, p / per_image(length.sqrt(), p), flattest)
+        convex &= bend > 0
+        alpha = torch.where(convex, rz / bend.clamp_min(1e-30), 0)
         w = w + per_image(alpha, p) * p
         r = r - per_image(alpha, p) * product
         z = r / problem.metric
         new = sum_images(r * z)
         p = z + per_image(new / rz.clamp_min(1e-30), p) * p
         rz = new
-    return w
+    return Adjoint(w, convex, flattest, lowest)
+
+
+def balanced(problem: Problem, w: Tensor, usable: Tensor) -> Tensor:
+    """Return ``w`` of the usable images, none longer than their median.
+
+    The length of ``w`` grows as the Hessian gets singular: a few images would make up the whole gradient.
+    """
+    length = sum_images(w**2 * problem.metric).sqrt()
+    longest = length[usable].median() if bool(usable.any()) else length
+    factor = (longest / length.clamp_min(1e-30)).clamp_max(1)
+    return w * per_image(torch.where(usable, factor, 0), w)
 
 
 def train_equilibrium(
@@ -145,7 +201,9 @@ def train_equilibrium(
     lifetime: int = 6,
     ranges: Ranges | None = None,
     solve: Solve | None = None,
-    gradient_steps: int = 6,
+    gradient_steps: int = 4,
+    flatness: float = 0.03,
+    stiffening: float = 0.1,
     precision: str = "bfloat16",
     validate: Callable[[Regularizer], Mapping[str, float]] | None = None,
     checkpoint: Path | None = None,
@@ -167,11 +225,16 @@ def train_equilibrium(
     ranges : Ranges
         PSFs, peaks and backgrounds.
     solve : Solve
-        Inner solves, in float32, to a certificate: cut short they train the iteration, not the equilibrium.
+        Inner solves, to a certificate: cut short they train the iteration, not the equilibrium.
     gradient_steps : int
-        Conjugate-gradient steps of the implicit gradient; 0 is Jacobian-free backpropagation.
+        Conjugate-gradient steps of the implicit gradient, from the last visit's solution; 0 is Jacobian-free
+        backpropagation.
+    flatness, stiffening : float
+        Where the objective curves by less than `flatness` (in the metric of the problem, where the data term has about
+        1) along the flattest direction met, the weights are moved to curve it more, with this weight: a flat landscape
+        makes fixed points slow to find and their gradients meaningless.
     precision : str
-        Arithmetic of the differentiated step and of the Hessian's products.
+        Arithmetic of the network.
     validate : callable, optional
         Figures of the averaged weights, measured every `every` steps.
     checkpoint : path, optional
@@ -187,21 +250,34 @@ def train_equilibrium(
         known = kept.get(slot)
         if known is None or known.version != version:
             data = measure(sampler, version * groups + slot, batch, ranges)
-            known = Visited(version, data, None, deque(maxlen=MEMORY))
-        problem = known.data.problem(trainer.model)
+            known = Visited(version, data, None, None, deque(maxlen=MEMORY))
+        problem = known.data.problem(
+            HalfPrecision(trainer.model) if precision == "bfloat16" else trainer.model
+        )
         budget = solve.first if known.x is None else solve.again
-        x, certificate = fixed_point(problem, known.x, max_iter=budget, tol=solve.tol, pairs=known.pairs)
-        kept[slot] = replace(known, x=x)
+        x, residuals = fixed_point(problem, known.x, max_iter=budget, tol=solve.tol, pairs=known.pairs)
         loss, slope, free = loss_and_slope(problem, x, known.data.truth)
         leaf = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
         with context():
             energy = trainer.model.energy(leaf, known.data.peak).float().sum()
         (gradient,) = torch.autograd.grad(energy, leaf, create_graph=True)
         curve = partial(_product, gradient, leaf)
-        w = adjoint_direction(problem, x, slope, free, curve, steps=gradient_steps)
-        (-(w * gradient).sum()).backward()
+        adjoint = solve_adjoint(problem, x, slope, free, curve, steps=gradient_steps, start=known.w)
+        kept[slot] = replace(known, x=x, w=torch.where(per_image(adjoint.convex, x) > 0, adjoint.w, 0))
+        usable = adjoint.convex & (residuals < solve.enough)
+        objective = -(balanced(problem, adjoint.w, usable) * gradient).sum()
+        flat = adjoint.curvature < flatness
+        if stiffening > 0 and bool(flat.any()):
+            v = torch.where(per_image(flat, x) > 0, adjoint.flattest, 0)
+            (bent,) = torch.autograd.grad(gradient, leaf, v, create_graph=True)
+            objective = objective - stiffening * (v * bent.float()).sum()
+        objective.backward()
         trainer.update()
-        figures: dict[str, float] = {"certificate": certificate}
+        figures = {
+            "certificate": residuals.median().item(),
+            "unused": 1 - usable.double().mean().item(),
+            "flat": flat.double().mean().item(),
+        }
         if trainer.step % every == 0 or trainer.step == steps:
             if validate is not None:
                 figures |= validate(trainer.averaged)

@@ -32,6 +32,8 @@ def pretrain(
 ) -> Generator[Report, None, None]:
     """Train ``D(z) = z - grad r(z)``, ``r = 1/2 ||z - N(z)||^2``, to remove white noise; yield a report a step.
 
+    Images and noise are in the regularizer's domain.
+
     Parameters
     ----------
     regularizer : Red
@@ -67,7 +69,7 @@ def pretrain(
         scale = torch.where(share < 0.5, torch.ones(batch), brightest**scale)
         deviation = sigma[0] * (sigma[1] / sigma[0]) ** level
         peak = VARIANCE_AT_PEAK / deviation**2 * 2 ** (2 * jitter - 1)
-        clean = clean * scale.to(where).reshape(-1, 1, 1, 1)
+        clean = trainer.model.to_domain(clean * scale.to(where).reshape(-1, 1, 1, 1))
         noise = torch.randn(clean.shape, generator=rng).to(where) * deviation.to(where).reshape(-1, 1, 1, 1)
         noisy = (clean + noise).contiguous(memory_format=torch.channels_last).requires_grad_()
         with context():

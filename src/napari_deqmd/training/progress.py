@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -71,7 +72,7 @@ class Trainer:
         self.seconds = 0.0
         self._clock = time.monotonic()
         if checkpoint is not None and checkpoint.exists():
-            self._load(torch.load(checkpoint, weights_only=True))
+            self._load(checkpoint)
 
     def update(self) -> None:
         """Take one optimiser step with the gradients that were accumulated, then clear them."""
@@ -105,23 +106,26 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "architecture": str(self.model),
         }
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.checkpoint.with_suffix(".part")
+        draft = self.checkpoint.with_name(self.checkpoint.name + ".part")
         torch.save(state, draft)
         os.replace(draft, self.checkpoint)
 
-    def _load(self, state: dict[str, Any]) -> None:
+    def _load(self, checkpoint: Path) -> None:
         try:
-            self.model.load_state_dict(state["model"])
-            self.averaged.load_state_dict(state["averaged"])
+            state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+            if state["architecture"] != str(self.model):
+                raise KeyError("architecture")
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
             self.optimiser.load_state_dict(state["optimiser"])
-        except (KeyError, RuntimeError, ValueError) as error:
+            self.averaged.load_state_dict(state["averaged"])
+            self.model.load_state_dict(state["model"])
+        except (EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
             raise UserError(
-                f"{self.checkpoint} is of another training: choose another checkpoint file."
+                f"{checkpoint} is not a checkpoint of this training: choose another checkpoint file."
             ) from error
-        self.step = int(state["step"])
-        self.seconds = float(state["seconds"])
 
     def _schedule(self) -> float:
         warm = min(1.0, (self.step + 1) / 50)

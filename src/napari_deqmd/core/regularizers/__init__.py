@@ -24,8 +24,8 @@ __all__ = [
 ]
 
 FAMILIES: dict[str, Callable[..., Regularizer]] = {
-    "red": lambda **options: Red(DnCNN(**options)),
-    "red-three-scale": lambda **options: Red(ThreeScale(**options)),
+    "red": lambda domain="linear", **options: Red(DnCNN(**options), domain=domain),
+    "red-three-scale": lambda domain="linear", **options: Red(ThreeScale(**options), domain=domain),
     "scalar": lambda **options: Scalar(**options),
     "tv": lambda **options: TotalVariation(**options),
     "none": lambda **options: NoRegularizer(),

@@ -24,6 +24,9 @@ class Regularizer(nn.Module):
     ndim: int | None = 2
     """Spatial dimensions the energy couples; 2 sums over the slices of a stack, ``None`` takes any."""
 
+    exact: bool = True
+    """Whether energies have float32's precision: differences between close points can be told from them."""
+
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the energy of every position.
 
@@ -41,9 +44,9 @@ class Regularizer(nn.Module):
         """
         raise NotImplementedError
 
-    def curvature(self, peak: Tensor) -> Tensor:
-        """Return a typical curvature of ``R`` along one pixel, ``(B,)``: a scale for metrics, not a bound."""
-        return torch.zeros_like(peak)
+    def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return a typical curvature of ``R`` at every pixel of ``x``: a scale for metrics, not a bound."""
+        return torch.zeros_like(x)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers.base import Regularizer
+
+DOMAINS = ("linear", "root")
+FLOOR = 0.03
+"""What is dark in the root's domain, in units of the peak: below it the root is nearly linear."""
 
 
 class Strength(nn.Module):
@@ -27,38 +32,56 @@ class Strength(nn.Module):
 
 
 class Red(Regularizer):
-    """``R(x) = strength(peak) / 2 ||x - N(x)||^2`` with a residual network ``N(x) = x - f(x, log peak)``.
+    """``R(x) = strength(peak) / 2 ||v - N(v)||^2`` with a residual network ``N(v) = v - f(v, log peak)``.
 
     Parameters
     ----------
     network : nn.Module
-        ``f``, from ``(B, 2, Y, X)`` (object and constant map of ``log(peak / 60)``) to ``(B, 1, Y, X)``.
+        ``f``, from ``(B, 2, Y, X)`` (``v`` and a constant map of ``log(peak / 60)``) to ``(B, 1, Y, X)``.
+    domain : {"linear", "root"}
+        ``v = x``, or ``v = sqrt(x + FLOOR)``: there Poisson noise has the deviation ``1 / (2 sqrt(peak))`` on structures
+        of any brightness above the floor, and the prior bends where the data do, by about ``1 / x``.
 
     Notes
     -----
-    arXiv:2507.11461, section 4.1 ("DEQ-RED"), made conditional on the peak.
+    arXiv:2507.11461, section 4.1 ("DEQ-RED", linear), made conditional on the peak. Root: the variance-stabilising
+    transform, Bartlett, Suppl. J. R. Stat. Soc. 3 (1936), 68; Euclidean distance there is Hellinger's.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, domain: str = "linear") -> None:
         super().__init__()
+        if domain not in DOMAINS:
+            raise UserError(
+                f"Unknown domain {domain!r} of a regularizer: this version knows {', '.join(DOMAINS)}."
+            )
         self.network = network
+        self.domain = domain
         self.strength = Strength()
 
-    def residual(self, x: Tensor, peak: Tensor) -> Tensor:
-        """Return ``x - N(x)``."""
-        level = torch.log(peak / 60).reshape(-1, 1, 1, 1).expand_as(x).to(x.dtype)
-        out: Tensor = self.network(torch.cat([x, level], 1))
+    def extra_repr(self) -> str:
+        """Return what the weights alone do not tell."""
+        return f"domain={self.domain}"
+
+    def to_domain(self, x: Tensor) -> Tensor:
+        """Return ``v`` of an object ``x >= 0``."""
+        return x if self.domain == "linear" else torch.sqrt(x + FLOOR)
+
+    def residual(self, v: Tensor, peak: Tensor) -> Tensor:
+        """Return ``v - N(v)``."""
+        level = torch.log(peak / 60).reshape(-1, 1, 1, 1).expand_as(v).to(v.dtype)
+        out: Tensor = self.network(torch.cat([v, level], 1))
         return out
 
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return half the squared residual of every pixel, weighted."""
         weight: Tensor = self.strength(peak).to(x.dtype)
-        return 0.5 * weight * self.residual(x, peak).to(x.dtype) ** 2
+        return 0.5 * weight * self.residual(self.to_domain(x), peak).to(x.dtype) ** 2
 
-    def curvature(self, peak: Tensor) -> Tensor:
-        """Return the strength: ``x - N(x)`` passes high frequencies with a gain near 1."""
-        weight: Tensor = self.strength(peak)
-        return weight.detach().flatten()
+    def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return the strength in the domain: ``v - N(v)`` passes high frequencies with a gain near 1."""
+        weight: Tensor = self.strength(peak).to(x.dtype).detach()
+        weight = weight.reshape(-1, *(1,) * (x.ndim - 1))
+        return weight.expand_as(x) if self.domain == "linear" else weight / (4 * (x.clamp_min(0) + FLOOR))
 
 
 class DnCNN(nn.Sequential):

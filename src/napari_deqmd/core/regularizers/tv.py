@@ -37,9 +37,10 @@ class TotalVariation(Regularizer):
         weight = self._weight(peak).reshape(-1, 1, 1, 1)
         return weight * (torch.sqrt(dy**2 + dx**2 + self.eps**2) - self.eps)
 
-    def curvature(self, peak: Tensor) -> Tensor:
+    def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the curvature of a pixel whose gradients are a few `eps`."""
-        return self._weight(peak) / self.eps
+        weight = self._weight(peak).to(x.dtype) / self.eps
+        return weight.reshape(-1, *(1,) * (x.ndim - 1)).expand_as(x)
 
     def _weight(self, peak: Tensor) -> Tensor:
         return self.weight * (60 / peak) ** self.exponent

@@ -72,7 +72,7 @@ def accelerated_mirror_descent(
             mirror = burg.step(state.u, state.gradient, tau)
             moved = torch.where(per_image(plain, moved) > 0, mirror, moved)
         trial = problem.evaluate(moved, near=state.point)
-        change = problem.difference(trial, state.point)
+        change = state.change(trial)
         along = trial.u - state.u
         needed = torch.where(
             plain,

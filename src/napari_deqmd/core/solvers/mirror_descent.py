@@ -57,7 +57,7 @@ def mirror_descent(
         if step.stopped_by:
             return
         trial = problem.evaluate(problem.burg.step(state.u, state.gradient, tau), near=state.point)
-        change = problem.difference(trial, state.point)
+        change = state.change(trial)
         moving = ~state.settled(tol)  # an image that has converged rests until the batch has
         accept = moving & (-change >= ACCEPTANCE / tau * problem.burg.divergence(trial.u, state.u))
         state = advance(problem, state, trial, change, accept)

@@ -34,6 +34,10 @@ class State:
         """Object plus shift."""
         return self.point.u
 
+    def change(self, trial: Point) -> Tensor:
+        """Return ``Psi`` at the trial point less ``Psi`` here, float64 ``(B,)``."""
+        return self.problem.difference(trial, self.point, self.gradient - self.kl_gradient)
+
     def settled(self, tol: float) -> Tensor:
         """Return which images have converged, ``(B,)`` bool.
 

@@ -1,0 +1,211 @@
+"""Simulated measurements: Poisson about a blur that does not wrap, told with errors, and true in what is told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.nn import functional
+
+from napari_deqmd.core.regularizers import NoRegularizer
+from napari_deqmd.training import measurements
+from napari_deqmd.training.data import Sampler
+from napari_deqmd.training.measurements import (
+    PSF_SIZE,
+    Measurement,
+    Ranges,
+    field_of_view,
+    fit_psf,
+    measure,
+)
+
+REACH = PSF_SIZE // 2
+PATCH = 28
+TOLD_EXACTLY = {"peak_error": 0.0, "background_error": 0.0}
+
+
+def speckle(size: int, patch: int = PATCH) -> torch.Tensor:
+    """Bright grains up to the rim: a wrong flip, shift or border shows."""
+    return torch.rand(size, 1, patch, patch, generator=torch.Generator().manual_seed(0)) ** 8
+
+
+def stand_in(clean: torch.Tensor, seed: int = 0) -> SimpleNamespace:
+    return SimpleNamespace(seed=seed, patch=clean.shape[-1], batch=lambda step, size: clean[:size].clone())
+
+
+def sampler(seed: int = 0) -> Sampler:
+    return Sampler({"simulated": 1}, patch=36, pool=3, side=48, seed=seed)
+
+
+def inside(clean: torch.Tensor) -> torch.Tensor:
+    return clean[..., REACH:-REACH, REACH:-REACH]
+
+
+def scale_of(found: Measurement, clean: torch.Tensor) -> torch.Tensor:
+    return (found.truth.sum((1, 2, 3)) / inside(clean).sum((1, 2, 3))).reshape(-1, 1, 1, 1)
+
+
+def blurred(found: Measurement, clean: torch.Tensor) -> torch.Tensor:
+    """The whole patch, convolved directly and cropped to what no border has touched, in units of the peak."""
+    x = (scale_of(found, clean) * clean).double().transpose(0, 1)
+    return functional.conv2d(x, found.psf.double().flip(-2, -1), groups=x.shape[1]).transpose(0, 1)
+
+
+def electrons_without_noise(found: Measurement, clean: torch.Tensor) -> torch.Tensor:
+    """Of a measurement that was told exactly."""
+    peak, background = (v.double().reshape(-1, 1, 1, 1) for v in (found.peak, found.background))
+    return peak * blurred(found, clean) + background
+
+
+@pytest.fixture
+def no_blur(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurements, "random_psf", lambda rng: np.ones((1, 1), np.float32))
+
+
+def constant(size: int, value: float = 1.0) -> SimpleNamespace:
+    return stand_in(torch.full((size, 1, PSF_SIZE + 1, PSF_SIZE + 1), value))
+
+
+def test_a_measurement_depends_on_seed_and_step_only():
+    running = sampler()
+    later = [measure(running, step, 2) for step in range(3)][-1]
+    again = measure(sampler(), 2, 2)
+    for field in fields(Measurement):
+        assert torch.equal(getattr(again, field.name), getattr(later, field.name))
+
+
+def test_every_step_and_seed_draws_everything_anew():
+    clean = speckle(4)
+    first = measure(stand_in(clean), 2, 4)
+    for other in (measure(stand_in(clean), 3, 4), measure(stand_in(clean, seed=1), 2, 4)):
+        assert not any(
+            torch.equal(getattr(first, f.name), getattr(other, f.name)) for f in fields(Measurement)
+        )
+
+
+def test_shapes():
+    found = measure(sampler(), 0, 3)
+    assert field_of_view(36) == 16
+    assert found.electrons.shape == found.truth.shape == (3, 1, 16, 16)
+    assert found.psf.shape == (3, 1, PSF_SIZE, PSF_SIZE)
+    assert found.peak.shape == found.background.shape == (3,)
+    assert {getattr(found, field.name).dtype for field in fields(Measurement)} == {torch.float32}
+
+
+@pytest.fixture(scope="module")
+def many() -> tuple[Measurement, torch.Tensor]:
+    clean = speckle(400)
+    ranges = Ranges(peak=(40.0, 400.0), background=(0.1, 0.3), no_background=0.0, **TOLD_EXACTLY)
+    return measure(stand_in(clean), 0, len(clean), ranges), clean
+
+
+def test_images_are_poisson_about_the_blur_of_all_that_reaches_them(many):
+    """Mean and variance are the expectation's in every pixel, at the rim too, and on dark and bright ones."""
+    found, clean = many
+    expected = electrons_without_noise(found, clean)
+    assert (found.electrons == found.electrons.round()).all()
+    z = (found.electrons - expected) / expected.sqrt()
+    assert (z.mean(0) * math.sqrt(len(z))).abs().max() < 4
+    assert abs(z.mean().item()) * math.sqrt(z.numel()) < 3
+    for part in (z[expected < expected.median()], z[expected >= expected.median()]):
+        assert (part**2).mean().item() == pytest.approx(1, abs=3 * math.sqrt(2.25 / part.numel()))
+
+
+def test_the_image_shows_what_lies_beyond_its_rim(many):
+    """Not the object that ends there, nor its other side: either explains the image clearly worse."""
+    found, clean = many
+    expected = electrons_without_noise(found, clean)
+    rim = torch.ones_like(expected, dtype=torch.bool)
+    rim[..., 2:-2, 2:-2] = False
+    ended = functional.pad(inside(clean), (REACH,) * 4)
+    wrapped = inside(clean).repeat(1, 1, 5, 5)[..., 6 : 6 + PATCH, 6 : 6 + PATCH]
+    for grown in (ended, wrapped):
+        assert torch.equal(inside(grown), inside(clean))
+        wrong = electrons_without_noise(found, grown)
+        assert ((found.electrons - wrong) ** 2 / wrong)[rim].mean() > 3
+
+
+def test_truth_is_the_object_in_the_field_of_view_as_bright_as_said(many):
+    found, clean = many
+    assert torch.allclose(found.truth, scale_of(found, clean) * inside(clean), rtol=1e-5)
+    brightest = blurred(found, clean).flatten(1).amax(1)
+    assert 0.4 <= brightest.min() < 0.41
+    assert 1.27 < brightest.max() <= 1.3 * (1 + 1e-5)
+
+
+def test_its_problem_is_posed_on_the_whole_patch(many):
+    found, clean = many
+    problem = found.problem(NoRegularizer(), strength=0.3)
+    assert problem.strength == 0.3
+    assert problem.likelihood.operator.object_shape == (PATCH, PATCH)
+    peak = found.peak.reshape(-1, 1, 1, 1)
+    assert torch.allclose(problem.likelihood.y * peak, found.electrons, rtol=1e-5)
+    z = problem.likelihood.expect(scale_of(found, clean) * clean)
+    expected = electrons_without_noise(found, clean).float()
+    assert torch.allclose(z * peak, expected, rtol=1e-4)
+    assert torch.equal(problem.likelihood.operator.crop(clean), inside(clean))
+
+
+@pytest.mark.usefixtures("no_blur")
+def test_what_is_told_errs_by_its_deviation():
+    ranges = Ranges(peak=(60.0, 60.0), background=(0.1, 0.1), no_background=0.0)
+    found = measure(constant(2000), 0, 2000, ranges)
+    peak = (found.peak.double() / 60).log().numpy() / 0.12
+    background = (found.background.double() / 6).log().numpy() / 0.05
+    for error in (peak, background):
+        assert stats.kstest(error, "norm").pvalue > 0.01
+    assert abs(np.corrcoef(peak, background)[0, 1]) < 3 / math.sqrt(2000)
+
+
+def test_truth_is_in_units_of_the_told_peak():
+    """The same electrons, told otherwise: the object in electrons is the same."""
+    clean = speckle(16)
+    exact = measure(stand_in(clean), 0, 16, Ranges(**TOLD_EXACTLY))
+    told = measure(stand_in(clean), 0, 16, Ranges(peak_error=0.5))
+    assert torch.equal(told.electrons, exact.electrons)
+    ratio = told.peak / exact.peak
+    assert ratio.log().abs().max() > 0.5
+    assert torch.allclose(told.truth * ratio.reshape(-1, 1, 1, 1), exact.truth, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("no_blur")
+def test_peaks_and_backgrounds_cover_their_ranges():
+    found = measure(constant(2000), 0, 2000, Ranges(**TOLD_EXACTLY))
+    place = (found.peak.double() / 5).log().numpy() / math.log(1000 / 5)
+    assert 0 <= place.min() < place.max() <= 1 + 1e-6
+    assert stats.kstest(place, lambda t: t / 3 + 2 / 3 * np.clip(2 * t - 0.5, 0, 1)).pvalue > 0.01
+    share = (found.background.double() / found.peak).numpy()
+    none = share < 0.002
+    assert share[none] == pytest.approx(1e-3, rel=1e-5)
+    assert none.mean() == pytest.approx(0.2, abs=3 * math.sqrt(0.2 * 0.8 / 2000))
+    place = np.log(share[~none] / 0.005) / math.log(0.25 / 0.005)
+    assert stats.kstest(place, "uniform").pvalue > 0.01
+
+
+@pytest.mark.usefixtures("no_blur")
+def test_dark_patches_stay_dark():
+    """An empty one holds its background and nothing else, a faint one is not made a bright one."""
+    empty = measure(constant(300, 0.0), 0, 300, Ranges(no_background=0.0, **TOLD_EXACTLY))
+    assert (empty.truth == 0).all()
+    z = (empty.electrons.mean((1, 2, 3)) - empty.background) / (empty.background / 4).sqrt()
+    assert abs(z.mean().item()) < 3 / math.sqrt(300)
+    faint = measure(constant(8, 0.01), 0, 8, Ranges(**TOLD_EXACTLY))
+    assert 0.08 - 1e-6 <= faint.truth.min() < faint.truth.max() <= 0.26 + 1e-6
+
+
+@pytest.mark.parametrize("side", [1, 3, 19, 21, 23, 25])
+def test_kernels_are_cut_or_padded_about_their_middle(side):
+    kernel = np.random.default_rng(side).random((side, side)) + 0.1
+    canvas = np.zeros((41, 41))
+    canvas[20 - side // 2 : 21 + side // 2, 20 - side // 2 : 21 + side // 2] = kernel
+    middle = canvas[20 - REACH : 21 + REACH, 20 - REACH : 21 + REACH]
+    found = fit_psf(kernel)
+    assert found.shape == (PSF_SIZE, PSF_SIZE)
+    assert found.dtype == np.float32
+    assert found.sum() == pytest.approx(1, rel=1e-6)
+    np.testing.assert_allclose(found, middle / middle.sum(), rtol=1e-6)

@@ -1,0 +1,191 @@
+"""Pretraining: the gradient step removes noise, in the regularizer's domain, and a run resumes bit by bit."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from scipy import stats
+
+from napari_deqmd.core.regularizers import DnCNN, Red, evaluate
+from napari_deqmd.core.regularizers.learned import FLOOR
+from napari_deqmd.training.pretraining import VARIANCE_AT_PEAK, pretrain
+
+QUICK = {"batch": 4, "learning_rate": 1e-2, "precision": "float32"}
+
+
+def blobs(seed: int, size: int = 4, side: int = 12) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    rough = torch.rand(size, 1, side // 4, side // 4, generator=rng) ** 2
+    return torch.nn.functional.interpolate(rough, scale_factor=4, mode="bilinear")
+
+
+def patches(seed: int = 0) -> SimpleNamespace:
+    return SimpleNamespace(seed=seed, batch=lambda step, size: blobs(1000 * seed + step, size))
+
+
+def network(seed: int = 0, domain: str = "linear", channels: int = 6) -> Red:
+    torch.manual_seed(seed)
+    return Red(DnCNN(channels=channels, depth=3), domain=domain)
+
+
+def weights(regularizer: Red) -> torch.Tensor:
+    return torch.cat([parameter.detach().reshape(-1) for parameter in regularizer.parameters()])
+
+
+class Records(Red):
+    """A network that removes nothing and keeps what it is shown."""
+
+    def __init__(self, domain: str = "linear") -> None:
+        super().__init__(DnCNN(channels=2, depth=2), domain=domain)
+        for parameter in self.network.parameters():
+            torch.nn.init.zeros_(parameter)
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def residual(self, v: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
+        self.seen.append((v.detach(), peak))
+        return super().residual(v, peak)
+
+
+@pytest.mark.parametrize("domain", ["linear", "root"])
+def test_the_gradient_step_learns_to_remove_noise(domain):
+    """The loss without a network is the noise's deviation; noise on unseen images is removed as well."""
+    regularizer, sigma = network(domain=domain), 0.2
+    options = QUICK | {"learning_rate": 2e-2, "sigma": (sigma, sigma), "brightest": 1.0}
+    losses = [report.loss for report in pretrain(regularizer, patches(), steps=60, **options)]
+    assert losses[0] > 0.9 * sigma
+    assert sum(losses[-10:]) / 10 < 0.45 * sigma
+    clean = regularizer.to_domain(blobs(-1, 16))
+    noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(-1))
+    peak = torch.full((16,), VARIANCE_AT_PEAK / sigma**2)
+    regularizer.domain = "linear"  # a solver sees `strength (v - D(v))`
+    removed = evaluate(regularizer, noisy, peak).gradient() / regularizer.strength(peak)
+    assert (noisy - removed - clean).square().mean() < 0.5 * sigma**2
+
+
+@pytest.mark.parametrize("domain", ["linear", "root"])
+def test_noise_is_white_in_the_domain_and_the_network_is_told_its_peak(domain):
+    """Deviations are log-uniform, told peaks within a factor 2, half of the patches up to four times as bright."""
+    regularizer = Records(domain)
+    ones = SimpleNamespace(seed=0, batch=lambda step, size: torch.ones(size, 1, 24, 24))
+    list(pretrain(regularizer, ones, steps=5, batch=80, sigma=(0.01, 0.2), precision="float32"))
+    noisy, peak = (torch.cat(parts) for parts in zip(*regularizer.seen, strict=True))
+    deviation, mean = noisy.std((1, 2, 3)), noisy.mean((1, 2, 3))
+    place = torch.log(deviation / 0.01) / math.log(20)
+    assert stats.kstest(place.numpy(), "uniform").pvalue > 0.01
+    told = torch.log2(peak * deviation**2 / VARIANCE_AT_PEAK)
+    assert stats.kstest(told.numpy(), "uniform", (-1, 2)).pvalue > 0.01
+    assert abs(torch.corrcoef(torch.stack([place, told]))[0, 1]) < 3 / math.sqrt(400)
+    brightness = mean if domain == "linear" else mean**2 - FLOOR
+    same = (mean - regularizer.to_domain(torch.ones(()))).abs() < 4 * deviation / 24
+    assert same.float().mean().item() == pytest.approx(0.5, abs=0.1)
+    scale = torch.log(brightness[~same]) / math.log(4)
+    assert stats.kstest(scale.numpy(), "uniform").pvalue > 0.01
+    first = (noisy - mean.reshape(-1, 1, 1, 1)) / deviation.reshape(-1, 1, 1, 1)
+    assert abs((first[..., 1:] * first[..., :-1]).mean().item()) < 4 / math.sqrt(first.numel())
+
+
+def test_errors_count_relative_to_the_noise():
+    regularizer = Records()
+    still = SimpleNamespace(seed=0, batch=lambda step, size: torch.zeros(size, 1, 16, 16))
+    for sigma in (0.01, 0.3):
+        regularizer.seen.clear()
+        (report,) = pretrain(regularizer, still, steps=1, sigma=(sigma, sigma), precision="float32")
+        noise = regularizer.seen[0][0]
+        assert report.loss == pytest.approx(noise.square().mean().item() / sigma, rel=1e-5)
+
+
+def test_a_denoiser_that_returns_nothing_errs_by_the_image():
+    """``N = 0``: then ``grad r = z``, and ``D = 0`` whatever the noise."""
+    regularizer = Red(torch.nn.Conv2d(2, 1, 1, bias=False))
+    regularizer.network.weight.data.copy_(torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1))
+    (report,) = pretrain(regularizer, patches(), steps=1, sigma=(0.1, 0.1), brightest=1.0, **QUICK)
+    assert report.loss == pytest.approx(blobs(0).square().mean().item() / 0.1, rel=1e-5)
+
+
+def test_every_step_is_reported_and_the_strength_is_not_touched():
+    regularizer = network()
+    with torch.no_grad():
+        regularizer.strength.a.fill_(0.7)
+        regularizer.strength.p.fill_(0.4)
+    before = weights(regularizer.network)
+    reports = list(pretrain(regularizer, patches(), steps=3, **QUICK))
+    assert [report.step for report in reports] == [1, 2, 3]
+    assert 0 < reports[0].seconds < reports[2].seconds
+    assert (regularizer.strength.a.item(), regularizer.strength.p.item()) == pytest.approx(
+        (0.7, 0.4), abs=1e-7
+    )
+    assert (weights(regularizer.network) != before).all()
+    assert all(p.requires_grad for p in regularizer.parameters())
+
+
+def test_the_same_seed_trains_the_same_weights():
+    runs = []
+    for seed in (0, 0, 1):
+        regularizer = network()
+        still = SimpleNamespace(seed=seed, batch=lambda step, size: blobs(0, size))
+        list(pretrain(regularizer, still, steps=3, **QUICK))
+        runs.append(weights(regularizer))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_a_run_resumes_bit_by_bit(tmp_path: Path):
+    whole, path = network(), tmp_path / "run.pt"
+    expected = [report.loss for report in pretrain(whole, patches(), steps=7, **QUICK)]
+    options = QUICK | {"steps": 7, "checkpoint": path, "every": 2}
+    run = pretrain(network(), patches(), **options)
+    assert [next(run).step for _ in range(5)] == [1, 2, 3, 4, 5]
+    run.close()
+    resumed = network(seed=9)
+    reports = list(pretrain(resumed, patches(), **options))
+    assert [report.step for report in reports] == [5, 6, 7]
+    assert [report.loss for report in reports] == expected[4:]
+    assert torch.equal(weights(resumed), weights(whole))
+    done = network(seed=5)
+    assert list(pretrain(done, patches(), **options)) == []
+    assert torch.equal(weights(done), weights(whole))
+
+
+def test_it_ends_with_the_averaged_weights():
+    regularizer = network()
+    mean = weights(regularizer)
+    for report in pretrain(regularizer, patches(), steps=6, **QUICK):
+        decay = (1 + report.step) / (10 + report.step)
+        last = weights(regularizer)
+        mean = decay * mean + (1 - decay) * last
+    assert torch.allclose(weights(regularizer), mean, rtol=1e-5, atol=1e-7)
+    assert (last - mean).abs().max() > 1e-4
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_at_its_last_good_state(tmp_path: Path):
+    def batch(step: int, size: int) -> torch.Tensor:
+        return blobs(step, size) * (math.nan if step == 2 else 1)
+
+    regularizer, path = network(), tmp_path / "run.pt"
+    options = QUICK | {"steps": 4, "checkpoint": path, "every": 1}
+    run = pretrain(regularizer, SimpleNamespace(seed=0, batch=batch), **options)
+    assert [next(run).step, next(run).step] == [1, 2]
+    good = weights(regularizer)
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        next(run)
+    assert torch.equal(weights(regularizer), good)
+    assert [report.step for report in pretrain(regularizer, patches(), **options)] == [3, 4]
+
+
+def test_a_rate_much_too_high_is_told():
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        list(pretrain(network(), patches(), steps=5, **(QUICK | {"learning_rate": 1e18})))
+
+
+def test_half_precision_is_close():
+    """The network's alone: images, noise and the loss are the same."""
+    first = {
+        precision: next(pretrain(network(), patches(), steps=2, **(QUICK | {"precision": precision}))).loss
+        for precision in ("float32", "bfloat16")
+    }
+    assert first["bfloat16"] != first["float32"]
+    assert first["bfloat16"] == pytest.approx(first["float32"], rel=0.01)
