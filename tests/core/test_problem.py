@@ -9,6 +9,7 @@ import torch
 
 from core.problems import gaussian, measured, scene, tiny_red, tv
 from core.tolerances import DTYPES, GRADIENT, relative_error
+from napari_deqmd.core.methods import HalfPrecision
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, evaluate
 from napari_deqmd.core.solvers import accelerated_mirror_descent
@@ -86,6 +87,23 @@ def test_differences_of_float32_are_exact_for_small_moves():
     found = posed.difference(posed.evaluate(v, near=here), here)
     reference = exact.value(exact.evaluate(v.double())) - exact.value(exact.evaluate(u.double()))
     assert torch.allclose(found, reference, rtol=0.02)
+
+
+def test_differences_of_half_precision_follow_the_gradients():
+    """Energies of bfloat16 cannot tell a move of one in a thousand; the trapezoidal rule along it can."""
+    posed = problem(
+        HalfPrecision(tiny_red(gain=30.0, dtype=torch.float32)), strength=5.0, dtype=torch.float32
+    )
+    exact = dataclasses.replace(posed, regularizer=tiny_red(gain=30.0, dtype=torch.float32))
+    u = point(posed)
+    here = exact.evaluate(u)
+    gradient, kl = here.complete()
+    v = u - 1e-3 * gradient / gradient.abs().max()
+    reference = exact.difference(exact.evaluate(v, near=here), here)
+    rough, slope = posed.evaluate(v, near=posed.evaluate(u)), gradient - kl
+    found = posed.difference(rough, posed.evaluate(u), slope)
+    assert torch.allclose(found, reference, rtol=0.05)
+    assert not torch.allclose(posed.difference(rough, posed.evaluate(u)), reference, rtol=0.05)
 
 
 def stationary(posed: Problem) -> tuple[torch.Tensor, torch.Tensor]:

@@ -87,8 +87,8 @@ class Quadratic(Regularizer):
     def energy(self, x, peak):
         return 0.5 * self.weight * (x - self.mean) ** 2
 
-    def curvature(self, peak):
-        return torch.full_like(peak, self.weight)
+    def curvature(self, x, peak):
+        return torch.full_like(x, self.weight)
 
 
 @both

@@ -39,8 +39,8 @@ class Red(Regularizer):
     network : nn.Module
         ``f``, from ``(B, 2, Y, X)`` (``v`` and a constant map of ``log(peak / 60)``) to ``(B, 1, Y, X)``.
     domain : {"linear", "root"}
-        ``v = x``, or ``v = sqrt(x + FLOOR)``: there Poisson noise has the deviation ``1 / (2 sqrt(peak))`` on structures
-        of any brightness above the floor, and the prior bends where the data do, by about ``1 / x``.
+        ``v = x``, or ``v = sqrt(x + FLOOR)``: there Poisson noise has the deviation ``1 / (2 sqrt(peak))`` wherever it
+        is brighter than the floor, and the prior bends where the data do, by about ``1 / x``.
 
     Notes
     -----
