@@ -4,6 +4,7 @@ import errno
 import json
 import subprocess
 import sys
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -386,6 +387,20 @@ class TestModels:
     def test_unknown(self, models, capsys):
         assert main(["models", "info", "nowhere"]) == 1
         refused(capsys, "nowhere")
+
+    def test_export_and_import(self, models, folder, tmp_path, capsys):
+        out = tmp_path / "to send"
+        assert main(["models", "export", "tiny", str(out)]) == 1
+        refused(capsys, "no folder")
+        out.mkdir()
+        assert main(["models", "export", "tiny", str(out)]) == 0
+        copy = Path(capsys.readouterr().out.strip())
+        assert copy == out / "tiny.safetensors"
+        assert main(["models", "import", str(copy)]) == 1
+        refused(capsys, "exists already")
+        assert main(["models", "import", str(copy), "--name", "again", "--json"]) == 0
+        assert Path(json.loads(capsys.readouterr().out)["card"]).name == "again.json"
+        assert reconstruct("--method", "deq-md", "--model", "again") == 0
 
     def test_reconstruct_with_it(self, models, folder):
         assert reconstruct("--method", "deq-md", "--model", "tiny", "--json") == 0

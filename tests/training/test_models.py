@@ -8,6 +8,7 @@ import pickle
 import struct
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,12 @@ def saved(folder: Path) -> Path:
     path = folder / "tiny.safetensors"
     save_model(tiny(), path, CARD)
     return path
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    (tmp_path / "elsewhere").mkdir()
+    return tmp_path / "elsewhere"
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -156,6 +163,54 @@ def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
 def test_a_name_a_path_and_its_card_all_find_it(saved):
     for given in ("tiny", saved, str(saved), saved.with_suffix(".json")):
         assert find_model(given).path == saved
+
+
+def test_a_model_travels_by_export_and_import(saved, elsewhere, monkeypatch, tmp_path):
+    home = tmp_path / "home"
+    copy = models.export_model("tiny", elsewhere)
+    assert copy == elsewhere / "tiny.safetensors"
+    assert copy.read_bytes() == saved.read_bytes()
+    assert read_card(copy) == read_card(saved)
+    monkeypatch.setenv("DEQMD_MODELS", str(home))  # another machine
+    found = models.import_model(copy, name="from a friend 1.2")
+    assert found.path == home / "from a friend 1.2.safetensors"
+    assert load_model("from a friend 1.2").card == read_card(saved) | {"name": "from a friend 1.2"}
+    assert {path.suffix for path in home.iterdir()} == {".safetensors", ".json"}
+
+
+def test_export_and_import_replace_only_when_allowed(saved, elsewhere):
+    copy = models.export_model("tiny", elsewhere)
+    for act in (partial(models.export_model, "tiny", elsewhere), partial(models.import_model, copy)):
+        with pytest.raises(UserError, match="exists already"):
+            act()
+        act(overwrite=True)
+    assert load_model("tiny").card["data"] == "noise"
+
+
+@pytest.mark.parametrize("name", ["", "..", "../up", "a/b", "a\\b", "default", ".hidden", "a\n"])
+def test_names_that_are_no_file_names_are_refused(saved, folder, elsewhere, name):
+    with pytest.raises(UserError, match="cannot name a model"):
+        models.import_model(saved, name=name)
+    edit(saved, name=name)
+    with pytest.raises(UserError, match="cannot name a model"):
+        models.export_model(saved, elsewhere)
+    assert {path.name for path in folder.iterdir()} == {"tiny.safetensors", "tiny.json", "elsewhere"}
+    assert not list(elsewhere.iterdir())
+
+
+def test_a_bundled_name_is_taken(saved):
+    with pytest.raises(UserError, match="bundled"):
+        models.import_model(saved, name=models.DEFAULT)
+
+
+def test_import_takes_nothing_corrupt(saved, folder, elsewhere):
+    copy = models.export_model("tiny", elsewhere)
+    flipped(copy)
+    with pytest.raises(UserError, match="corrupt"):
+        models.import_model(copy, name="other")
+    assert not (folder / "other.json").exists()
+    with pytest.raises(UserError, match="no folder"):
+        models.export_model("tiny", elsewhere / "missing")
 
 
 def test_an_unknown_name_lists_the_installed(saved):

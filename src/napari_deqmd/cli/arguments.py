@@ -121,6 +121,15 @@ def _models(commands: Any) -> None:
     info = _command(actions, "info", "show the card of a model", "models", "info")
     info.add_argument("model", metavar="NAME|PATH")
     _json(info)
+    export = _command(actions, "export", "copy a model and its card to a folder", "models", "export")
+    export.add_argument("model", metavar="NAME|PATH")
+    export.add_argument("folder", metavar="FOLDER")
+    importing = _command(actions, "import", "check a model file and install it", "models", "import_")
+    importing.add_argument("path", metavar="PATH", help="the .safetensors file; its card lies beside it")
+    importing.add_argument("--name", help="install it under this name (its own)")
+    for command in (export, importing):
+        command.add_argument("--overwrite", action="store_true", help="replace a model of the same name")
+        _json(command)
 
 
 def _benchmark(commands: Any) -> None:

@@ -36,6 +36,34 @@ def info(arguments: Namespace) -> None:
         print(f"{key}: {_text(value)}")
 
 
+def export(arguments: Namespace) -> None:
+    """Copy a model to a folder."""
+    from pathlib import Path
+
+    from napari_deqmd.training.models import export_model
+
+    _installed(
+        export_model(arguments.model, Path(arguments.folder), overwrite=arguments.overwrite), arguments
+    )
+
+
+def import_(arguments: Namespace) -> None:
+    """Install a model file."""
+    from pathlib import Path
+
+    from napari_deqmd.training.models import import_model
+
+    found = import_model(Path(arguments.path), name=arguments.name, overwrite=arguments.overwrite)
+    _installed(found.path, arguments)
+
+
+def _installed(path: Any, arguments: Namespace) -> None:
+    if arguments.json:
+        print_json({"path": str(path), "card": str(path.with_suffix(".json"))})
+    else:
+        print(path)
+
+
 def benchmark_speed(arguments: Namespace) -> None:
     """Time an iteration against its floor."""
     from napari_deqmd.benchmarks.speed import run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,9 +204,56 @@ def save_model(regularizer: Regularizer, path: Path, card: dict[str, Any]) -> No
         "parameters": sum(t.numel() for t in tensors.values()),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, blob, full)
+
+
+def export_model(name_or_path: str | Path, folder: Path, *, overwrite: bool = False) -> Path:
+    """Copy a model, weights and card, to a folder; return the path of its weights.
+
+    Raises
+    ------
+    UserError
+        Unknown or corrupt model, no such folder, or files of its name there that may not be overwritten.
+    """
+    model = load_model(name_or_path)
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}: create it, or choose another.")
+    return _copy(model, folder, str(model.card["name"]), overwrite=overwrite)
+
+
+def import_model(path: Path, *, name: str | None = None, overwrite: bool = False) -> ModelInfo:
+    """Check a model file and install it in the user's folder, under its own name or another.
+
+    Raises
+    ------
+    UserError
+        A file that `load_model` refuses, a name that is no file name or taken by a bundled model, or by one of the
+        user's that may not be overwritten.
+    """
+    model = load_model(path)
+    name = str(model.card["name"]) if name is None else name
+    if (BUNDLED / f"{name}.json").exists():
+        raise UserError(f"{name} is the name of a bundled model: choose another name.")
+    folder = user_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return find_model(_copy(model, folder, name, overwrite=overwrite))
+
+
+def _copy(model: Model, folder: Path, name: str, *, overwrite: bool) -> Path:
+    if not re.fullmatch(r"\w[\w.+ -]*", name) or name == "default":
+        raise UserError(f"{name!r} cannot name a model: choose letters, digits, dots and dashes.")
+    target = folder / f"{name}.safetensors"
+    if not overwrite and (target.exists() or target.with_suffix(".json").exists()):
+        raise UserError(f"{target} exists already: choose another name, or allow it to be overwritten.")
+    _write(target, model.path.read_bytes(), model.card | {"name": name})
+    return target
+
+
+def _write(path: Path, blob: bytes, card: dict[str, Any]) -> None:
+    """Write weights and card, each whole or not at all."""
     for target, content in (
         (path, blob),
-        (path.with_suffix(".json"), (json.dumps(full, indent=2) + "\n").encode()),
+        (path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode()),
     ):
         draft = target.with_name(target.name + ".part")
         draft.write_bytes(content)
