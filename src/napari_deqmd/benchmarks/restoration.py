@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +23,11 @@ from napari_deqmd.training.measurements import PSF_SIZE, Measurement, fit_psf
 from napari_deqmd.training.scenes import make_scene
 
 SIDE = 128
+VOLUME = (16, 80, 80)
+VOLUME_SIGMA = (1.5, 1.6, 1.6)
 PEAKS = (30.0, 60.0, 200.0)
 SCENES = ("filaments", "cells", "nuclei", "mixture")
+VOLUME_SCENES = ("nuclei_3d", "filaments_3d", "vesicles_3d")
 TV_WEIGHTS = (0.016, 0.032, 0.045, 0.064, 0.09, 0.13)
 
 
@@ -51,8 +55,8 @@ def conditions(data: Path, *, seed: int = 777) -> list[Condition]:
     held_back = [stacks[name] for name in sorted(stacks) if min(stacks[name].shape) >= side]
     photographs = load_natural(data / "natural" / "bsds500" / "val")
     names = sorted(photographs)
-    blurs = [_gaussian(1.3), _gaussian(2.0)]
-    wider = [_gaussian(1.2), fit_psf(np.full((9, 9), 1 / 81, np.float32)), _gaussian(2.0)]
+    blurs = [_gaussian((1.3, 1.3)), _gaussian((2.0, 2.0))]
+    wider = [_gaussian((1.2, 1.2)), fit_psf(np.full((9, 9), 1 / 81, np.float32)), _gaussian((2.0, 2.0))]
     wider.append(fit_psf(random_psf(np.random.default_rng(3))))
     found = []
     for kind in SCENES:
@@ -68,6 +72,18 @@ def conditions(data: Path, *, seed: int = 777) -> list[Condition]:
             crop = _crop(photographs[names[4 * i + j]], side, rng)
             found.append(_condition("natural", crop, wider[j], peak, 0.01 * peak, rng))
     return found
+
+
+def stacks(*, seed: int = 778) -> list[Condition]:
+    """Draw simulated stacks, blurred in 3D without wrapping around, each scene at the lowest and highest peak."""
+    rng = np.random.default_rng(seed)
+    psf = _gaussian(VOLUME_SIGMA)
+    shape = tuple(n + k - 1 for n, k in zip(VOLUME, psf.shape, strict=True))
+    return [
+        _condition(f"simulated {kind}", make_scene(kind, shape, rng), psf, peak, 0.04 * peak, rng)
+        for kind in VOLUME_SCENES
+        for peak in (min(PEAKS), max(PEAKS))
+    ]
 
 
 def batch(found: Sequence[Condition]) -> Measurement:
@@ -143,15 +159,20 @@ def by_label(found: Sequence[Condition], values: Tensor) -> dict[str, float]:
     return {label: float(np.mean(group)) for label, group in groups.items()}
 
 
-def table(data: Path, models: Mapping[str, Regularizer], *, report: Callable[[str], None]) -> Iterator[str]:
+def table(
+    found: Sequence[Condition],
+    models: Mapping[str, Regularizer],
+    *,
+    report: Callable[[str], None],
+    weights: Sequence[float] = TV_WEIGHTS,
+) -> Iterator[str]:
     """Measure everything, saying through `report` what is under way; yield the lines of a Markdown table."""
-    found = conditions(data)
     known = batch(found)
     auto = estimated(known)
     report("Richardson-Lucy")
     lucy = oracle_richardson_lucy(known)
     report("total variation")
-    weighted = total_variation(known)
+    weighted = total_variation(known, weights)
     single = max(weighted, key=lambda weight: float(weighted[weight].mean()))
     oracle = torch.stack(list(weighted.values())).amax(0)
     columns = {
@@ -171,14 +192,16 @@ def table(data: Path, models: Mapping[str, Regularizer], *, report: Callable[[st
         yield f"| {label} | " + " | ".join(f"{row[label]:.2f}" for row in rows.values()) + " |"
     for kind in ("simulated", "fluorescence", "natural", ""):
         chosen = torch.tensor([condition.label.startswith(kind) for condition in found])
+        if not bool(chosen.any()):
+            continue
         means = " | ".join(f"{values[chosen].mean():.2f}" for values in columns.values())
         yield f"| **{kind or 'all'}** | {means} |"
 
 
-def _gaussian(sigma: float) -> np.ndarray:
-    at = np.arange(PSF_SIZE) - PSF_SIZE // 2
-    line = np.exp(-(at**2) / (2 * sigma**2))
-    kernel = np.outer(line, line)
+def _gaussian(sigma: Sequence[float]) -> np.ndarray:
+    sides = [PSF_SIZE if len(sigma) == 2 else 2 * math.ceil(4 * s) + 1 for s in sigma]
+    squares = [((np.arange(n) - n // 2) / s) ** 2 for n, s in zip(sides, sigma, strict=True)]
+    kernel = np.exp(-0.5 * sum(np.ix_(*squares)))
     return np.asarray(kernel / kernel.sum(), dtype=np.float32)
 
 
@@ -196,7 +219,7 @@ def _condition(
 ) -> Condition:
     """Measure a scene at a brightness of 1 at the 99.8th percentile of its blur."""
     kernel = torch.from_numpy(psf)[None, None]
-    operator = Blur(kernel, (SIDE, SIDE))
+    operator = Blur(kernel, tuple(n - k + 1 for n, k in zip(scene.shape, psf.shape, strict=True)))
     clean = torch.from_numpy(np.ascontiguousarray(scene, dtype=np.float32))[None, None]
     blurred = operator.forward(clean).clamp_min(0)
     scale = 1 / float(np.percentile(blurred.numpy(), 99.8))

@@ -50,13 +50,13 @@ class Measurement:
     Attributes
     ----------
     electrons : Tensor
-        ``(B, 1, N, N)``, photo-electrons.
+        ``(B, 1, [Z,] Y, X)``, photo-electrons.
     psf : Tensor
-        ``(B, 1, K, K)``.
+        Of as many dimensions.
     peak, background : Tensor
         ``(B,)``, as told to the solver, photo-electrons.
     truth : Tensor
-        ``(B, 1, N, N)``, the object in the field of view, in units of `peak`.
+        As `electrons`: the object in the field of view, in units of `peak`.
     """
 
     electrons: Tensor
@@ -67,7 +67,7 @@ class Measurement:
 
     def problem(self, regularizer: Regularizer, **options: float) -> Problem:
         """Build the reconstruction problem of the batch on the extended object."""
-        operator = Blur(self.psf, tuple(self.electrons.shape[-2:]))
+        operator = Blur(self.psf, tuple(self.electrons.shape[2:]))
         return Problem.from_electrons(
             self.electrons, operator, regularizer, peak=self.peak, background=self.background, **options
         )
