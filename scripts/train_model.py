@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ import napari_deqmd
 from napari_deqmd.core.regularizers import Red, build
 from napari_deqmd.training.data import HELD_BACK, Sampler, load_fluorescence, load_natural
 from napari_deqmd.training.equilibrium import Solve, train_equilibrium
+from napari_deqmd.training.measurements import measure
 from napari_deqmd.training.models import DEFAULT, save_model
 from napari_deqmd.training.pretraining import pretrain
 
@@ -64,7 +66,7 @@ def main() -> None:
     sampler = Sampler(MIX, **images, patch=84, seed=arguments.seed + 4, pool=400)
     for report in train_equilibrium(
         regularizer,
-        sampler,
+        partial(measure, sampler),
         steps=arguments.equilibrium,
         batch=8,
         learning_rate=6e-5,

@@ -20,6 +20,15 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
 
 
+def poisson_deviance(counts: Tensor, expected: Tensor) -> Tensor:
+    """Return the mean Poisson deviance of every image's pixels, ``2 (n log(n / mu) - n + mu)``, float64 ``(B,)``.
+
+    About 1 where the expectation is right and above a few counts.
+    """
+    n, mu = counts.double(), expected.double()
+    return 2 * (torch.xlogy(n, n) - n * torch.log(mu) + mu - n).flatten(1).mean(1)
+
+
 @dataclass(frozen=True)
 class PoissonLikelihood:
     """``KL(y, A x + beta)`` of photo-electrons ``n ~ Poisson(peak (A x + beta))``, ``y = n / peak``.

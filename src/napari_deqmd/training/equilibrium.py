@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
@@ -11,14 +12,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.methods import HalfPrecision
 from napari_deqmd.core.poisson import per_image, sum_images
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import Regularizer
 from napari_deqmd.core.solvers.accelerated import MEMORY, Pair, accelerated_mirror_descent
-from napari_deqmd.training.data import Sampler
-from napari_deqmd.training.measurements import Measurement, Ranges, measure
+from napari_deqmd.training.measurements import Observation
 from napari_deqmd.training.progress import Report, Trainer, arithmetic
+
+Draw = Callable[[int, int], Observation]
+"""``draw(number, batch)``: a batch of measurements, the same whenever its number is asked for."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Visited:
     """A batch of measurements with its last fixed point and the curvature its solver has seen."""
 
     version: int
-    data: Measurement
+    data: Observation
     x: Tensor | None
     w: Tensor | None
     pairs: deque[Pair]
@@ -72,21 +76,17 @@ def fixed_point(
     return last.iterate, last.residuals
 
 
-def image_loss(x: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean logarithm of every image's mean squared error: what the mean PSNR measures."""
-    return torch.log((x - truth).square().flatten(1).mean(1) + 1e-6).mean()
+def loss_and_slope(problem: Problem, x: Tensor, data: Observation) -> tuple[float, Tensor, Tensor]:
+    """Return the mean loss at a fixed point, its gradient in ``x``, and which pixels the box leaves free (bool).
 
-
-def loss_and_slope(problem: Problem, x: Tensor, truth: Tensor) -> tuple[float, Tensor, Tensor]:
-    """Return the loss at a fixed point, its gradient in ``x``, and which pixels the box leaves free (bool).
-
-    The gradient is zero where the box holds a pixel, and outside the field of view; there the object is free.
+    The gradient is zero where the box holds a pixel, and where the loss does not look, as outside the field of view;
+    there the object is free.
     """
     u = problem.burg.to_u(x)
     gradient, _ = problem.evaluate(u).complete()
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
-        loss = image_loss(problem.likelihood.operator.crop(leaf), truth)
+        loss = data.loss(problem, leaf).mean()
         (slope,) = torch.autograd.grad(loss, leaf)
     free = problem.burg.free(u, gradient)
     return loss.item(), torch.where(free, slope, 0), free
@@ -192,14 +192,16 @@ def balanced(problem: Problem, w: Tensor, usable: Tensor) -> Tensor:
 
 def train_equilibrium(
     regularizer: Regularizer,
-    sampler: Sampler,
+    draw: Draw,
     *,
     steps: int,
+    limit: float = math.inf,
     batch: int = 12,
     learning_rate: float = 2e-4,
+    numbers: float = 10.0,
+    warm_up: int = 50,
     groups: int = 6,
     lifetime: int = 6,
-    ranges: Ranges | None = None,
     solve: Solve | None = None,
     gradient_steps: int = 4,
     flatness: float = 0.03,
@@ -215,15 +217,15 @@ def train_equilibrium(
     ----------
     regularizer : Regularizer
         Trained in place; holds the averaged weights at the end.
-    sampler : Sampler
-        Clean patches; the images are smaller by the PSF.
-    steps, batch, learning_rate
-        Optimiser's.
+    draw : callable
+        Source of measurements, such as ``partial(measure, sampler)``; their mean loss is minimised.
+    steps, limit, learning_rate, numbers, warm_up
+        Schedule of the optimiser, as in `Trainer`.
+    batch : int
+        Images of a step.
     groups, lifetime : int
         So many batches of measurements are kept and visited in turn. A visit starts from the batch's last fixed point,
         which the weights have moved little since; after `lifetime` visits a batch is drawn anew.
-    ranges : Ranges
-        PSFs, peaks and backgrounds.
     solve : Solve
         Inner solves, to a certificate: cut short they train the iteration, not the equilibrium.
     gradient_steps : int
@@ -239,24 +241,40 @@ def train_equilibrium(
         Figures of the averaged weights, measured every `every` steps.
     checkpoint : path, optional
         Resumed from, and written every `every` steps.
+
+    Raises
+    ------
+    FloatingPointError
+        The weights have run away: an objective or a loss is not finite.
     """
-    ranges, solve = ranges or Ranges(), solve or Solve()
-    trainer = Trainer(regularizer, learning_rate=learning_rate, steps=steps, checkpoint=checkpoint)
+    solve = solve or Solve()
+    trainer = Trainer(
+        regularizer,
+        learning_rate=learning_rate,
+        steps=steps,
+        limit=limit,
+        numbers=numbers,
+        warm_up=warm_up,
+        checkpoint=checkpoint,
+    )
     context = arithmetic(next(regularizer.parameters()).device, precision)
     kept: dict[int, Visited] = {}
-    while trainer.step < steps:
+    while trainer.elapsed < 1:
         slot, round_ = trainer.step % groups, trainer.step // groups
         version = (round_ + slot * lifetime // groups) // lifetime
         known = kept.get(slot)
         if known is None or known.version != version:
-            data = measure(sampler, version * groups + slot, batch, ranges)
+            data = draw(version * groups + slot, batch)
             known = Visited(version, data, None, None, deque(maxlen=MEMORY))
-        problem = known.data.problem(
-            HalfPrecision(trainer.model) if precision == "bfloat16" else trainer.model
-        )
+        problem = known.data.problem(in_precision(trainer.model, precision))
         budget = solve.first if known.x is None else solve.again
-        x, residuals = fixed_point(problem, known.x, max_iter=budget, tol=solve.tol, pairs=known.pairs)
-        loss, slope, free = loss_and_slope(problem, x, known.data.truth)
+        try:
+            x, residuals = fixed_point(problem, known.x, max_iter=budget, tol=solve.tol, pairs=known.pairs)
+        except UserError as error:
+            raise FloatingPointError("the objective is not finite: lower the learning rate") from error
+        loss, slope, free = loss_and_slope(problem, x, known.data)
+        if not math.isfinite(loss):
+            raise FloatingPointError("the loss is not finite: lower the learning rate")
         leaf = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
         with context():
             energy = trainer.model.energy(leaf, known.data.peak).float().sum()
@@ -278,12 +296,17 @@ def train_equilibrium(
             "unused": 1 - usable.double().mean().item(),
             "flat": flat.double().mean().item(),
         }
-        if trainer.step % every == 0 or trainer.step == steps:
+        if trainer.step % every == 0 or trainer.elapsed >= 1:
             if validate is not None:
                 figures |= validate(trainer.averaged)
             trainer.save()
         yield trainer.report(loss, figures)
     regularizer.load_state_dict(trainer.averaged.state_dict())
+
+
+def in_precision(regularizer: Regularizer, precision: str) -> Regularizer:
+    """Return the regularizer with its network's arithmetic in ``"float32"`` or ``"bfloat16"``."""
+    return HalfPrecision(regularizer) if precision == "bfloat16" else regularizer
 
 
 def _product(gradient: Tensor, leaf: Tensor, vector: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_deqmd.core.operators import Blur
-from napari_deqmd.core.poisson import per_image
+from napari_deqmd.core.poisson import per_image, poisson_deviance
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import Regularizer
 from napari_deqmd.training.blurs import random_psf
@@ -44,7 +46,7 @@ class Ranges:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Observation:
     """A batch of measured patches.
 
     Attributes
@@ -55,15 +57,17 @@ class Measurement:
         Of as many dimensions.
     peak, background : Tensor
         ``(B,)``, as told to the solver, photo-electrons.
-    truth : Tensor
-        As `electrons`: the object in the field of view, in units of `peak`.
+    figure, sign
+        What `score` measures, and 1 where more of it is better, -1 where less is.
     """
+
+    figure: ClassVar[str]
+    sign: ClassVar[int]
 
     electrons: Tensor
     psf: Tensor
     peak: Tensor
     background: Tensor
-    truth: Tensor
 
     def problem(self, regularizer: Regularizer, **options: float) -> Problem:
         """Build the reconstruction problem of the batch on the extended object."""
@@ -72,19 +76,95 @@ class Measurement:
             self.electrons, operator, regularizer, peak=self.peak, background=self.background, **options
         )
 
+    def loss(self, problem: Problem, x: Tensor) -> Tensor:
+        """Return what an object ``x`` costs, ``(B,)``, differentiable: less is better."""
+        raise NotImplementedError
 
-def field_of_view(patch: int) -> int:
+    def score(self, problem: Problem, x: Tensor) -> Tensor:
+        """Return how good an object ``x`` is, ``(B,)``, in the figure named by `Observation.figure`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Measurement(Observation):
+    """A batch of measured patches whose objects are known.
+
+    Attributes
+    ----------
+    truth : Tensor
+        As `electrons`: the object in the field of view, in units of `peak`.
+    """
+
+    figure = "PSNR, dB"
+    sign = 1
+
+    truth: Tensor
+
+    def loss(self, problem: Problem, x: Tensor) -> Tensor:
+        """Return the logarithm of every image's mean squared error: its mean is what the mean PSNR measures."""
+        error = problem.likelihood.operator.crop(x) - self.truth
+        return torch.log(error.square().flatten(1).mean(1) + 1e-6)
+
+    def score(self, problem: Problem, x: Tensor) -> Tensor:
+        """Return every image's PSNR in dB, at the peak that was told and 60 at most: an empty patch has one too."""
+        return -10 / math.log(10) * self.loss(problem, x)
+
+
+@dataclass(frozen=True)
+class Recount(Observation):
+    """A batch of measured patches and independent counts of the same fields: what an object predicts can be checked.
+
+    Attributes
+    ----------
+    again : Tensor
+        As `electrons`: the other counts.
+    exposure : Tensor
+        ``(B,)``: mean of `again` over the mean of `electrons`.
+    """
+
+    figure = "Poisson deviance per pixel"
+    sign = -1
+
+    again: Tensor
+    exposure: Tensor
+
+    def loss(self, problem: Problem, x: Tensor) -> Tensor:
+        """Return the mean deviance of the other counts under what ``A x`` and the background predict for them."""
+        expected = problem.likelihood.expect(x)
+        return poisson_deviance(self.again, per_image(self.exposure * self.peak, expected) * expected)
+
+    def score(self, problem: Problem, x: Tensor) -> Tensor:
+        """Return the loss."""
+        return self.loss(problem, x)
+
+
+def field_of_view(patch: int, psf_size: int = PSF_SIZE) -> int:
     """Return the side of the image that a clean patch yields: the object reaches a PSF's half-width beyond it."""
-    return patch - PSF_SIZE + 1
+    return patch - psf_size + 1
 
 
-def measure(sampler: Sampler, step: int, batch: int, ranges: Ranges | None = None) -> Measurement:
-    """Draw and measure a batch of clean patches; depends on the sampler's seed and `step` only."""
+def any_psf(rng: np.random.Generator) -> np.ndarray:
+    """Draw a kernel of the common size."""
+    return fit_psf(random_psf(rng))
+
+
+def measure(
+    sampler: Sampler,
+    step: int,
+    batch: int,
+    ranges: Ranges | None = None,
+    *,
+    draw_psf: Callable[[np.random.Generator], np.ndarray] = any_psf,
+) -> Measurement:
+    """Draw and measure a batch of clean patches; depends on the sampler's seed and `step` only.
+
+    `draw_psf` returns kernels of one odd size, square, of sum 1.
+    """
     ranges = ranges or Ranges()
     rng = np.random.default_rng([sampler.seed, 2, step])
     clean = sampler.batch(step, batch)
-    psf = torch.from_numpy(np.stack([fit_psf(random_psf(rng)) for _ in range(batch)])[:, None])
-    side = field_of_view(sampler.patch)
+    psf = torch.from_numpy(np.stack([draw_psf(rng) for _ in range(batch)])[:, None])
+    side = field_of_view(sampler.patch, psf.shape[-1])
     operator = Blur(psf, (side, side))
     blurred = operator.forward(clean).clamp_min(0)
     low, high = (math.log(value) for value in ranges.peak)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import pickle
 import time
@@ -36,9 +37,16 @@ class Trainer:
     regularizer : nn.Module
         Trained in place.
     learning_rate : float
-        Adam's; decays by a cosine to a twentieth at the last step after a linear warm-up.
+        Adam's; decays by a cosine to a twentieth at the end, after a linear warm-up.
     steps : int
         Length of the schedule.
+    limit : float
+        Seconds after which the schedule ends if its steps have not: the rate then falls by the clock.
+    numbers : float
+        Rate of single numbers (a strength), which move on the scale of 1, over that of weights, which move on that of
+        a hundredth.
+    warm_up : int
+        Steps until the rate is full.
     average : float
         Decay of the exponential moving average of the weights, in [0, 1).
     clip : float
@@ -53,18 +61,21 @@ class Trainer:
         *,
         learning_rate: float,
         steps: int,
+        limit: float = math.inf,
+        numbers: float = 10.0,
+        warm_up: int = 50,
         average: float = 0.99,
         clip: float = 1.0,
         checkpoint: Path | None = None,
     ) -> None:
         self.model = regularizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
-        # Single numbers (a strength) move on the scale of 1, weights on that of a hundredth.
-        numbers = [p for p in self.model.parameters() if p.ndim == 0]
-        weights = [p for p in self.model.parameters() if p.ndim > 0]
-        self._rates = (learning_rate, 10 * learning_rate)
-        self.optimiser = torch.optim.Adam([{"params": weights}, {"params": numbers}], lr=learning_rate)
+        groups = ([p for p in self.model.parameters() if (p.ndim == 0) is single] for single in (False, True))
+        self._rates = (learning_rate, numbers * learning_rate)
+        self.optimiser = torch.optim.Adam([{"params": group} for group in groups], lr=learning_rate)
         self.steps = steps
+        self.limit = limit
+        self.warm_up = warm_up
         self.average = average
         self.clip = clip
         self.checkpoint = checkpoint
@@ -73,6 +84,11 @@ class Trainer:
         self._clock = time.monotonic()
         if checkpoint is not None and checkpoint.exists():
             self._load(checkpoint)
+
+    @property
+    def elapsed(self) -> float:
+        """Share of the schedule that is over, by its steps or its seconds; 1 and more: it has ended."""
+        return max(self.step / self.steps, self.seconds / self.limit)
 
     def update(self) -> None:
         """Take one optimiser step with the gradients that were accumulated, then clear them."""
@@ -128,8 +144,8 @@ class Trainer:
             ) from error
 
     def _schedule(self) -> float:
-        warm = min(1.0, (self.step + 1) / 50)
-        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(1.0, self.step / self.steps))).item())
+        warm = min(1.0, (self.step + 1) / self.warm_up)
+        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(1.0, self.elapsed))).item())
         return warm * (0.05 + 0.95 * cosine)
 
 
