@@ -33,9 +33,12 @@ def regularizer_of(config: ReconstructionConfig, learned: Regularizer | None, de
     """Return the regularizer of a method on its device, in the precision asked for."""
     regularizer = learned if config.method in LEARNED and learned is not None else _FIXED[config.method]()
     regularizer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if config.precision == "bfloat16":
-        return HalfPrecision(regularizer)
-    return regularizer
+    return in_precision(regularizer, config.precision)
+
+
+def in_precision(regularizer: Regularizer, precision: str) -> Regularizer:
+    """Return the regularizer as it is, or with its network in half precision for ``"bfloat16"``."""
+    return HalfPrecision(regularizer) if precision == "bfloat16" else regularizer
 
 
 def solve(problem: Problem, config: ReconstructionConfig) -> Generator[Step, None, None]:

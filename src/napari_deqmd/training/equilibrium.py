@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.methods import HalfPrecision
+from napari_deqmd.core.methods import in_precision
 from napari_deqmd.core.poisson import per_image, sum_images
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import Regularizer
@@ -302,11 +302,6 @@ def train_equilibrium(
             trainer.save()
         yield trainer.report(loss, figures)
     regularizer.load_state_dict(trainer.averaged.state_dict())
-
-
-def in_precision(regularizer: Regularizer, precision: str) -> Regularizer:
-    """Return the regularizer with its network's arithmetic in ``"float32"`` or ``"bfloat16"``."""
-    return HalfPrecision(regularizer) if precision == "bfloat16" else regularizer
 
 
 def _product(gradient: Tensor, leaf: Tensor, vector: Tensor) -> Tensor:

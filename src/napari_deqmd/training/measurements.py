@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -75,6 +75,9 @@ class Observation:
         return Problem.from_electrons(
             self.electrons, operator, regularizer, peak=self.peak, background=self.background, **options
         )
+
+    def __getitem__(self, images: slice) -> Self:
+        return type(self)(**{field.name: getattr(self, field.name)[images] for field in fields(self)})
 
     def loss(self, problem: Problem, x: Tensor) -> Tensor:
         """Return what an object ``x`` costs, ``(B,)``, differentiable: less is better."""

@@ -1,0 +1,169 @@
+"""Measured images to learn from: which of them are held back, and random patches with their second counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.training.measurements import Recount
+from napari_deqmd.training.rendering import Image
+
+KEPT = 0.8
+"""Share of the photo-electrons that a thinned image keeps; the others are the second count."""
+
+HELD_BACK = 0.2
+"""Share of the images, or of a lone image, that decides and is not trained on."""
+
+_DARK = 0.03
+
+Place = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A measured image.
+
+    Attributes
+    ----------
+    counts : array (Y, X)
+        Photo-electrons.
+    peak, background : float
+        Photo-electrons.
+    again : array (Y, X), optional
+        Independent counts of the same field, on average `exposure` times `counts`; without them counts are thinned.
+    exposure : float
+        As `again` has it.
+    """
+
+    counts: Image
+    peak: float
+    background: float
+    again: Image | None = None
+    exposure: float = 0.0
+
+    def cut(self, place: Place) -> Field:
+        """Return a part of the field."""
+        again = None if self.again is None else self.again[place]
+        return replace(self, counts=self.counts[place], again=again)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Parts of images, each the image's number and a place in it: to train on, and to decide by."""
+
+    side: int
+    train: list[tuple[int, Place]]
+    held: list[tuple[int, Place]]
+
+
+def hold_back(shapes: Sequence[tuple[int, ...]], sides: Sequence[int], *, seed: int) -> Split:
+    """Split images into what is trained on and what decides: whole ones of three or more, else a strip of each.
+
+    Parameters
+    ----------
+    shapes : sequence of (Y, X)
+        Images.
+    sides : sequence of int
+        Sides of a patch, pixels, falling: the first is taken that the images can hold; images that cannot are passed
+        over.
+
+    Raises
+    ------
+    UserError
+        Too few or too small images.
+    """
+    everything = (slice(None), slice(None))
+    for side in sides:
+        large = [i for i, shape in enumerate(shapes) if min(shape) >= side]
+        if len(large) >= 3:
+            order = np.random.default_rng([seed, 5]).permutation(large).tolist()
+            count = max(1, round(HELD_BACK * len(large)))
+            return Split(
+                side, *([(i, everything) for i in sorted(part)] for part in (order[count:], order[:count]))
+            )
+        train: list[tuple[int, Place]] = []
+        held: list[tuple[int, Place]] = []
+        for i in large:
+            axis = int(np.argmax(shapes[i]))
+            length = shapes[i][axis]
+            cut = length - max(side, round(HELD_BACK * length))
+            if cut >= side:
+                train.append((i, _along(axis, slice(0, cut))))
+                held.append((i, _along(axis, slice(cut, length))))
+        if train:
+            return Split(side, train, held)
+    raise UserError(
+        f"The images are too few or too small to learn from: give three of at least {sides[-1]} x {sides[-1]} "
+        f"pixels, or one of {sides[-1]} x {2 * sides[-1]}."
+    )
+
+
+def _along(axis: int, part: slice) -> Place:
+    return (part, slice(None)) if axis == 0 else (slice(None), part)
+
+
+def orient(image: np.ndarray, turns: int) -> np.ndarray:
+    """Return one of the eight images that flips and quarter turns make of a square one."""
+    turned = np.rot90(image, turns % 4)
+    return turned[:, ::-1] if turns >= 4 else turned
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Random patches of measured fields, with a second count; the PSF is flipped and turned with its patch.
+
+    Attributes
+    ----------
+    fields : sequence of Field
+        What they are cut from, by area.
+    psf : array (K, K)
+        K odd.
+    side : int
+        Pixels.
+    seed : int
+        Source of all randomness.
+    """
+
+    fields: Sequence[Field]
+    psf: Image
+    side: int
+    seed: int
+
+    def draw(self, number: int, batch: int) -> Recount:
+        """Return a batch, the same whenever its number is asked for."""
+        rng = np.random.default_rng([self.seed, 3, number])
+        areas = np.array([field.counts.size for field in self.fields], dtype=float)
+        chosen = [self.fields[i] for i in rng.choice(len(areas), batch, p=areas / areas.sum())]
+        crops = [self._counted(self._crop(field, rng), rng) for field in chosen]
+        turns = rng.integers(8, size=batch)
+        images = [[orient(image, int(k)) for image in crop[:2]] for crop, k in zip(crops, turns, strict=True)]
+        electrons, again = (torch.from_numpy(np.stack(part)[:, None]) for part in zip(*images, strict=True))
+        share, exposure = torch.tensor([crop[2:] for crop in crops], dtype=torch.float32).T
+        peak, background = torch.tensor([[f.peak, f.background] for f in chosen], dtype=torch.float32).T
+        psf = torch.from_numpy(np.stack([orient(self.psf, int(k)) for k in turns])[:, None])
+        return Recount(electrons, psf, share * peak, share * background, again, exposure)
+
+    def _crop(self, field: Field, rng: np.random.Generator) -> Field:
+        """Random crop; dark ones are given up to three more chances."""
+        crop = field
+        for _ in range(4):
+            y, x = (int(rng.integers(0, n - self.side + 1)) for n in field.counts.shape)
+            crop = field.cut((slice(y, y + self.side), slice(x, x + self.side)))
+            if crop.counts.mean() > field.background + _DARK * field.peak:
+                break
+        return crop
+
+    @staticmethod
+    def _counted(crop: Field, rng: np.random.Generator) -> tuple[Image, Image, float, float]:
+        """Return counts, second counts, the share of the field's photo-electrons in the first, and the exposure.
+
+        Thinned Poisson counts are two independent Poisson counts.
+        """
+        if crop.again is not None:
+            return crop.counts, crop.again, 1.0, crop.exposure
+        first = rng.binomial(crop.counts.astype(np.int64), KEPT).astype(np.float32)
+        return first, crop.counts - first, KEPT, (1 - KEPT) / KEPT

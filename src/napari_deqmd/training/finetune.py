@@ -1,0 +1,294 @@
+"""Fine-tuning of a model on a lab's own images, within minutes and never to the worse: held-out patches decide."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import pickle
+import time
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.methods import in_precision
+from napari_deqmd.core.regularizers import Regularizer
+from napari_deqmd.training.equilibrium import Solve, fixed_point, train_equilibrium
+from napari_deqmd.training.finetune_reports import Outcome, Progress, Settings, card
+from napari_deqmd.training.models import Model
+from napari_deqmd.training.sources import Source
+
+__all__ = ["Finetuning", "Outcome", "Progress", "Settings", "card"]
+
+TOL, ITERATIONS = 1e-4, 80
+"""Certificate and largest number of evaluations of the held-out reconstructions."""
+
+CERTAIN = 1.5
+"""Standard errors by which the mean gain of the held-out patches must exceed zero: chance gains nothing."""
+
+SCORING = 5.0
+"""Training lasts this many times as long as the scoring after it."""
+
+ROLLBACKS = 4
+
+
+@dataclass
+class _State:
+    """What a fine-tuning knows: everything that a checkpoint must hold beside the training's own."""
+
+    before: Tensor
+    best: dict[str, Tensor]
+    gain: float = 0.0
+    best_step: int = 0
+    rate: float = 0.0
+    steps: int = 0  # of trainings that were rolled back
+    seconds: float = 0.0  # before the present training began
+    rollbacks: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+class Finetuning:
+    """A fine-tuning to be run step by step.
+
+    Parameters
+    ----------
+    base : Model
+        Where it starts; left as it is.
+    source : Source
+        What it learns from and is judged by.
+    settings : Settings, optional
+        How.
+    checkpoint : path, optional
+        File to resume from when it exists, written at every score; the training keeps its own beside it.
+
+    Raises
+    ------
+    UserError
+        A base model that is not for planes.
+    """
+
+    def __init__(
+        self, base: Model, source: Source, settings: Settings | None = None, *, checkpoint: Path | None = None
+    ) -> None:
+        if base.card["ndim"] != 2:
+            raise UserError(
+                f"The model {base.card['name']} is for 3D stacks: choose a base model for 2D images."
+            )
+        self.base, self.source, self.settings = base, source, settings or Settings()
+        self._checkpoint = checkpoint
+        self._training = checkpoint and checkpoint.with_name(f"{checkpoint.stem}-training{checkpoint.suffix}")
+        self._state: _State | None = None
+        self._cost = 0.0  # seconds of one scoring
+        self._step, self._seconds, self._scored = 0, 0.0, 0.0  # of the present training
+        self._patch: NDArray[np.float32] | None = None
+
+    def steps(self) -> Generator[Progress, None, None]:
+        """Run, yielding the base's score, then every step. Closing the generator keeps the best weights so far."""
+        regularizer = copy.deepcopy(self.base.regularizer)
+        self._state = state = self._resumed() or self._begin(regularizer)
+        yield self._progress(math.nan, self._mean(0.0))
+        while state.rollbacks <= ROLLBACKS:
+            regularizer.load_state_dict(state.best)
+            self._step, self._seconds, self._scored = 0, 0.0, time.monotonic()
+            try:
+                yield from self._train(regularizer, state)
+            except FloatingPointError:
+                self._roll_back(state)
+            else:
+                return
+
+    def result(self) -> Outcome:
+        """Return the best weights so far.
+
+        Raises
+        ------
+        UserError
+            The base was not scored yet.
+        """
+        state = self._state
+        if state is None:
+            raise UserError("Nothing was trained: run the fine-tuning first.")
+        regularizer = copy.deepcopy(self.base.regularizer)
+        regularizer.load_state_dict(state.best)
+        regularizer.eval().requires_grad_(False)
+        kept, figure = state.gain > 0, self.source.held_out.figure
+        before, after = self._mean(0.0), self._mean(state.gain)
+        if kept:
+            verdict = (
+                f"Fine-tuning helped: {figure} of held-out patches went from {before:.4g} to {after:.4g}."
+            )
+        else:
+            verdict = (
+                "Fine-tuning did not help: nothing reconstructed the held-out patches reliably better than the base "
+                "model, which is kept."
+            )
+        return Outcome(
+            regularizer,
+            kept,
+            figure,
+            before,
+            after,
+            state.seconds + self._seconds,
+            state.steps + self._step,
+            state.best_step,
+            (*self.source.notes, *state.notes, verdict),
+        )
+
+    def _begin(self, regularizer: Regularizer) -> _State:
+        began = time.monotonic()
+        before = self._score(regularizer)
+        self._cost = time.monotonic() - began
+        best = {name: tensor.clone() for name, tensor in regularizer.state_dict().items()}
+        return _State(before, best, rate=self.settings.learning_rate, seconds=self._cost)
+
+    def _train(self, regularizer: Regularizer, state: _State) -> Generator[Progress, None, None]:
+        """Train from the best weights until steps or time are up."""
+        settings = self.settings
+        limit = 60 * settings.minutes - state.seconds - self._cost
+        if limit <= 0 or state.steps >= settings.steps:
+            return
+        scored = True
+        regularizer.requires_grad_(True)
+        run = train_equilibrium(
+            regularizer,
+            lambda number, batch: self.source.draw(state.steps + number, batch),
+            steps=settings.steps - state.steps,
+            limit=limit,
+            batch=settings.batch,
+            learning_rate=state.rate,
+            numbers=settings.numbers,
+            warm_up=settings.warm_up,
+            groups=settings.groups,
+            lifetime=settings.lifetime,
+            solve=Solve(first=80),
+            precision=settings.precision,
+            validate=self._validate,
+            every=settings.every or 5,
+            checkpoint=self._training,
+        )
+        with closing(run):
+            for report in run:
+                self._step, self._seconds = report.step, report.seconds
+                scored = "score" in report.validation
+                yield self._progress(report.loss, report.validation.get("score"))
+        if not scored:
+            began = time.monotonic()
+            score = self._judge(regularizer)
+            self._seconds += time.monotonic() - began
+            yield self._progress(report.loss, score)
+
+    def _validate(self, averaged: Regularizer) -> Mapping[str, float]:
+        """Score the averaged weights of the step under way, when it is time to."""
+        now = time.monotonic()
+        if self.settings.every is None and now - self._scored < SCORING * self._cost:
+            return {}
+        self._step += 1
+        score = self._judge(averaged)
+        self._scored = time.monotonic()
+        self._cost = self._scored - now
+        return {"score": score}
+
+    def _judge(self, regularizer: Regularizer) -> float:
+        """Return the score; keep weights that beat the base by more than chance, and all before them."""
+        state = self._state
+        assert state is not None
+        try:
+            scores = self._score(regularizer)
+        except UserError as error:
+            raise FloatingPointError("the objective is not finite") from error
+        gains = self.source.held_out.sign * (scores - state.before)
+        gain = gains.mean().item()
+        if not math.isfinite(gain):
+            raise FloatingPointError("the score is not finite")
+        if gain > max(state.gain, CERTAIN * gains.std().item() / math.sqrt(len(gains))):
+            state.gain, state.best_step = gain, state.steps + self._step
+            state.best = {name: tensor.clone() for name, tensor in regularizer.state_dict().items()}
+        self._save()
+        return scores.mean().item()
+
+    def _score(self, regularizer: Regularizer) -> Tensor:
+        """Return the scores of the held-out patches, ``(N,)``, solved afresh: what a user would get."""
+        scores = []
+        model = in_precision(regularizer, self.settings.precision)
+        data = self.source.held_out
+        for start in range(0, len(data.peak), self.settings.batch):
+            part = data[start : start + self.settings.batch]
+            problem = part.problem(model)
+            x, _ = fixed_point(problem, max_iter=ITERATIONS, tol=TOL)
+            if start == 0:
+                patch = problem.likelihood.operator.crop(x)[0, 0] * part.peak[0]
+                self._patch = np.array(patch.numpy())
+            scores.append(part.score(problem, x).double())
+        return torch.cat(scores)
+
+    def _roll_back(self, state: _State) -> None:
+        state.rollbacks += 1
+        state.notes.append(
+            f"After step {state.steps + self._step} the loss was not finite: training went back to the best weights "
+            f"and halved its rate."
+        )
+        state.rate /= 2
+        state.steps += self._step
+        state.seconds += self._seconds
+        self._save()
+        if self._training is not None:
+            self._training.unlink(missing_ok=True)
+
+    def _mean(self, gain: float) -> float:
+        """Return the mean score of the base plus a gain."""
+        assert self._state is not None
+        return self._state.before.mean().item() + self.source.held_out.sign * gain
+
+    def _progress(self, loss: float, score: float | None) -> Progress:
+        assert self._state is not None
+        state = self._state
+        return Progress(
+            state.steps + self._step,
+            state.seconds + self._seconds,
+            loss,
+            score,
+            self._mean(state.gain),
+            None if score is None else self._patch,
+        )
+
+    def _save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        if self._checkpoint is None or self._state is None:
+            return
+        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._checkpoint.with_name(self._checkpoint.name + ".part")
+        torch.save(
+            {item.name: getattr(self._state, item.name) for item in fields(_State)} | self._identity(), draft
+        )
+        os.replace(draft, self._checkpoint)
+
+    def _identity(self) -> dict[str, str]:
+        return {"base": self.base.card["sha256"], "kind": self.source.kind}
+
+    def _resumed(self) -> _State | None:
+        if self._checkpoint is None or not self._checkpoint.exists():
+            return None
+        try:
+            state = torch.load(self._checkpoint, weights_only=True)
+            if {key: state.pop(key) for key in ("base", "kind")} != self._identity():
+                raise KeyError("base")
+            return _State(**state)
+        except (
+            EOFError,
+            AttributeError,
+            KeyError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+            pickle.UnpicklingError,
+        ) as error:
+            raise UserError(
+                f"{self._checkpoint} is not a checkpoint of this fine-tuning: choose another checkpoint file."
+            ) from error

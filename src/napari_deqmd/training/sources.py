@@ -1,0 +1,307 @@
+"""A lab's own images as sources to fine-tune on: sharp ones, pairs of exposures, or only noisy ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.photons import estimate_photons
+from napari_deqmd.training.data import Sampler, normalise
+from napari_deqmd.training.equilibrium import Draw
+from napari_deqmd.training.fields import Field, Patches, hold_back
+from napari_deqmd.training.measurements import Observation, Ranges, measure
+from napari_deqmd.training.registration import register
+from napari_deqmd.training.rendering import Image
+
+KINDS = ("clean", "paired", "noisy")
+SIDES = (64, 48, 32)
+"""Sides of a measured patch, pixels: the first that the images can hold."""
+DECIDING = (8, 12)
+"""Fewest and most held-out patches; between, as many as the held-out area holds."""
+
+Peak = float | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a fine-tuning takes its measurements from.
+
+    Attributes
+    ----------
+    kind : str
+        One of `KINDS`.
+    draw : callable
+        Batches to train on.
+    held_out : Observation
+        Patches of what `draw` never sees: they decide.
+    facts : mapping
+        What was found in the images, for a card; JSON-able.
+    notes : tuple of str
+        Sentences for the user.
+    """
+
+    kind: str
+    draw: Draw
+    held_out: Observation
+    facts: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def clean_source(
+    images: Sequence[Any],
+    psf: Any,
+    *,
+    peak: Peak | tuple[float, float] = "auto",
+    seed: int = 0,
+    sides: Sequence[int] = SIDES,
+) -> Source:
+    """Simulate measurements from sharp images.
+
+    Parameters
+    ----------
+    images : sequence of array (Y, X)
+        Sharp images on any scale.
+    psf : array (Y, X)
+        Odd-sized, centred, sum 1, at the images' pixel size.
+    peak : float, tuple of float, or "auto"
+        Photo-electrons, or their range; ``"auto"``: the whole range of the bundled models.
+    seed : int
+        Source of all randomness.
+    sides : sequence of int
+        Sides of a measured patch to choose from, pixels.
+
+    Raises
+    ------
+    UserError
+        Images that cannot be used, or too few of them.
+    """
+    kernel = square(psf)
+    ranges = Ranges() if peak == "auto" else Ranges(peak=_range(peak))
+    planes, notes = usable(images)
+    sharp = [normalise(image) for image in planes]
+    reach = kernel.shape[0] - 1
+    split = hold_back([image.shape for image in sharp], [side + reach for side in sides], seed=seed)
+    train, held = ([sharp[i][place] for i, place in part] for part in (split.train, split.held))
+
+    def simulated(parts: Sequence[Image], seed: int) -> Draw:
+        named = {str(i): part for i, part in enumerate(parts)}
+        sampler = Sampler({"fluorescence": 1}, fluorescence=named, patch=split.side, seed=seed)
+        return partial(measure, sampler, ranges=ranges, draw_psf=lambda rng: kernel)
+
+    return Source(
+        "clean",
+        simulated(train, seed),
+        simulated(held, seed + 1)(0, _deciding(held, split.side)),
+        {"images": len(planes), "peak": ranges.peak, "psf": kernel.shape, "patch": split.side - reach},
+        notes,
+    )
+
+
+def paired_source(
+    images: Sequence[Any],
+    targets: Sequence[Any],
+    psf: Any,
+    *,
+    peak: Peak = "auto",
+    seed: int = 0,
+    sides: Sequence[int] = SIDES,
+) -> Source:
+    """Reconstruct from short exposures what long ones of the same fields confirm.
+
+    Parameters
+    ----------
+    images, targets : sequence of array (Y, X)
+        Photo-electrons of the short and of the long exposures, in the same order.
+    psf : array (Y, X)
+        Odd-sized, centred, sum 1, at the images' pixel size.
+    peak : float or "auto"
+        Photo-electrons of the short exposures; ``"auto"``: estimated for each.
+    seed, sides
+        As for `clean_source`.
+
+    Raises
+    ------
+    UserError
+        Images that cannot be used, too few of them, or pairs that are none.
+    """
+    kernel, peak = square(psf), _one_peak(peak)
+    if len(images) != len(targets):
+        raise UserError(
+            f"There are {len(images)} images and {len(targets)} targets: give one target for each image."
+        )
+    shorts, notes = usable(images)
+    longs, more = usable(targets, role="target")
+    if len(shorts) != len(images) or len(longs) != len(targets):
+        raise UserError("An image or a target is black all over: take that pair out.")
+    pairs = [
+        register(low, high, name=f"pair {i + 1}")
+        for i, (low, high) in enumerate(zip(shorts, longs, strict=True))
+    ]
+    fields, said = [], [*notes, *more]
+    for i, pair in enumerate(pairs):
+        photons, sentences = _photons(pair.low, peak)
+        fields.append(Field(pair.low, *photons, again=pair.high, exposure=pair.exposure))
+        said += sentences
+        if any(pair.shift):
+            said.append(
+                f"The target of pair {i + 1} was moved by {pair.shift[0]:.2f}, {pair.shift[1]:.2f} pixels (Y, X)."
+            )
+    facts = {
+        "images": len(pairs),
+        "shifts": [pair.shift for pair in pairs],
+        "exposures": [pair.exposure for pair in pairs],
+        "offsets": [pair.offset for pair in pairs],
+    }
+    return _counted("paired", fields, kernel, facts, said, seed, sides)
+
+
+def noisy_source(
+    images: Sequence[Any], psf: Any, *, peak: Peak = "auto", seed: int = 0, sides: Sequence[int] = SIDES
+) -> Source:
+    """Reconstruct from a part of each image's photo-electrons what the others confirm: no ground truth.
+
+    Parameters
+    ----------
+    images : sequence of array (Y, X)
+        Whole photo-electrons, Poisson distributed; floats are rounded.
+    psf : array (Y, X)
+        Odd-sized, centred, sum 1, at the images' pixel size.
+    peak : float or "auto"
+        Photo-electrons; ``"auto"``: estimated for each image.
+    seed, sides
+        As for `clean_source`.
+
+    Raises
+    ------
+    UserError
+        Images that cannot be used, or too few of them.
+
+    Notes
+    -----
+    Binomial thinning: numerics of count splitting, e.g. Leiner et al., arXiv:2112.11079.
+    """
+    kernel, peak = square(psf), _one_peak(peak)
+    planes, notes = usable(images)
+    said = list(notes)
+    whole = [np.rint(image) for image in planes]
+    if any((image != counts).any() for image, counts in zip(planes, whole, strict=True)):
+        if max(float(image.max()) for image in planes) <= 1:
+            raise UserError(
+                "The images hold fractions and no counts: give raw camera counts with their offset and gain."
+            )
+        said.append("The images hold fractions of photo-electrons: they were rounded to whole ones.")
+    fields = []
+    for counts in whole:
+        photons, sentences = _photons(counts, peak)
+        fields.append(Field(counts, *photons))
+        said += sentences
+    return _counted("noisy", fields, kernel, {"images": len(planes)}, said, seed, sides)
+
+
+def usable(images: Sequence[Any], *, role: str = "image") -> tuple[list[Image], tuple[str, ...]]:
+    """Return the images as float32 planes without the black ones, and sentences about these.
+
+    Raises
+    ------
+    UserError
+        Stacks, images of different dimensions, numbers that are no photo-electrons, or nothing but black.
+    """
+    arrays = [np.asarray(image) for image in images]
+    dimensions = sorted({array.ndim for array in arrays})
+    if len(dimensions) > 1:
+        raise UserError(
+            f"The {role}s have {' and '.join(map(str, dimensions))} dimensions: give planes (Y, X) only."
+        )
+    if dimensions and dimensions != [2]:
+        raise UserError(
+            f"The {role}s have {dimensions[0]} dimensions: fine-tuning takes single planes (Y, X)."
+        )
+    planes, notes = [], []
+    for i, array in enumerate(arrays):
+        if array.dtype.kind not in "uif" or not array.size or not np.isfinite(array).all():
+            raise UserError(f"The {role} {i + 1} holds no pixels or NaN: give finite photo-electrons.")
+        if array.min() < 0:
+            raise UserError(
+                f"The {role} {i + 1} holds negative counts: give raw counts and the offset they have."
+            )
+        if array.min() == array.max():
+            notes.append(f"The {role} {i + 1} is the same all over and was left out.")
+            continue
+        planes.append(array.astype(np.float32))
+    if not planes:
+        raise UserError(f"The {role}s are black or there are none: give {role}s that show something.")
+    return planes, tuple(notes)
+
+
+def square(psf: Any) -> Image:
+    """Return a PSF padded to a square, so that it can be turned.
+
+    Raises
+    ------
+    UserError
+        Not two-dimensional and odd-sized.
+    """
+    kernel = np.asarray(psf, dtype=np.float32)
+    if kernel.ndim != 2 or not all(n % 2 for n in kernel.shape):
+        raise UserError(f"The PSF has the shape {kernel.shape}: give one plane (Y, X) with odd sides.")
+    side = max(kernel.shape)
+    return np.pad(kernel, [((side - n) // 2,) * 2 for n in kernel.shape])
+
+
+def _range(peak: float | tuple[float, float]) -> tuple[float, float]:
+    low, high = peak if isinstance(peak, tuple) else (peak, peak)
+    if not 0 < low <= high < np.inf:
+        raise UserError(
+            f"The peak {low:g}:{high:g} is not possible: give photo-electrons above 0, the lower first."
+        )
+    return low, high
+
+
+def _one_peak(peak: Any) -> Peak:
+    if isinstance(peak, tuple):
+        raise UserError("A range of peaks is for clean images: give one number, or let it be estimated.")
+    return "auto" if peak == "auto" else _range(peak)[0]
+
+
+def _photons(counts: Image, peak: Peak) -> tuple[tuple[float, float], tuple[str, ...]]:
+    """Return peak and background of an image, and what its estimate warns of."""
+    found = estimate_photons(counts)
+    return (found.peak if peak == "auto" else peak, found.background), found.warnings
+
+
+def _deciding(images: Sequence[Image], side: int) -> int:
+    """Return how many held-out patches decide."""
+    few, many = DECIDING
+    return min(many, max(few, sum(image.size for image in images) // side**2))
+
+
+def _counted(
+    kind: str,
+    fields: Sequence[Field],
+    psf: Image,
+    facts: Mapping[str, Any],
+    notes: Sequence[str],
+    seed: int,
+    sides: Sequence[int],
+) -> Source:
+    split = hold_back([field.counts.shape for field in fields], sides, seed=seed)
+    train, held = ([fields[i].cut(place) for i, place in part] for part in (split.train, split.held))
+    deciding = _deciding([field.counts for field in held], split.side)
+    return Source(
+        kind,
+        Patches(train, psf, split.side, seed).draw,
+        Patches(held, psf, split.side, seed + 1).draw(0, deciding),
+        {
+            **facts,
+            "peaks": [field.peak for field in fields],
+            "backgrounds": [field.background for field in fields],
+            "psf": psf.shape,
+            "patch": split.side,
+        },
+        tuple(dict.fromkeys(notes)),
+    )
