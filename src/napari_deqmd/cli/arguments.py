@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_demo, _reconstruct, _estimate, _simulate, _models, _benchmark):
+    for add in (_demo, _reconstruct, _estimate, _simulate, _train, _models, _benchmark):
         add(commands)
     return top
 
@@ -114,6 +114,37 @@ def _simulate(commands: Any) -> None:
     _number(command, "seed", "seed of the noise", kind=int)
 
 
+def _train(commands: Any) -> None:
+    train = commands.add_parser("train", help="models from own images", description="Models from own images.")
+    actions = train.add_subparsers(metavar="ACTION", required=True)
+    command = _command(actions, "finetune", "adapt a model to own images within minutes", "train", "finetune")
+    command.add_argument(
+        "--kind",
+        required=True,
+        choices=("clean", "paired", "noisy"),
+        help="sharp images, pairs of a short and a long exposure, or only noisy images",
+    )
+    command.add_argument("--input", required=True, nargs="+", metavar="F", help="images, or folders of them")
+    command.add_argument(
+        "--target", nargs="+", metavar="F", help="the long exposures of the same fields, for paired"
+    )
+    command.add_argument("--psf", required=True, help=_PSF)
+    command.add_argument(
+        "--peak",
+        type=_peak_or_range,
+        default="auto",
+        metavar="auto|N|LO:HI",
+        help="photo-electrons where the blurred object is 1; a range for clean images (auto)",
+    )
+    _camera(command)
+    command.add_argument("--base", default=_DEFAULT.model, metavar="NAME|PATH", help="(%(default)s)")
+    command.add_argument("--minutes", type=float, required=True, metavar="M", help="time it may take")
+    command.add_argument("--name", required=True, help="name of the new model")
+    command.add_argument("--out", metavar="DIR", help="folder for it (the folder of your own models)")
+    _number(command, "seed", "seed of patches, noise and what is held back", kind=int)
+    _json(command)
+
+
 def _models(commands: Any) -> None:
     models = commands.add_parser("models", help="installed models", description="Installed models.")
     actions = models.add_subparsers(metavar="ACTION", required=True)
@@ -190,3 +221,13 @@ def _number_or_auto(text: str) -> float | str:
         return text if text == "auto" else float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number") from None
+
+
+def _peak_or_range(text: str) -> float | str | tuple[float, float]:
+    if ":" not in text:
+        return _number_or_auto(text)
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range of peaks like 20:200") from None
+    return low, high

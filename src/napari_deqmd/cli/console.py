@@ -85,3 +85,16 @@ class ProgressLine:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
+
+
+class StepLine:
+    """Progress of a training: a line now and then."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def update(self, text: str) -> None:
+        """Say it, when the last line is long enough ago."""
+        if time.monotonic() - self._last >= _PAUSE:
+            self._last = time.monotonic()
+            say(text)

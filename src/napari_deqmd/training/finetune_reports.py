@@ -53,6 +53,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.minutes > 0:
             raise UserError(f"minutes is {self.minutes:g}: give a time above 0.")
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}: give a whole number of at least 0.")
 
 
 @dataclass(frozen=True)

@@ -216,9 +216,7 @@ def export_model(name_or_path: str | Path, folder: Path, *, overwrite: bool = Fa
         Unknown or corrupt model, no such folder, or files of its name there that may not be overwritten.
     """
     model = load_model(name_or_path)
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}: create it, or choose another.")
-    return _copy(model, folder, str(model.card["name"]), overwrite=overwrite)
+    return _copy(model, _target(folder, str(model.card["name"]), overwrite=overwrite))
 
 
 def import_model(path: Path, *, name: str | None = None, overwrite: bool = False) -> ModelInfo:
@@ -231,20 +229,40 @@ def import_model(path: Path, *, name: str | None = None, overwrite: bool = False
         user's that may not be overwritten.
     """
     model = load_model(path)
-    name = str(model.card["name"]) if name is None else name
+    target = new_model(str(model.card["name"]) if name is None else name, overwrite=overwrite)
+    return find_model(_copy(model, target))
+
+
+def new_model(name: str, folder: Path | None = None, *, overwrite: bool = False) -> Path:
+    """Return where a new model of this name goes, in a folder or the user's own, which is made.
+
+    Raises
+    ------
+    UserError
+        No such folder, a name that is no file name or taken by a bundled model, or by another in the folder that may
+        not be overwritten.
+    """
     if (BUNDLED / f"{name}.json").exists():
         raise UserError(f"{name} is the name of a bundled model: choose another name.")
-    folder = user_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    return find_model(_copy(model, folder, name, overwrite=overwrite))
+    if folder is None:
+        folder = user_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+    return _target(folder, name, overwrite=overwrite)
 
 
-def _copy(model: Model, folder: Path, name: str, *, overwrite: bool) -> Path:
+def _target(folder: Path, name: str, *, overwrite: bool) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}: create it, or choose another.")
     if not re.fullmatch(r"\w[\w.+ -]*", name) or name == "default":
         raise UserError(f"{name!r} cannot name a model: choose letters, digits, dots and dashes.")
     target = folder / f"{name}.safetensors"
     if not overwrite and (target.exists() or target.with_suffix(".json").exists()):
         raise UserError(f"{target} exists already: choose another name, or allow it to be overwritten.")
+    return target
+
+
+def _copy(model: Model, target: Path) -> Path:
+    name = target.stem
     _write(target, model.path.read_bytes(), model.card | {"name": name})
     return target
 

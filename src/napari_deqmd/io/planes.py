@@ -1,0 +1,117 @@
+"""Planes of many files, as a training takes them: single files, and folders whose unreadable files are passed over."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.io.stack import SUFFIXES, Stack, read_stack
+
+PICTURES = (".png", ".jpg", ".jpeg")
+
+
+@dataclasses.dataclass(frozen=True)
+class Planes:
+    """What was read.
+
+    Attributes
+    ----------
+    rows : tuple of tuple of ndarray (Y, X)
+        One row for every plane: the image's, and its target's where there are targets.
+    first : Stack
+        The first file: its axes without T and C, and its voxel size, are those of all.
+    skipped : tuple of str
+        Files of folders that could not be read, with the reason.
+    """
+
+    rows: tuple[tuple[NDArray[Any], ...], ...]
+    first: Stack
+    skipped: tuple[str, ...]
+
+
+def read_planes(inputs: Sequence[str | Path], targets: Sequence[str | Path] = ()) -> Planes:
+    """Read files, and all TIFF, PNG and JPEG files of folders, plane by plane along T and C.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        Files and folders.
+    targets : sequence of path
+        Files and folders with as many files, in the same order (folders: by name).
+
+    Raises
+    ------
+    UserError
+        Nothing to read, a named file that cannot be read, stacks along Z, or targets that do not fit the inputs.
+    """
+    columns = [_files(paths) for paths in (inputs, targets) if paths]
+    if not columns or not columns[0]:
+        raise UserError("There are no images in the input: name TIFF files, or a folder that holds some.")
+    if len({len(column) for column in columns}) > 1:
+        raise UserError(
+            f"There are {len(columns[0])} input files and {len(columns[1])} targets: give one target for each."
+        )
+    rows: list[tuple[NDArray[Any], ...]] = []
+    skipped: list[str] = []
+    first: Stack | None = None
+    for files in zip(*columns, strict=True):
+        try:
+            stacks = [_read(path) for path, _ in files]
+        except UserError as error:
+            if any(named for _, named in files):
+                raise
+            skipped.append(str(error))
+            continue
+        parts = [_split(stack, path) for stack, (path, _) in zip(stacks, files, strict=True)]
+        if len({len(part) for part in parts}) > 1:
+            raise UserError(
+                f"{files[0][0].name} and its target hold different numbers of planes: give pairs."
+            )
+        rows += zip(*parts, strict=True)
+        first = first or stacks[0]
+    if first is None:
+        raise UserError(f"None of the files could be read: {skipped[0]}")
+    return Planes(tuple(rows), first, tuple(skipped))
+
+
+def _files(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
+    """Return every file and whether it was named itself."""
+    found = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in (*SUFFIXES, *PICTURES))
+            found += [(p, False) for p in inside]
+        else:
+            found.append((path, True))
+    return found
+
+
+def _read(path: Path) -> Stack:
+    if path.suffix.lower() not in PICTURES:
+        return read_stack(path)
+    try:
+        with Image.open(path) as picture:
+            data = np.asarray(picture)
+    except (OSError, UnidentifiedImageError) as error:
+        raise UserError(f"{path.name} cannot be read as a picture: save it as TIFF.") from error
+    if data.ndim != 2:
+        raise UserError(
+            f"{path.name} is a colour (RGB) picture: save the channel to learn from as a gray TIFF."
+        )
+    return Stack(data, "YX")
+
+
+def _split(stack: Stack, path: Path) -> list[NDArray[Any]]:
+    """Return the planes along T and C."""
+    if "Z" in stack.axes:
+        raise UserError(
+            f"{path.name} is a stack along Z: fine-tuning takes planes, so save single ones, or name the axis T."
+        )
+    return list(stack.data.reshape(-1, *stack.data.shape[-2:]))

@@ -1,0 +1,61 @@
+"""What a lab's images and PSF must be before anything is learned from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.training.rendering import Image
+
+
+def usable(images: Sequence[Any], *, role: str = "image") -> tuple[list[Image], tuple[str, ...]]:
+    """Return the images as float32 planes without the black ones, and sentences about these.
+
+    Raises
+    ------
+    UserError
+        Stacks, images of different dimensions, numbers that are no photo-electrons, or nothing but black.
+    """
+    arrays = [np.asarray(image) for image in images]
+    dimensions = sorted({array.ndim for array in arrays})
+    if len(dimensions) > 1:
+        raise UserError(
+            f"The {role}s have {' and '.join(map(str, dimensions))} dimensions: give planes (Y, X) only."
+        )
+    if dimensions and dimensions != [2]:
+        raise UserError(
+            f"The {role}s have {dimensions[0]} dimensions: fine-tuning takes single planes (Y, X)."
+        )
+    planes, notes = [], []
+    for i, array in enumerate(arrays):
+        if array.dtype.kind not in "uif" or not array.size or not np.isfinite(array).all():
+            raise UserError(f"The {role} {i + 1} holds no pixels or NaN: give finite photo-electrons.")
+        if array.min() < 0:
+            raise UserError(
+                f"The {role} {i + 1} holds negative counts: give raw counts and the offset they have."
+            )
+        if array.min() == array.max():
+            notes.append(f"The {role} {i + 1} is the same all over and was left out.")
+            continue
+        planes.append(array.astype(np.float32))
+    if not planes:
+        raise UserError(f"The {role}s are black or there are none: give {role}s that show something.")
+    return planes, tuple(notes)
+
+
+def square(psf: Any) -> Image:
+    """Return a PSF padded to a square, so that it can be turned.
+
+    Raises
+    ------
+    UserError
+        Not two-dimensional and odd-sized.
+    """
+    kernel = np.asarray(psf, dtype=np.float32)
+    if kernel.ndim != 2 or not all(n % 2 for n in kernel.shape):
+        raise UserError(f"The PSF has the shape {kernel.shape}: give one plane (Y, X) with odd sides.")
+    side = max(kernel.shape)
+    return np.pad(kernel, [((side - n) // 2,) * 2 for n in kernel.shape])
