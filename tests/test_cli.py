@@ -407,6 +407,173 @@ class TestModels:
         assert read_sidecar("out.tif")["model"]["name"] == "tiny"
 
 
+def finetune(kind="noisy", *more, psf="gaussian:sigma=1", name="mine", inputs=("low",)):
+    words = ["--input", *inputs, "--psf", psf, "--base", "tiny", "--minutes", 1, "--name", name, *more]
+    return main(["train", "finetune", "--kind", kind, *(str(word) for word in words)])
+
+
+class TestTrain:
+    """The fine-tuning itself is replaced by one step that only scores: it is tested by itself."""
+
+    @pytest.fixture
+    def data(self, folder, models):
+        rng = np.random.default_rng(0)
+        sharp = np.array([gaussian_filter((rng.random((48, 48)) > 0.97) * 40.0, 2) for _ in range(4)])
+        for name, peak in (("low", 30), ("high", 600)):
+            (folder / name).mkdir()
+            for i, image in enumerate(sharp):
+                counts = rng.poisson(peak * (image / image.max() + 0.05)).astype(np.uint16)
+                tifffile.imwrite(folder / name / f"{i}.tif", 2 * counts + 100)
+        return folder
+
+    @pytest.fixture
+    def helps(self, monkeypatch):
+        """A training of two steps that scores 1 better, or 1 worse."""
+
+        def install(gain=1.0):
+            from napari_deqmd.training import finetune as module
+            from napari_deqmd.training.progress import Report
+
+            def train(regularizer, draw, *, validate, **options):
+                for step in (1, 2):
+                    draw(step, 1)
+                    regularizer.strength.a.data += 1
+                    yield Report(step, 0.5, float(step), validate(regularizer) if step == 2 else {})
+
+            def score(job, regularizer):
+                import torch
+
+                moved = regularizer.strength.a.item() - job.base.regularizer.strength.a.item()
+                return torch.full((8,), 5 + job.source.held_out.sign * gain * moved / 2, dtype=torch.float64)
+
+            monkeypatch.setattr(module, "train_equilibrium", train)
+            monkeypatch.setattr(module.Finetuning, "_score", score)
+
+        return install
+
+    @pytest.mark.parametrize(
+        ("kind", "more", "measure"),
+        [
+            ("clean", ("--peak", "20:40"), "PSNR"),
+            ("paired", ("--target", "high", "--offset", 100, "--gain", 2), "deviance"),
+            ("noisy", ("--offset", 100, "--gain", 2, "--peak", 30), "deviance"),
+        ],
+    )
+    def test_json_and_an_installed_model_with_its_card(self, data, helps, capsys, kind, more, measure):
+        from napari_deqmd.training.models import load_model
+
+        helps()
+        assert finetune(kind, "--json", "--seed", 3, *more) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found.keys() >= {
+            "score_before",
+            "score_after",
+            "score",
+            "seconds",
+            "steps",
+            "model_path",
+            "kept",
+        }
+        assert measure in found["score"]
+        assert (found["kept"], found["steps"]) == (True, 2)
+        assert found["score_before"] == 5
+        assert found["score_after"] == (6 if kind == "clean" else 4)
+        model = load_model("mine")
+        assert str(model.path) == found["model_path"]
+        assert model.regularizer.strength.a.item() == pytest.approx(2)
+        card = model.card
+        assert (card["data"]["kind"], card["seed"], card["base"]["name"]) == (kind, 3, "tiny")
+        assert card["base"]["sha256"] == load_model("tiny").card["sha256"]
+        assert card["results"]["base"] == 5
+        assert reconstruct("--method", "deq-md", "--model", "mine") == 0
+
+    def test_offset_and_gain_are_taken_off(self, data, helps, capsys):
+        from napari_deqmd.training.models import find_model
+
+        helps()
+        assert finetune("noisy", "--offset", 100, "--gain", 2) == 0
+        printed = capsys.readouterr()
+        assert "helped" in printed.out
+        assert "rounded" not in printed.err
+        assert find_model("mine").card["data"]["peaks"] == pytest.approx([30] * 4, rel=0.4)
+
+    def test_into_a_folder_under_a_name(self, data, helps, capsys):
+        helps()
+        (data / "out").mkdir()
+        assert finetune("noisy", "--out", "out", "--json") == 0
+        assert sorted(path.name for path in (data / "out").iterdir()) == ["mine.json", "mine.safetensors"]
+        assert json.loads(capsys.readouterr().out)["model_path"] == str(data / "out" / "mine.safetensors")
+
+    def test_what_did_not_help_is_said_and_nothing_saved(self, data, helps, capsys):
+        helps(gain=-1.0)
+        (data / "out").mkdir()
+        assert finetune("noisy", "--out", "out") == 0
+        assert "did not help" in capsys.readouterr().out
+        assert list((data / "out").iterdir()) == []
+        assert finetune("noisy", "--out", "out", "--json") == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["kept"], found["score_after"], found["score_before"]) == (False, 5, 5)
+        assert Path(found["model_path"]).name == "tiny.safetensors"
+
+    def test_unreadable_files_are_named(self, data, helps, capsys):
+        helps()
+        (data / "low" / "broken.tif").write_bytes(b"no")
+        assert finetune("noisy") == 0
+        assert "note: left out: broken.tif is not a TIFF file" in capsys.readouterr().err
+
+    def test_a_real_run(self, data, capsys, monkeypatch):
+        """Two seconds or so with the whole mechanism, for which a tiny network has hardly any use."""
+        assert finetune("noisy", "--offset", 100, "--gain", 2, "--minutes", 0.03, "--json") == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["kept"] == Path(found["model_path"]).name.startswith("mine")
+        assert np.isfinite(found["score_before"])
+
+    @pytest.mark.parametrize(
+        ("kind", "more", "options", "says"),
+        [
+            ("paired", (), {}, "--target belongs to --kind paired"),
+            ("noisy", ("--target", "high"), {}, "--target belongs to --kind paired"),
+            ("noisy", ("--peak", "10:20"), {}, "range of peaks is for clean images"),
+            ("clean", ("--peak", "20:10"), {}, "peak 20:10 is not possible"),
+            ("noisy", ("--minutes", 0), {}, "minutes is 0"),
+            ("noisy", ("--seed", -1), {}, "seed is -1"),
+            ("noisy", ("--base", "nowhere"), {}, "nowhere"),
+            ("noisy", ("--out", "nowhere"), {}, "no folder nowhere"),
+            ("noisy", (), {"name": "../up"}, "cannot name a model"),
+            ("noisy", (), {"name": "tiny"}, "exists already"),
+            ("noisy", (), {"name": "fluorescence-2d"}, "name of a bundled model"),
+            ("noisy", (), {"psf": "none.tif"}, "no file"),
+            ("noisy", (), {"inputs": ("none",)}, "no file"),
+            ("noisy", (), {"inputs": ("low/0.tif",)}, "too few or too small"),
+            ("noisy", ("--gain", 0), {}, "gain is 0"),
+            ("paired", ("--target", "high/0.tif"), {}, "4 input files and 1 targets"),
+        ],
+    )
+    def test_refused_before_anything_long(self, data, capsys, monkeypatch, kind, more, options, says):
+        monkeypatch.setattr("napari_deqmd.training.finetune.Finetuning.steps", None)
+        before = sorted(path.name for path in (data / "models").iterdir())
+        assert finetune(kind, *more, **options) == 1
+        refused(capsys, says, written=("in.tif", "low", "high", "models"), folder=data)
+        assert sorted(path.name for path in (data / "models").iterdir()) == before
+
+    def test_interrupted(self, data, capsys, monkeypatch):
+        def steps(job):
+            raise KeyboardInterrupt
+            yield
+
+        monkeypatch.setattr("napari_deqmd.training.finetune.Finetuning.steps", steps)
+        assert finetune("noisy") == 130
+        refused(capsys, "interrupted", written=("in.tif", "low", "high", "models"), folder=data)
+
+    def test_progress_goes_to_stderr(self, data, helps, capsys, monkeypatch):
+        monkeypatch.setattr("napari_deqmd.cli.console._PAUSE", 0)
+        helps()
+        assert finetune("noisy", "--json") == 0
+        printed = capsys.readouterr()
+        json.loads(printed.out)
+        assert "step 2, " in printed.err
+
+
 class TestDemo:
     @pytest.fixture(autouse=True)
     def quick(self, models, monkeypatch):
@@ -497,6 +664,10 @@ def test_picture_has_one_contrast():
         "reconstruct --peak much",
         "reconstruct --voxel-size a,b",
         "models",
+        "train",
+        "train finetune --kind noisy",
+        "train finetune --kind odd --input a --psf p --minutes 1 --name n",
+        "train finetune --kind clean --input a --psf p --minutes 1 --name n --peak 1:2:3",
         "benchmark fun",
     ],
 )

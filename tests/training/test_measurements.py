@@ -19,6 +19,7 @@ from napari_deqmd.training.measurements import (
     PSF_SIZE,
     Measurement,
     Ranges,
+    Recount,
     field_of_view,
     fit_psf,
     measure,
@@ -209,3 +210,79 @@ def test_kernels_are_cut_or_padded_about_their_middle(side):
     assert found.dtype == np.float32
     assert found.sum() == pytest.approx(1, rel=1e-6)
     np.testing.assert_allclose(found, middle / middle.sum(), rtol=1e-6)
+
+
+# --- what an object costs ---
+
+
+def posed(**more: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Two small images without blur or background."""
+    ones = torch.ones(2)
+    return {
+        "electrons": 10 * torch.ones(2, 1, 4, 4),
+        "psf": torch.ones(2, 1, 1, 1),
+        "peak": 20 * ones,
+        "background": 0 * ones,
+        **more,
+    }
+
+
+def test_a_truth_costs_the_logarithm_of_the_error_and_scores_decibels():
+    truth = torch.zeros(2, 1, 4, 4)
+    truth[0], truth[1] = 0.1, 0.01
+    data = Measurement(**posed(truth=truth))
+    x = torch.zeros(2, 1, 4, 4)
+    loss = data.loss(data.problem(NoRegularizer()), x)
+    assert loss.tolist() == pytest.approx([math.log(1e-2 + 1e-6), math.log(1e-4 + 1e-6)], rel=1e-5)
+    assert data.score(data.problem(NoRegularizer()), x).tolist() == pytest.approx([20, 40], abs=0.1)
+    assert data.score(data.problem(NoRegularizer()), truth).tolist() == pytest.approx([60, 60])
+    assert Measurement.sign == 1
+
+
+def test_a_second_count_costs_the_deviance_of_what_is_predicted_for_it():
+    """``again ~ exposure * (peak A x + background)``; the least deviance is at the mean."""
+    again = torch.from_numpy(np.random.default_rng(0).poisson(3.0 * 15, (2, 1, 64, 64))).float()
+    told = posed(
+        electrons=torch.ones(2, 1, 64, 64),
+        again=again,
+        exposure=3 * torch.ones(2),
+        background=5 * torch.ones(2),
+    )
+    data = Recount(**told)
+    problem = data.problem(NoRegularizer())
+
+    def cost(value: float) -> float:
+        return data.loss(problem, torch.full((2, 1, 64, 64), value)).mean().item()
+
+    assert cost(0.5) == pytest.approx(1, abs=0.05)  # 20 * 0.5 + 5 = 15
+    assert cost(0.5) < min(cost(0.45), cost(0.55))
+    y, mu = again.double(), 3 * (20 * 0.3 + 5.0)
+    expected = 2 * (y * (y / mu).log() - y + mu).mean().item()
+    assert cost(0.3) == pytest.approx(expected, rel=1e-5)
+    assert data.sign == -1
+
+
+def test_a_loss_of_no_counts_can_be_differentiated():
+    data = Recount(**posed(again=torch.zeros(2, 1, 4, 4), exposure=torch.ones(2)))
+    x = torch.full((2, 1, 4, 4), 0.5, requires_grad=True)
+    loss = data.loss(data.problem(NoRegularizer()), x).sum()
+    (slope,) = torch.autograd.grad(loss, x)
+    assert loss.item() == pytest.approx(2 * 2 * 10)  # twice the expectation, two images
+    assert torch.allclose(slope, torch.full_like(slope, 2 * 20 / 16))
+
+
+def test_a_part_of_a_batch():
+    data = Recount(**posed(again=torch.rand(2, 1, 4, 4), exposure=torch.tensor([1.0, 2.0])))
+    part = data[1:]
+    assert isinstance(part, Recount)
+    assert part.exposure.tolist() == [2]
+    assert torch.equal(part.again, data.again[1:])
+    assert len(part.electrons) == 1
+
+
+def test_a_given_psf_of_any_size_is_used():
+    psf = np.random.default_rng(0).random((7, 7)).astype(np.float32)
+    psf /= psf.sum()
+    found = measure(stand_in(speckle(3)), 0, 3, draw_psf=lambda rng: psf)
+    assert found.electrons.shape == (3, 1, PATCH - 6, PATCH - 6)
+    assert all(np.array_equal(kernel[0], psf) for kernel in found.psf.numpy())

@@ -175,6 +175,32 @@ def test_reports_count_steps_and_the_seconds_of_all_runs(tmp_path: Path, monkeyp
     assert (report.step, report.seconds, report.validation) == (4, 11.0, {"psnr": 21.0})
 
 
+def test_a_schedule_may_end_by_the_clock(monkeypatch):
+    """Half of the time over is half of the schedule over, whatever the steps say."""
+    clock = [100.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    trainer = few(steps=1000, limit=100.0, warm_up=1)
+    rates = []
+    for _ in range(5):
+        clock[0] += 25
+        pull(trainer, [0.1, 0.1, 0.1])
+        rates.append(trainer.optimiser.param_groups[0]["lr"] / 0.01)
+        if trainer.elapsed >= 1:
+            break
+    assert trainer.step == 4
+    assert rates == pytest.approx(
+        [0.05 + 0.95 * (1 + math.cos(math.pi * t)) / 2 for t in (0, 0.25, 0.5, 0.75)]
+    )
+
+
+def test_single_numbers_have_a_rate_of_their_own():
+    trainer = few(numbers=300.0, warm_up=1)
+    before = trainer.model.number.item(), trainer.model.weights[0].item()
+    pull(trainer, [0.1, 0.1, 0.1], number=0.1)
+    moved = trainer.model.number.item() - before[0], trainer.model.weights[0].item() - before[1]
+    assert moved == pytest.approx((-3.0, -0.01), rel=1e-3)
+
+
 # --- checkpoints ---
 
 

@@ -128,6 +128,7 @@ def _train(commands: Any) -> None:
     command.add_argument(
         "--target", nargs="+", metavar="F", help="the long exposures of the same fields, for paired"
     )
+    command.add_argument("--axes", help="one letter of TCYX per dimension (what the files say)")
     command.add_argument("--psf", required=True, help=_PSF)
     command.add_argument(
         "--peak",

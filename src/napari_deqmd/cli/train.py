@@ -31,8 +31,7 @@ def finetune(arguments: Namespace) -> None:
 
     settings = Settings(minutes=arguments.minutes, seed=arguments.seed)
     target = new_model(arguments.name, None if arguments.out is None else Path(arguments.out))
-    for path in (target, target.with_suffix(".json")):
-        check_target(path, overwrite=False, size=_LARGEST_MODEL)
+    target = check_target(target, overwrite=False, size=_LARGEST_MODEL)
     base = load_model(arguments.base)
     job = Finetuning(base, _source(arguments), settings)
     _run(job)
@@ -56,7 +55,7 @@ def _source(arguments: Namespace) -> Source:
     from napari_deqmd.psf.prepare import prepare_psf
     from napari_deqmd.training.sources import clean_source, noisy_source, paired_source
 
-    planes = read_planes(arguments.input, arguments.target or ())
+    planes = read_planes(arguments.input, arguments.target or (), axes=arguments.axes)
     for sentence in planes.skipped:
         say(f"note: left out: {sentence}")
     psf = prepare_psf(load_psf(arguments.psf, _plane(planes)), ndim=2, image_shape=planes.rows[0][0].shape)

@@ -36,7 +36,9 @@ class Planes:
     skipped: tuple[str, ...]
 
 
-def read_planes(inputs: Sequence[str | Path], targets: Sequence[str | Path] = ()) -> Planes:
+def read_planes(
+    inputs: Sequence[str | Path], targets: Sequence[str | Path] = (), *, axes: str | None = None
+) -> Planes:
     """Read files, and all TIFF, PNG and JPEG files of folders, plane by plane along T and C.
 
     Parameters
@@ -45,6 +47,8 @@ def read_planes(inputs: Sequence[str | Path], targets: Sequence[str | Path] = ()
         Files and folders.
     targets : sequence of path
         Files and folders with as many files, in the same order (folders: by name).
+    axes : str, optional
+        One letter of ``"TCYX"`` per dimension, instead of what the TIFF files say.
 
     Raises
     ------
@@ -63,7 +67,7 @@ def read_planes(inputs: Sequence[str | Path], targets: Sequence[str | Path] = ()
     first: Stack | None = None
     for files in zip(*columns, strict=True):
         try:
-            stacks = [_read(path) for path, _ in files]
+            stacks = [_read(path, axes) for path, _ in files]
         except UserError as error:
             if any(named for _, named in files):
                 raise
@@ -93,9 +97,9 @@ def _files(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
     return found
 
 
-def _read(path: Path) -> Stack:
+def _read(path: Path, axes: str | None) -> Stack:
     if path.suffix.lower() not in PICTURES:
-        return read_stack(path)
+        return read_stack(path, axes=axes)
     try:
         with Image.open(path) as picture:
             data = np.asarray(picture)
@@ -112,6 +116,6 @@ def _split(stack: Stack, path: Path) -> list[NDArray[Any]]:
     """Return the planes along T and C."""
     if "Z" in stack.axes:
         raise UserError(
-            f"{path.name} is a stack along Z: fine-tuning takes planes, so save single ones, or name the axis T."
+            f"{path.name} is a stack along Z: fine-tuning takes planes, so save single ones, or give the axes TYX."
         )
     return list(stack.data.reshape(-1, *stack.data.shape[-2:]))

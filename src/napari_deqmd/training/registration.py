@@ -16,8 +16,8 @@ LARGEST_SHIFT = 20.0
 """Pixels; further apart, most of a patch is not on both exposures."""
 
 SEEN = 0.25
-"""Pixels: smaller shifts are within the error at few photons, and correcting them costs more sharpness than they do."""
-_SMOOTHING = 2.0
+"""Fractions of a pixel below are within the error at few photons, and correcting them costs more than they do."""
+_SMOOTHING = 3.0
 _SATURATED, _BRIGHT = 1e-3, 50.0
 
 
@@ -32,7 +32,7 @@ class Pair:
     high : array (Y, X)
         Photo-electrons, moved by `shift` and with `offset` added: on average `exposure` times the low ones.
     shift : tuple of float
-        By how many pixels the high exposure was moved along Y and X; 0 where that is below `SEEN`.
+        By how many pixels the high exposure was moved along Y and X.
     exposure, offset : float
         Ratio of the exposures, and what the high one lacked of being proportional, photo-electrons.
     """
@@ -62,34 +62,49 @@ def register(low: Image, high: Image, *, name: str = "the pair") -> Pair:
         )
     if high.max() > _BRIGHT and float(np.mean(high == high.max())) > _SATURATED:
         raise UserError(f"The target of {name} is saturated: give one whose brightest pixels still differ.")
-    window = np.outer(*(np.hanning(n + 2)[1:-1] for n in low.shape))
-    first, second = (window * _contrast(image) for image in (low, high))
-    found = phase_cross_correlation(  # type: ignore[no-untyped-call]
-        first, second, upsample_factor=20, normalization=None
-    )[0]
-    dy, dx = (float(value) for value in found)
-    if math.hypot(dy, dx) > LARGEST_SHIFT:
+    whole = tuple(round(part) for part in _shift(low, high))
+    if math.hypot(*whole) > LARGEST_SHIFT:
         raise UserError(
-            f"The images of {name} are shifted by {math.hypot(dy, dx):.0f} pixels: align them to within "
+            f"The images of {name} are shifted by {math.hypot(*whole):.0f} pixels: align them to within "
             f"{LARGEST_SHIFT:.0f} first, or check that they show the same field."
         )
-    moved, shift = high, (0.0, 0.0)
-    if max(abs(dy), abs(dx)) > SEEN:
-        shift = (dy, dx)
-        moved = np.clip(ndimage.shift(high, (dy, dx), order=3, mode="nearest"), 0, None)
-        inside = tuple(
+    first, second = _overlap(low, whole), _overlap(high, tuple(-part for part in whole))
+    # Windowed images seem less far apart than they are: what is left is measured on their overlap.
+    rest = [part if abs(part) > SEEN else 0.0 for part in _shift(first, second)]
+    dy, dx = (n + part for n, part in zip(whole, rest, strict=True))
+    if any(rest):
+        second = np.clip(ndimage.shift(second, rest, order=3, mode="nearest"), 0, None)
+        edge = tuple(
             slice(max(0, math.ceil(d)), n + min(0, math.floor(d)))
-            for d, n in zip((dy, dx), low.shape, strict=True)
+            for d, n in zip(rest, first.shape, strict=True)
         )
-        low, moved = low[inside], moved[inside]
-    smooth = [ndimage.gaussian_filter(image.astype(float), _SMOOTHING).ravel() for image in (moved, low)]
+        first, second = first[edge], second[edge]
+    smooth = [ndimage.gaussian_filter(image.astype(float), _SMOOTHING).ravel() for image in (second, first)]
     slope, intercept = np.polyfit(smooth[0], smooth[1], 1)
     if slope <= 0:
         raise UserError(f"The images of {name} do not show the same field: check the order of the files.")
     offset = float(intercept / slope)
     return Pair(
-        low, np.clip(moved + np.float32(offset), 0, None), shift, exposure=float(1 / slope), offset=offset
+        first,
+        np.clip(second + np.float32(offset), 0, None),
+        (dy, dx),
+        exposure=float(1 / slope),
+        offset=offset,
     )
+
+
+def _shift(low: Image, high: Image) -> tuple[float, float]:
+    """Return by how much to move the high exposure along Y and X, pixels."""
+    window = np.outer(*(np.hanning(n + 2)[1:-1] for n in low.shape))
+    found = phase_cross_correlation(  # type: ignore[no-untyped-call]
+        window * _contrast(low), window * _contrast(high), upsample_factor=20, normalization=None
+    )[0]
+    return float(found[0]), float(found[1])
+
+
+def _overlap(image: Image, shift: tuple[int, ...]) -> Image:
+    """Return the part of an image that another, moved over it by `shift`, covers."""
+    return image[tuple(slice(max(0, d), n + min(0, d)) for d, n in zip(shift, image.shape, strict=True))]
 
 
 def _contrast(image: Image) -> Image:

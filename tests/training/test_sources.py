@@ -1,0 +1,171 @@
+"""A lab's images as sources: what they become, and one sentence for what cannot be learned from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from core.problems import gaussian, random_psf
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.operators import Blur
+from napari_deqmd.core.regularizers import NoRegularizer
+from napari_deqmd.training.inputs import square, usable
+from napari_deqmd.training.measurements import Measurement, Recount
+from napari_deqmd.training.sources import DECIDING, clean_source, noisy_source, paired_source
+
+PSF = gaussian(1.0).float().numpy()
+SIDES = {"sides": (16,)}
+
+
+def blobs() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [np.clip(gaussian_filter(rng.standard_normal((56, 56)), 2) * 8, 0, None) for _ in range(4)]
+
+
+def counts(peak: float, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.poisson(peak * (image / image.max() + 0.1)).astype(np.uint16) for image in blobs()]
+
+
+def test_clean_images_are_measured_with_their_psf_and_peak():
+    psf = random_psf((5, 7)).float().numpy()
+    source = clean_source(blobs(), psf, peak=(20.0, 40.0), **SIDES)
+    data = source.draw(0, 6)
+    assert isinstance(data, Measurement)
+    assert data.electrons.shape == (6, 1, 16, 16)
+    assert (data.electrons == data.electrons.round()).all()
+    assert all(torch.equal(kernel, torch.from_numpy(square(psf))) for kernel in data.psf[:, 0])
+    assert ((data.peak > 10) & (data.peak < 80)).all()
+    assert data.problem(NoRegularizer()).likelihood.operator.object_shape == (22, 22)
+
+
+def test_a_single_peak_is_a_range_of_one():
+    told = clean_source(blobs(), PSF, peak=50, **SIDES).draw(0, 200).peak
+    assert told.log().mean().exp().item() == pytest.approx(50, rel=0.05)
+    assert told.log().std().item() == pytest.approx(0.12, rel=0.3)  # estimates are not exact
+
+
+@pytest.mark.parametrize("peak", [0, -3, (0, 5), (40.0, 20.0), float("nan"), float("inf")])
+def test_impossible_peaks(peak):
+    with pytest.raises(UserError, match="is not possible: give photo-electrons above 0"):
+        clean_source(blobs(), PSF, peak=peak, **SIDES)
+
+
+def test_held_out_patches_show_what_no_patch_of_the_training_does():
+    """Images of one value each tell themselves apart."""
+    images = [np.where(np.eye(56) > 0, 99, 10 * (i + 1)).astype(np.uint16) for i in range(5)]
+    source = noisy_source(images, np.ones((1, 1)), peak=50, **SIDES)
+
+    def levels(data: Recount) -> set[float]:
+        whole = (data.electrons + data.again).flatten(1)
+        return set(whole.median(1).values.tolist())
+
+    trained = set.union(*(levels(source.draw(step, 8)) for step in range(6)))
+    assert len(trained) == 4
+    assert len(levels(source.held_out)) == 1
+    assert not trained & levels(source.held_out)
+    assert DECIDING[0] <= len(source.held_out.peak) <= DECIDING[1]
+
+
+def test_pairs_know_their_shift_and_exposure():
+    low, high = counts(30), counts(600, seed=1)
+    high[1] = np.roll(high[1], (3, 0), (0, 1))
+    source = paired_source(low, high, PSF, **SIDES)
+    assert isinstance(source.held_out, Recount)
+    assert source.facts["exposures"] == pytest.approx([20] * 4, rel=0.1)
+    assert source.facts["shifts"][1] == pytest.approx((-3, 0), abs=0.3)
+    assert source.facts["shifts"][0] == (0.0, 0.0)
+    assert [note for note in source.notes if "moved" in note] == [
+        note for note in source.notes if "pair 2 was moved by -3" in note
+    ]
+    data = source.draw(0, 4)
+    assert data.peak.min() > 10  # estimated
+    assert (data.again.sum((1, 2, 3)) / data.electrons.sum((1, 2, 3))).tolist() == pytest.approx(
+        [20] * 4, rel=0.2
+    )
+
+
+def test_noisy_images_need_nothing_else():
+    source = noisy_source(counts(30), PSF, peak=33, **SIDES)
+    assert source.facts["peaks"] == [33] * 4
+    assert source.facts["backgrounds"] == pytest.approx([3] * 4, abs=2.5)
+    assert source.notes == ()
+
+
+def test_gain_divided_floats_are_rounded_and_said_to_be():
+    images = [image / 1.5 for image in counts(60)]
+    source = noisy_source(images, PSF, **SIDES)
+    whole = source.draw(0, 2).electrons + source.draw(0, 2).again
+    assert torch.equal(whole, whole.round())
+    assert any("rounded to whole ones" in note for note in source.notes)
+
+
+def test_a_squared_psf_blurs_the_same():
+    """The PSF is padded to a square about its middle: the blur is the same."""
+    psf = torch.from_numpy(random_psf((3, 7)).float().numpy())
+    x = torch.rand(1, 1, 18, 18, generator=torch.Generator().manual_seed(0))
+    narrow = Blur(psf, (18, 18), boundary="periodic").forward(x)
+    wide = Blur(torch.from_numpy(square(psf)), (18, 18), boundary="periodic").forward(x)
+    assert torch.allclose(narrow, wide, atol=1e-6)
+
+
+# --- what cannot be learned from ---
+
+NOISY = counts(30)
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        ([], "black or there are none"),
+        ([np.zeros((56, 56))] * 4, "black or there are none"),
+        ([*NOISY, np.ones((3, 56, 56))], "have 2 and 3 dimensions: give planes"),
+        ([np.ones((3, 56, 56))] * 3, "have 3 dimensions: fine-tuning takes single planes"),
+        ([*NOISY, np.full((56, 56), np.nan)], "image 5 holds no pixels or NaN"),
+        ([*NOISY, np.zeros((0, 5))], "image 5 holds no pixels or NaN"),
+        ([*NOISY, np.eye(56) - 0.5], "image 5 holds negative counts"),
+        ([NOISY[0][:20, :20]], "too few or too small"),
+        ([image[:12] for image in NOISY], "too few or too small"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["clean", "noisy"])
+def test_images_that_cannot_be_used(kind, images, says):
+    with pytest.raises(UserError, match=says) as caught:
+        (clean_source if kind == "clean" else noisy_source)(images, PSF, **SIDES)
+    assert str(caught.value).count(". ") == 0  # one sentence
+
+
+def test_black_images_are_left_out_and_named():
+    planes, notes = usable([NOISY[0], np.zeros((9, 9)), NOISY[1]])
+    assert len(planes) == 2
+    assert notes == ("The image 2 is the same all over and was left out.",)
+
+
+def test_images_of_fractions_cannot_be_thinned():
+    with pytest.raises(UserError, match="hold fractions and no counts"):
+        noisy_source([image / image.max() for image in NOISY], PSF, **SIDES)
+
+
+def test_pairs_must_be_pairs():
+    low, high = counts(30), counts(600, seed=1)
+    for targets, says in (
+        (high[:3], "4 images and 3 targets"),
+        ([high[0][:50], *high[1:]], "pair 1 have the shapes"),
+        ([*high[:3], np.zeros((56, 56))], "black all over: take that pair out"),
+        ([high[0][None], *high[1:]], "2 and 3 dimensions"),
+    ):
+        with pytest.raises(UserError, match=says):
+            paired_source(low, targets, PSF, **SIDES)
+
+
+def test_a_range_of_peaks_is_for_clean_images():
+    with pytest.raises(UserError, match="range of peaks is for clean images"):
+        noisy_source(NOISY, PSF, peak=(10.0, 20.0), **SIDES)
+
+
+@pytest.mark.parametrize("psf", [np.ones((3, 3, 3)), np.ones((4, 5)), np.ones(3)])
+def test_a_psf_is_an_odd_sized_plane(psf):
+    with pytest.raises(UserError, match="give one plane"):
+        noisy_source(NOISY, psf, **SIDES)
