@@ -93,6 +93,7 @@ class Finetuning:
         """Run, yielding the base's score, then every step. Closing the generator keeps the best weights so far."""
         regularizer = copy.deepcopy(self.base.regularizer)
         self._state = state = self._resumed() or self._begin(regularizer)
+        self._save()
         yield self._progress(math.nan, self._mean(0.0))
         while state.rollbacks <= ROLLBACKS:
             regularizer.load_state_dict(state.best)
@@ -232,7 +233,7 @@ class Finetuning:
         state.rollbacks += 1
         state.notes.append(
             f"After step {state.steps + self._step} the loss was not finite: training went back to the best weights "
-            f"and halved its rate."
+            "and halved its rate."
         )
         state.rate /= 2
         state.steps += self._step

@@ -42,8 +42,8 @@ class Settings:
     steps: int = 100_000
     batch: int = 8
     learning_rate: float = 6e-5
-    numbers: float = 200.0
-    warm_up: int = 10
+    numbers: float = 300.0
+    warm_up: int = 5
     groups: int = 4
     lifetime: int = 8
     every: int | None = None

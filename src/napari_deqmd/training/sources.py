@@ -184,7 +184,7 @@ def noisy_source(
 
     Notes
     -----
-    Binomial thinning: numerics of count splitting, e.g. Leiner et al., arXiv:2112.11079.
+    Binomial thinning splits Poisson counts into independent Poisson counts; cf. Leiner et al., arXiv:2112.11079.
     """
     kernel, peak = square(psf), _one_peak(peak)
     planes, notes = usable(images)
