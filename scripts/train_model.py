@@ -1,6 +1,6 @@
 """Train the bundled model from nothing: pretraining as a denoiser, then equilibrium training. Resumable.
 
-    python scripts/train_model.py DATA RUN [--pretraining 5000] [--equilibrium 2000] [--threads 2]
+    python scripts/train_model.py DATA RUN [--pretraining 5000] [--equilibrium 1500] [--threads 2]
 
 DATA holds ``fluorescence/train`` and ``natural/bsds500/train``; RUN receives the checkpoints, and at the end
 RUN/NAME.safetensors with its card. Run it again with the same arguments after an interruption and it goes on where it
@@ -26,7 +26,8 @@ from napari_deqmd.training.pretraining import pretrain
 
 FAMILY = "red-three-scale"
 OPTIONS = {"channels": [24, 48, 96], "domain": "root"}
-MIX = {"simulated": 0.55, "fluorescence": 0.25, "natural": 0.2}
+PRETRAINING_MIX = {"simulated": 0.55, "fluorescence": 0.25, "natural": 0.2}
+MIX = {"simulated": 0.7, "fluorescence": 0.16, "natural": 0.14}
 STRENGTH = (0.34, 0.1)  # best of 1, 1.4, 2, 4 on validation images
 
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("--pretraining", type=int, default=5000, help="steps of 16 patches of 64 x 64")
-    parser.add_argument("--equilibrium", type=int, default=2000, help="steps of 8 patches of 84 x 84")
+    parser.add_argument("--equilibrium", type=int, default=1500, help="steps of 8 patches of 84 x 84")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -49,7 +50,7 @@ def main() -> None:
     }
     regularizer = build(FAMILY, OPTIONS)
     assert isinstance(regularizer, Red)
-    sampler = Sampler(MIX, **images, patch=64, seed=arguments.seed)
+    sampler = Sampler(PRETRAINING_MIX, **images, patch=64, seed=arguments.seed)
     for report in pretrain(
         regularizer,
         sampler,
@@ -90,7 +91,7 @@ def main() -> None:
             "simulated": "the project's own scenes",
             "fluorescence": "BPAE, NEUBIAS 2D set, AICS BBBC034, CellProfiler examples, DSB 2018; binned 2x",
             "natural": "BSDS500 train without 12003, gray",
-            "mix": MIX,
+            "mix": {"pretraining": PRETRAINING_MIX, "equilibrium": MIX},
             "held back": sorted(HELD_BACK),
         },
         "recipe": f"scripts/train_model.py --pretraining {arguments.pretraining} --equilibrium {arguments.equilibrium}",

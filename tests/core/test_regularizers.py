@@ -135,6 +135,23 @@ def test_a_stack_is_the_sum_over_its_slices(name):
         assert relative_error(gradient[:, :, z], one.gradient()) < 1e-12
 
 
+@pytest.mark.parametrize("wrap", [lambda regularizer: regularizer, HalfPrecision])
+def test_slices_of_a_stack_weigh_less_when_asked(wrap, monkeypatch):
+    options = {"channels": 4, "depth": 2}
+    torch.manual_seed(0)
+    whole = build("red", options)
+    light = build("red", options | {"slice_weight": 0.25})
+    light.load_state_dict(whole.state_dict())
+    stack, peak = torch.rand(1, 1, 5, 8, 12), torch.tensor([60.0])
+    for x, factor in ((stack, 0.25), (stack[:, :, 0], 1.0)):
+        full, less = (evaluate(wrap(regularizer), x, peak) for regularizer in (whole, light))
+        assert torch.allclose(less.energy, factor * full.energy, rtol=1e-5)
+        assert torch.allclose(less.gradient(), factor * full.gradient(), rtol=1e-5)
+    monkeypatch.setattr(base, "PIECE", 100)
+    pieces = evaluate(wrap(light), stack, peak)
+    assert torch.allclose(pieces.energy, 0.25 * evaluate(wrap(whole), stack, peak).energy, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("shape", [(3, 1, 12, 16), (2, 1, 5, 8, 12)])
 @pytest.mark.parametrize("piece", [1, 100, 2 * 12 * 16, 10**6])

@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_deqmd.core.burg import Burg
 from napari_deqmd.core.operators import Operator
 from napari_deqmd.core.poisson import PoissonLikelihood, per_image, sum_images
-from napari_deqmd.core.regularizers.base import Regularizer, evaluate
+from napari_deqmd.core.regularizers.base import Regularizer, evaluate, slice_weight
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ class Problem:
         """
         x = self.start()
         fisher = self.likelihood.operator.adjoint(1 / self.likelihood.expect(x))
-        return fisher.clamp_min(0) + self.strength * self.regularizer.curvature(x, self.peak) + 1e-3
+        weight = self.strength * slice_weight(self.regularizer, x)
+        return fisher.clamp_min(0) + weight * self.regularizer.curvature(x, self.peak) + 1e-3
 
     def certificate(self, u: Tensor, gradient: Tensor) -> Tensor:
         """Return the first-order certificate ``||u - P(u - g / metric)|| / ||x||``, float64 ``(B,)``.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers.base import Regularizer, evaluate
 from napari_deqmd.core.regularizers.learned import DnCNN, Red, Scalar, ThreeScale
@@ -23,9 +25,16 @@ __all__ = [
     "evaluate",
 ]
 
+
+def _red(
+    network: Callable[..., nn.Module], *, domain: str = "linear", slice_weight: float = 1.0, **options: Any
+) -> Red:
+    return Red(network(**options), domain=domain, slice_weight=slice_weight)
+
+
 FAMILIES: dict[str, Callable[..., Regularizer]] = {
-    "red": lambda domain="linear", **options: Red(DnCNN(**options), domain=domain),
-    "red-three-scale": lambda domain="linear", **options: Red(ThreeScale(**options), domain=domain),
+    "red": lambda **options: _red(DnCNN, **options),
+    "red-three-scale": lambda **options: _red(ThreeScale, **options),
     "scalar": lambda **options: Scalar(**options),
     "tv": lambda **options: TotalVariation(**options),
     "none": lambda **options: NoRegularizer(),

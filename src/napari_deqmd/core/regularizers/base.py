@@ -24,6 +24,9 @@ class Regularizer(nn.Module):
     ndim: int | None = 2
     """Spatial dimensions the energy couples; 2 sums over the slices of a stack, ``None`` takes any."""
 
+    slice_weight: float = 1.0
+    """Weight of every slice in the sum over a stack: what neighbouring slices tell is partly the same."""
+
     exact: bool = True
     """Whether energies have float32's precision: differences between close points can be told from them."""
 
@@ -64,10 +67,11 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
     (a rejected trial) costs none. Batches beyond `PIECE` pixels are differentiated piece by piece to bound memory.
     """
     folded, peaks = fold(regularizer, x, peak)
+    weight = slice_weight(regularizer, x)
     if folded.numel() <= PIECE:
         with torch.enable_grad():
             point = folded.detach().requires_grad_()
-            energy = regularizer.energy(point, peaks)
+            energy = weight * regularizer.energy(point, peaks)
 
         def gradient() -> Tensor:
             (grad,) = torch.autograd.grad(energy.sum(), point)
@@ -81,7 +85,7 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
     ]
     energies, gradients = zip(*pieces, strict=True)
     whole = torch.cat(gradients).reshape(x.shape)
-    return Evaluation(torch.cat(energies).reshape(x.shape), lambda: whole)
+    return Evaluation(weight * torch.cat(energies).reshape(x.shape), lambda: weight * whole)
 
 
 def evaluate_piece(regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,6 +95,11 @@ def evaluate_piece(regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[T
         energy = regularizer.energy(point, peak)
         (grad,) = torch.autograd.grad(energy.sum(), point)
     return energy.detach(), grad
+
+
+def slice_weight(regularizer: Regularizer, x: Tensor) -> float:
+    """Return the weight of the energy of an object: 1 unless slices of a stack are summed."""
+    return regularizer.slice_weight if regularizer.ndim == 2 and x.ndim == 5 else 1.0
 
 
 def fold(regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,8 @@ class Red(Regularizer):
     domain : {"linear", "root"}
         ``v = x``, or ``v = sqrt(x + FLOOR)``: there Poisson noise has the deviation ``1 / (2 sqrt(peak))`` wherever it
         is brighter than the floor, and the prior bends where the data do, by about ``1 / x``.
+    slice_weight : float
+        Weight of every slice in the sum over a stack.
 
     Notes
     -----
@@ -48,7 +50,7 @@ class Red(Regularizer):
     transform, Bartlett, Suppl. J. R. Stat. Soc. 3 (1936), 68; Euclidean distance there is Hellinger's.
     """
 
-    def __init__(self, network: nn.Module, *, domain: str = "linear") -> None:
+    def __init__(self, network: nn.Module, *, domain: str = "linear", slice_weight: float = 1.0) -> None:
         super().__init__()
         if domain not in DOMAINS:
             raise UserError(
@@ -56,11 +58,12 @@ class Red(Regularizer):
             )
         self.network = network
         self.domain = domain
+        self.slice_weight = slice_weight
         self.strength = Strength()
 
     def extra_repr(self) -> str:
         """Return what the weights alone do not tell."""
-        return f"domain={self.domain}"
+        return f"domain={self.domain}, slice_weight={self.slice_weight:g}"
 
     def to_domain(self, x: Tensor) -> Tensor:
         """Return ``v`` of an object ``x >= 0``."""
