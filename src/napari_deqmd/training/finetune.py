@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-import pickle
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
@@ -23,6 +21,7 @@ from napari_deqmd.core.regularizers import Regularizer
 from napari_deqmd.training.equilibrium import Solve, fixed_point, train_equilibrium
 from napari_deqmd.training.finetune_reports import Outcome, Progress, Settings, card
 from napari_deqmd.training.models import Model
+from napari_deqmd.training.progress import NOT_A_CHECKPOINT, write_checkpoint
 from napari_deqmd.training.sources import Source
 
 __all__ = ["Finetuning", "Outcome", "Progress", "Settings", "card"]
@@ -263,12 +262,8 @@ class Finetuning:
         """Write the checkpoint, whole or not at all."""
         if self._checkpoint is None or self._state is None:
             return
-        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._checkpoint.with_name(self._checkpoint.name + ".part")
-        torch.save(
-            {item.name: getattr(self._state, item.name) for item in fields(_State)} | self._identity(), draft
-        )
-        os.replace(draft, self._checkpoint)
+        state = {item.name: getattr(self._state, item.name) for item in fields(_State)}
+        write_checkpoint(self._checkpoint, state | self._identity())
 
     def _identity(self) -> dict[str, str]:
         return {"base": self.base.card["sha256"], "kind": self.source.kind}
@@ -281,15 +276,7 @@ class Finetuning:
             if {key: state.pop(key) for key in ("base", "kind")} != self._identity():
                 raise KeyError("base")
             return _State(**state)
-        except (
-            EOFError,
-            AttributeError,
-            KeyError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-            pickle.UnpicklingError,
-        ) as error:
+        except NOT_A_CHECKPOINT as error:
             raise UserError(
                 f"{self._checkpoint} is not a checkpoint of this fine-tuning: choose another checkpoint file."
             ) from error

@@ -18,6 +18,25 @@ from torch import nn
 
 from napari_deqmd.core.errors import UserError
 
+NOT_A_CHECKPOINT = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+"""What reading a file raises that is broken, or of something else."""
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and numbers, whole or not at all; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".part")
+    torch.save(state, draft)
+    os.replace(draft, path)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -124,10 +143,7 @@ class Trainer:
             "seconds": self.seconds,
             "architecture": str(self.model),
         }
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.checkpoint.with_name(self.checkpoint.name + ".part")
-        torch.save(state, draft)
-        os.replace(draft, self.checkpoint)
+        write_checkpoint(self.checkpoint, state)
 
     def _load(self, checkpoint: Path) -> None:
         try:
@@ -138,7 +154,7 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             self.averaged.load_state_dict(state["averaged"])
             self.model.load_state_dict(state["model"])
-        except (EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        except NOT_A_CHECKPOINT as error:
             raise UserError(
                 f"{checkpoint} is not a checkpoint of this training: choose another checkpoint file."
             ) from error
