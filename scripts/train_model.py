@@ -22,7 +22,7 @@ from napari_deqmd.core.regularizers import Red, build
 from napari_deqmd.training.data import HELD_BACK, Sampler, load_fluorescence, load_natural
 from napari_deqmd.training.equilibrium import Solve, train_equilibrium
 from napari_deqmd.training.measurements import measure
-from napari_deqmd.training.models import DEFAULT, save_model
+from napari_deqmd.training.models import DEFAULTS, save_model
 from napari_deqmd.training.pretraining import pretrain
 
 FAMILY = "red-three-scale"
@@ -106,7 +106,7 @@ def main() -> None:
             "python": platform.python_version(),
         },
     }
-    save_model(regularizer, arguments.run / f"{DEFAULT}.safetensors", card)
+    save_model(regularizer, arguments.run / f"{DEFAULTS[2]}.safetensors", card)
 
 
 if __name__ == "__main__":

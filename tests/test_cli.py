@@ -577,7 +577,7 @@ class TestTrain:
 class TestDemo:
     @pytest.fixture(autouse=True)
     def quick(self, models, monkeypatch):
-        monkeypatch.setattr("napari_deqmd.training.models.DEFAULT", "tiny")
+        monkeypatch.setattr("napari_deqmd.training.models.DEFAULTS", {2: "tiny", 3: "tiny"})
 
     def test_images_and_picture(self, folder, capsys):
         assert main(["demo", "--headless", "--max-iter", "2"]) == 0

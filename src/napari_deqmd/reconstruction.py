@@ -106,7 +106,7 @@ class Reconstruction:
         self._indices = list(itertools.product(*(range(n) for n in self._counts.shape[: len(loops)])))
         self.items = len(self._indices)
         self.psf = prepare_psf(psf, ndim=len(spatial), image_shape=self._shape, boundary=config.boundary)
-        self._info = find_model(config.model) if config.method in LEARNED else None
+        self._info = find_model(config.model, ndim=len(spatial)) if config.method in LEARNED else None
         if self._info is not None and self._info.card["ndim"] > len(spatial):
             raise UserError(
                 f"The model {self._info.name} is for 3D stacks and the image is 2D: choose another model."

@@ -136,6 +136,40 @@ def test_a_stack_is_the_sum_over_its_slices(name):
 
 
 @pytest.mark.parametrize("wrap", [lambda regularizer: regularizer, HalfPrecision])
+@pytest.mark.parametrize("piece", [100, 10**6])
+def test_a_slice_sees_its_context_and_no_more(wrap, piece, monkeypatch):
+    monkeypatch.setattr(base, "PIECE", piece)
+    torch.manual_seed(0)
+    regularizer = wrap(build("red", {"channels": 4, "depth": 2, "context": 2}))
+    stack, peak = torch.rand(2, 1, 9, 8, 12), torch.tensor([60.0, 200.0])
+    bumped = stack.clone()
+    bumped[:, :, 4] += 0.5
+    change = evaluate(regularizer, bumped, peak).energy - evaluate(regularizer, stack, peak).energy
+    seen = change.abs().amax((0, 1, 3, 4)) > 0
+    assert seen.tolist() == [False, False, True, True, True, True, True, False, False]
+
+
+def test_context_repeats_the_outermost_slices_and_its_gradient_is_finite_differences():
+    torch.manual_seed(0)
+    regularizer = build("red", {"channels": 4, "depth": 2, "context": 1}).double()
+    stack, peak = torch.rand(1, 1, 3, 6, 6, dtype=torch.float64), torch.tensor([60.0])
+    padded = torch.cat([stack[:, :, :1], stack, stack[:, :, -1:]], 2)
+    assert torch.equal(
+        evaluate(regularizer, padded, peak).energy[:, :, 1:-1], evaluate(regularizer, stack, peak).energy
+    )
+    assert torch.equal(
+        evaluate(regularizer, stack[:, :, 0], peak).energy,
+        evaluate(regularizer, stack[:, :, :1], peak).energy[:, :, 0],
+    )
+    step = 1e-6 * torch.randn(stack.shape, dtype=torch.float64)
+    change = sum(
+        sign * evaluate(regularizer, stack + sign * step, peak).energy.sum().item() for sign in (1, -1)
+    )
+    slope = (evaluate(regularizer, stack, peak).gradient() * step).sum().item()
+    assert change / 2 == pytest.approx(slope, rel=1e-6)
+
+
+@pytest.mark.parametrize("wrap", [lambda regularizer: regularizer, HalfPrecision])
 def test_slices_of_a_stack_weigh_less_when_asked(wrap, monkeypatch):
     options = {"channels": 4, "depth": 2}
     torch.manual_seed(0)

@@ -25,7 +25,7 @@ from napari_deqmd.training.measurements import (
     measure,
 )
 
-REACH = PSF_SIZE // 2
+REACH = PSF_SIZE[0] // 2
 PATCH = 28
 TOLD_EXACTLY = {"peak_error": 0.0, "background_error": 0.0}
 
@@ -36,7 +36,9 @@ def speckle(size: int, patch: int = PATCH) -> torch.Tensor:
 
 
 def stand_in(clean: torch.Tensor, seed: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(seed=seed, patch=clean.shape[-1], batch=lambda step, size: clean[:size].clone())
+    return SimpleNamespace(
+        seed=seed, patch=tuple(clean.shape[2:]), batch=lambda step, size: clean[:size].clone()
+    )
 
 
 def sampler(seed: int = 0) -> Sampler:
@@ -69,7 +71,7 @@ def no_blur(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def constant(size: int, value: float = 1.0) -> SimpleNamespace:
-    return stand_in(torch.full((size, 1, PSF_SIZE + 1, PSF_SIZE + 1), value))
+    return stand_in(torch.full((size, 1, *(n + 1 for n in PSF_SIZE)), value))
 
 
 def test_a_measurement_depends_on_seed_and_step_only():
@@ -91,9 +93,9 @@ def test_every_step_and_seed_draws_everything_anew():
 
 def test_shapes():
     found = measure(sampler(), 0, 3)
-    assert field_of_view(36) == 16
+    assert field_of_view((36, 40), PSF_SIZE) == (16, 20)
     assert found.electrons.shape == found.truth.shape == (3, 1, 16, 16)
-    assert found.psf.shape == (3, 1, PSF_SIZE, PSF_SIZE)
+    assert found.psf.shape == (3, 1, *PSF_SIZE)
     assert found.peak.shape == found.background.shape == (3,)
     assert {getattr(found, field.name).dtype for field in fields(Measurement)} == {torch.float32}
 
@@ -206,7 +208,7 @@ def test_kernels_are_cut_or_padded_about_their_middle(side):
     canvas[20 - side // 2 : 21 + side // 2, 20 - side // 2 : 21 + side // 2] = kernel
     middle = canvas[20 - REACH : 21 + REACH, 20 - REACH : 21 + REACH]
     found = fit_psf(kernel)
-    assert found.shape == (PSF_SIZE, PSF_SIZE)
+    assert found.shape == PSF_SIZE
     assert found.dtype == np.float32
     assert found.sum() == pytest.approx(1, rel=1e-6)
     np.testing.assert_allclose(found, middle / middle.sum(), rtol=1e-6)

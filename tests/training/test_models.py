@@ -200,7 +200,7 @@ def test_names_that_are_no_file_names_are_refused(saved, folder, elsewhere, name
 
 def test_a_bundled_name_is_taken(saved):
     with pytest.raises(UserError, match="bundled"):
-        models.import_model(saved, name=models.DEFAULT)
+        models.import_model(saved, name=models.DEFAULTS[2])
 
 
 def test_import_takes_nothing_corrupt(saved, folder, elsewhere):
@@ -361,7 +361,7 @@ def test_a_card_that_names_python_builds_nothing(saved):
 def test_a_stranger_does_not_shadow_a_bundled_model(folder):
     """A file that calls itself like a bundled model is not what that name loads."""
     bundled = [info for info in list_models() if info.path.parent == models.BUNDLED]
-    save_model(tiny(), folder / "evil.safetensors", CARD | {"name": models.DEFAULT})
+    save_model(tiny(), folder / "evil.safetensors", CARD | {"name": models.DEFAULTS[2]})
     if bundled:
         assert find_model("default").path == bundled[0].path
     else:

@@ -50,7 +50,7 @@ def conditions(data: Path, *, seed: int = 777) -> list[Condition]:
         Of scenes, crops and noise; the training draws from other seeds.
     """
     rng = np.random.default_rng(seed)
-    side = SIDE + PSF_SIZE - 1
+    side = SIDE + PSF_SIZE[0] - 1
     stacks = load_fluorescence(data / "fluorescence" / "train", held_back=True)
     held_back = [stacks[name] for name in sorted(stacks) if min(stacks[name].shape) >= side]
     photographs = load_natural(data / "natural" / "bsds500" / "val")
@@ -199,7 +199,7 @@ def table(
 
 
 def _gaussian(sigma: Sequence[float]) -> np.ndarray:
-    sides = [PSF_SIZE if len(sigma) == 2 else 2 * math.ceil(4 * s) + 1 for s in sigma]
+    sides = PSF_SIZE if len(sigma) == 2 else [2 * math.ceil(4 * s) + 1 for s in sigma]
     squares = [((np.arange(n) - n // 2) / s) ** 2 for n, s in zip(sides, sigma, strict=True)]
     kernel = np.exp(-0.5 * sum(np.ix_(*squares)))
     return np.asarray(kernel / kernel.sum(), dtype=np.float32)

@@ -55,7 +55,7 @@ class HalfPrecision(Regularizer):
     def __init__(self, inner: Regularizer) -> None:
         super().__init__()
         self.inner: nn.Module = inner
-        self.ndim, self.slice_weight = inner.ndim, inner.slice_weight
+        self.ndim, self.slice_weight, self.context = inner.ndim, inner.slice_weight, inner.context
 
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the inner energy under autocast."""

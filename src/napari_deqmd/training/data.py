@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -154,14 +154,14 @@ class Sampler:
         Share of ``"simulated"``, ``"fluorescence"`` and ``"natural"``; need not sum to 1.
     fluorescence, natural : mapping of str to array, optional
         Images from ``load_fluorescence`` and ``load_natural``; needed where their share is not 0.
-    patch : int
-        Side of a patch in pixels.
+    patch : int or sequence of int
+        Side of a square patch in pixels, or (Z, Y, X) of a stack, Y = X.
     seed : int
         Source of all randomness.
     pool : int
         Number of simulated scenes kept.
     side : int
-        Side of a simulated scene in pixels, at least ``patch``.
+        Side of a simulated scene in pixels, at least the patch's; scenes are as deep as patches.
     refresh : int
         Steps after which a scene of the pool is drawn anew, one after the other.
 
@@ -177,7 +177,7 @@ class Sampler:
         *,
         fluorescence: Mapping[str, Image] | None = None,
         natural: Mapping[str, Image] | None = None,
-        patch: int = 64,
+        patch: int | Sequence[int] = 64,
         seed: int = 0,
         pool: int = 600,
         side: int = 160,
@@ -186,8 +186,9 @@ class Sampler:
         unknown = set(mix) - {"simulated", "fluorescence", "natural"}
         if unknown or sum(mix.values()) <= 0:
             raise UserError("the mix needs positive shares of simulated, fluorescence or natural: correct it")
-        self.patch, self.seed, self.refresh = patch, seed, refresh
-        self.side = max(side, patch)
+        self.patch = (patch, patch) if isinstance(patch, int) else tuple(patch)
+        self.seed, self.refresh = seed, refresh
+        self._scene_shape = (*self.patch[:-2], *(max(side, n) for n in self.patch[-2:]))
         self._names = [name for name, share in mix.items() if share > 0]
         shares = np.array([mix[name] for name in self._names])
         self._shares = shares / shares.sum()
@@ -195,12 +196,18 @@ class Sampler:
         self._images: dict[str, list[Image]] = {}
         self._areas: dict[str, Floats] = {}  # by area: many small images of one kind outweigh nothing
         for name, images in (("fluorescence", fluorescence), ("natural", natural)):
-            large = [image for image in (images or {}).values() if min(image.shape) >= patch]
+            large = [image for image in (images or {}).values() if self._holds_a_patch(image)]
             if name in self._names and not large:
-                raise UserError(f"no {name} image of at least {patch} x {patch} pixels: lower the patch size")
+                size = " x ".join(map(str, self.patch))
+                raise UserError(f"no {name} image of at least {size} pixels: lower the patch size")
             self._images[name] = large
             areas = np.array([image.size for image in large], dtype=float)
             self._areas[name] = areas / max(areas.sum(), 1.0)
+
+    def _holds_a_patch(self, image: Image) -> bool:
+        return image.ndim == len(self.patch) and all(
+            n >= side for n, side in zip(image.shape, self.patch, strict=True)
+        )
 
     def _scene(self, slot: int, step: int) -> Image:
         """Scene of a slot at a step: drawn when it is first asked for, again when its turn has passed."""
@@ -209,7 +216,7 @@ class Sampler:
         known = self._scenes[slot]
         if known is None or known[0] != version:
             rng = np.random.default_rng([self.seed, 1, slot, version])
-            known = (version, random_scene((self.side, self.side), rng))
+            known = (version, random_scene(self._scene_shape, rng))
             self._scenes[slot] = known
         return known[1]
 
@@ -217,29 +224,31 @@ class Sampler:
         """Random crop; dark ones are given up to three more chances."""
         crop = image
         for _ in range(4):
-            y, x = (int(rng.integers(0, n - self.patch + 1)) for n in image.shape)
-            crop = image[y : y + self.patch, x : x + self.patch]
+            corner = [
+                int(rng.integers(0, n - side + 1)) for n, side in zip(image.shape, self.patch, strict=True)
+            ]
+            crop = image[tuple(slice(a, a + side) for a, side in zip(corner, self.patch, strict=True))]
             if crop.mean() > 0.03:
                 break
         return crop
 
     def draw(self, step: int, rng: np.random.Generator) -> Image:
-        """One augmented patch (P, P): flipped, turned, with its contrast and brightness varied."""
+        """One augmented patch: flipped, turned in the plane, with its contrast and brightness varied."""
         source = str(rng.choice(self._names, p=self._shares))
         if source == "simulated":
             image = self._scene(int(rng.integers(len(self._scenes))), step)
         else:
             image = self._images[source][int(rng.choice(len(self._areas[source]), p=self._areas[source]))]
-        crop = np.rot90(self._crop(image, rng), int(rng.integers(4)))
+        crop = np.rot90(self._crop(image, rng), int(rng.integers(4)), axes=(-2, -1))
         if rng.random() < 0.5:
-            crop = crop[:, ::-1]
+            crop = crop[..., ::-1]
         if source == "fluorescence":
             crop = crop ** rng.uniform(0.8, 1.5)
         dim = float(np.exp(rng.uniform(np.log(0.5), 0.0))) if source != "natural" else 1.0
         return np.asarray(crop * dim, dtype=np.float32)
 
     def batch(self, step: int, size: int) -> torch.Tensor:
-        """Clean patches (``size``, 1, P, P), float32, of one training step; no noise is added."""
+        """Clean patches (``size``, 1, *patch), float32, of one training step; no noise is added."""
         rng = np.random.default_rng([self.seed, 0, step])
         return torch.from_numpy(np.stack([self.draw(step, rng) for _ in range(size)])[:, None])
 

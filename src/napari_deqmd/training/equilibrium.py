@@ -16,7 +16,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.methods import in_precision
 from napari_deqmd.core.poisson import per_image, sum_images
 from napari_deqmd.core.problem import Problem
-from napari_deqmd.core.regularizers import Regularizer
+from napari_deqmd.core.regularizers import Regularizer, energies
 from napari_deqmd.core.solvers.accelerated import MEMORY, Pair, accelerated_mirror_descent
 from napari_deqmd.training.measurements import Observation
 from napari_deqmd.training.progress import Report, Trainer, arithmetic
@@ -275,9 +275,9 @@ def train_equilibrium(
         loss, slope, free = loss_and_slope(problem, x, known.data)
         if not math.isfinite(loss):
             raise FloatingPointError("the loss is not finite: lower the learning rate")
-        leaf = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+        leaf = x.detach().requires_grad_()
         with context():
-            energy = trainer.model.energy(leaf, known.data.peak).float().sum()
+            energy = energies(trainer.model, leaf, known.data.peak).float().sum()
         (gradient,) = torch.autograd.grad(energy, leaf, create_graph=True)
         curve = partial(_product, gradient, leaf)
         adjoint = solve_adjoint(problem, x, slope, free, curve, steps=gradient_steps, start=known.w)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from napari_deqmd.core.operators import Blur
 from napari_deqmd.core.poisson import per_image, poisson_deviance
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import Regularizer
-from napari_deqmd.training.blurs import random_psf
+from napari_deqmd.training.blurs import random_psf, random_stack_psf
 from napari_deqmd.training.data import Sampler
 
-PSF_SIZE = 21
+PSF_SIZE = (21, 21)
+STACK_PSF_SIZE = (13, 17, 17)
 
 
 @dataclass(frozen=True)
@@ -141,14 +141,19 @@ class Recount(Observation):
         return self.loss(problem, x)
 
 
-def field_of_view(patch: int, psf_size: int = PSF_SIZE) -> int:
-    """Return the side of the image that a clean patch yields: the object reaches a PSF's half-width beyond it."""
-    return patch - psf_size + 1
+def field_of_view(patch: Sequence[int], psf: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of the image that a clean patch yields: the object reaches a PSF's half-width beyond it."""
+    return tuple(n - k + 1 for n, k in zip(patch, psf, strict=True))
 
 
 def any_psf(rng: np.random.Generator) -> np.ndarray:
     """Draw a kernel of the common size."""
     return fit_psf(random_psf(rng))
+
+
+def any_stack_psf(rng: np.random.Generator) -> np.ndarray:
+    """Draw a 3D kernel of the common size."""
+    return fit_psf(random_stack_psf(rng), STACK_PSF_SIZE)
 
 
 def measure(
@@ -161,14 +166,13 @@ def measure(
 ) -> Measurement:
     """Draw and measure a batch of clean patches; depends on the sampler's seed and `step` only.
 
-    `draw_psf` returns kernels of one odd size, square, of sum 1.
+    `draw_psf` returns kernels of one odd size, of sum 1, of as many dimensions as the patches have.
     """
     ranges = ranges or Ranges()
     rng = np.random.default_rng([sampler.seed, 2, step])
     clean = sampler.batch(step, batch)
     psf = torch.from_numpy(np.stack([draw_psf(rng) for _ in range(batch)])[:, None])
-    side = field_of_view(sampler.patch, psf.shape[-1])
-    operator = Blur(psf, (side, side))
+    operator = Blur(psf, field_of_view(sampler.patch, psf.shape[2:]))
     blurred = operator.forward(clean).clamp_min(0)
     low, high = (math.log(value) for value in ranges.peak)
     wide, middle = (
@@ -191,10 +195,9 @@ def measure(
     )
 
 
-def fit_psf(psf: np.ndarray) -> np.ndarray:
-    """Cut or pad a kernel to the common size, sum 1."""
-    cut = max(0, (psf.shape[0] - PSF_SIZE) // 2)
-    psf = psf[cut : psf.shape[0] - cut, cut : psf.shape[1] - cut]
-    pad = (PSF_SIZE - psf.shape[0]) // 2
-    padded = functional.pad(torch.from_numpy(psf / psf.sum()), (pad, pad, pad, pad))
-    return np.asarray(padded.numpy(), dtype=np.float32)
+def fit_psf(psf: np.ndarray, size: Sequence[int] = PSF_SIZE) -> np.ndarray:
+    """Cut or pad a kernel of odd sides about its middle to a size of odd sides; its sum is 1."""
+    cut = [max(0, (n - k) // 2) for n, k in zip(psf.shape, size, strict=True)]
+    psf = psf[tuple(slice(c, n - c) for c, n in zip(cut, psf.shape, strict=True))]
+    padded = np.pad(psf / psf.sum(), [((k - n) // 2,) * 2 for n, k in zip(psf.shape, size, strict=True)])
+    return np.asarray(padded, dtype=np.float32)

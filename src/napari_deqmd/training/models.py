@@ -19,7 +19,8 @@ FORMAT = "napari-deqmd model"
 FORMAT_VERSION = 1
 LARGEST = 2**28
 LARGEST_OPTION = 4096
-DEFAULT = "fluorescence-2d"
+DEFAULTS = {2: "fluorescence-2d", 3: "fluorescence-2d"}
+"""Bundled models for images and for stacks."""
 BUNDLED = Path(__file__).parent.parent / "models"
 
 
@@ -64,15 +65,15 @@ def list_models() -> list[ModelInfo]:
     return list(found.values())
 
 
-def find_model(name_or_path: str | Path) -> ModelInfo:
-    """Return the model of a name or a path; ``"default"`` is the bundled one.
+def find_model(name_or_path: str | Path, *, ndim: int = 2) -> ModelInfo:
+    """Return the model of a name or a path; ``"default"`` is the bundled one for data of `ndim` dimensions.
 
     Raises
     ------
     UserError
         No such model, or a card that cannot be read.
     """
-    name = DEFAULT if name_or_path == "default" else str(name_or_path)
+    name = DEFAULTS[ndim] if name_or_path == "default" else str(name_or_path)
     installed = {info.name: info for info in list_models()}
     if name in installed:
         return installed[name]
@@ -115,13 +116,15 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def load_model(name_or_path: str | Path = "default") -> Model:
+def load_model(name_or_path: str | Path = "default", *, ndim: int = 2) -> Model:
     """Load a model onto the CPU, in float32, ready for `Regularizer.energy`.
 
     Parameters
     ----------
     name_or_path : str or path
         ``"default"``, the name of an installed model, or its ``.safetensors`` file with the card beside it.
+    ndim : {2, 3}
+        Spatial dimensions of the data for which ``"default"`` is chosen.
 
     Raises
     ------
@@ -134,7 +137,7 @@ def load_model(name_or_path: str | Path = "default") -> Model:
 
     from napari_deqmd.core.regularizers import build
 
-    info = find_model(name_or_path)
+    info = find_model(name_or_path, ndim=ndim)
     corrupt = UserError(f"The model file {info.path.name} is corrupt or does not fit its card: get it again.")
     try:
         size = info.path.stat().st_size

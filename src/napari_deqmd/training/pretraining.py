@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from napari_deqmd.core.regularizers import Red
+from napari_deqmd.core.poisson import per_image
+from napari_deqmd.core.regularizers import Red, fold
 from napari_deqmd.training.data import Sampler
 from napari_deqmd.training.progress import Report, Trainer, arithmetic
 
@@ -69,14 +70,14 @@ def pretrain(
         scale = torch.where(share < 0.5, torch.ones(batch), brightest**scale)
         deviation = sigma[0] * (sigma[1] / sigma[0]) ** level
         peak = VARIANCE_AT_PEAK / deviation**2 * 2 ** (2 * jitter - 1)
-        clean = trainer.model.to_domain(clean * scale.to(where).reshape(-1, 1, 1, 1))
-        noise = torch.randn(clean.shape, generator=rng).to(where) * deviation.to(where).reshape(-1, 1, 1, 1)
-        noisy = (clean + noise).contiguous(memory_format=torch.channels_last).requires_grad_()
+        clean = trainer.model.to_domain(clean * per_image(scale.to(where), clean))
+        noise = torch.randn(clean.shape, generator=rng).to(where)
+        noisy = (clean + per_image(deviation.to(where), clean) * noise).requires_grad_()
         with context():
-            residual = trainer.model.residual(noisy, peak.to(where))
+            residual = trainer.model.residual(*fold(trainer.model, noisy, peak.to(where)))
         energy = 0.5 * residual.float().square().sum()
         (removed,) = torch.autograd.grad(energy, noisy, create_graph=True)
-        errors = (noisy.detach() - removed - clean).square().mean((1, 2, 3))
+        errors = (noisy.detach() - removed - clean).square().flatten(1).mean(1)
         loss = (errors / deviation.to(where)).mean()
         loss.backward()
         trainer.update()

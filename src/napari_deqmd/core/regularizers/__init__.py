@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.regularizers.base import Regularizer, evaluate
+from napari_deqmd.core.regularizers.base import Regularizer, energies, evaluate, fold
 from napari_deqmd.core.regularizers.learned import DnCNN, Red, Scalar, ThreeScale
 from napari_deqmd.core.regularizers.tv import NoRegularizer, TotalVariation
 
@@ -22,14 +22,22 @@ __all__ = [
     "ThreeScale",
     "TotalVariation",
     "build",
+    "energies",
     "evaluate",
+    "fold",
 ]
 
 
 def _red(
-    network: Callable[..., nn.Module], *, domain: str = "linear", slice_weight: float = 1.0, **options: Any
+    network: Callable[..., nn.Module],
+    *,
+    domain: str = "linear",
+    slice_weight: float = 1.0,
+    context: int = 0,
+    **options: Any,
 ) -> Red:
-    return Red(network(**options), domain=domain, slice_weight=slice_weight)
+    built = network(inputs=2 * context + 2, **options)
+    return Red(built, domain=domain, slice_weight=slice_weight, context=context)
 
 
 FAMILIES: dict[str, Callable[..., Regularizer]] = {

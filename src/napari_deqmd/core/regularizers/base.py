@@ -27,6 +27,9 @@ class Regularizer(nn.Module):
     slice_weight: float = 1.0
     """Weight of every slice in the sum over a stack: what neighbouring slices tell is partly the same."""
 
+    context: int = 0
+    """Slices on either side that the energy of a slice sees; 2D only. Beyond the stack the outermost is repeated."""
+
     exact: bool = True
     """Whether energies have float32's precision: differences between close points can be told from them."""
 
@@ -36,14 +39,15 @@ class Regularizer(nn.Module):
         Parameters
         ----------
         x : Tensor
-            ``(B, 1, Y, X)``, in units of the peak.
+            ``(B, 1 + 2 context, Y, X)``, in units of the peak: slices, the one the energy belongs to in the middle; or
+            ``(B, 1, [Z,] Y, X)`` where more than planes are coupled.
         peak : Tensor
             ``(B,)``, photo-electrons at ``x = 1``.
 
         Returns
         -------
         Tensor
-            ``(B, 1, Y, X)``, >= 0.
+            ``(B, 1, [Z,] Y, X)``, >= 0.
         """
         raise NotImplementedError
 
@@ -60,36 +64,37 @@ class Evaluation:
     gradient: Callable[[], Tensor]
 
 
+def energies(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Tensor:
+    """Return the weighted energy of every position of ``(B, 1, [Z,] Y, X)``, differentiable."""
+    energy: Tensor = regularizer.energy(*fold(regularizer, x, peak))
+    return slice_weight(regularizer, x) * energy.reshape(x.shape)
+
+
 def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
     """Evaluate a regularizer at ``(B, 1, [Z,] Y, X)``; a 2D one is summed over the slices of a stack.
 
     The graph of the value is the graph of the gradient: asking for the gradient costs one backward pass, not asking
     (a rejected trial) costs none. Batches beyond `PIECE` pixels are differentiated piece by piece to bound memory.
     """
-    folded, peaks = fold(regularizer, x, peak)
-    weight = slice_weight(regularizer, x)
-    if folded.numel() <= PIECE:
-        with torch.enable_grad():
-            point = folded.detach().requires_grad_()
-            energy = weight * regularizer.energy(point, peaks)
-
-        def gradient() -> Tensor:
-            (grad,) = torch.autograd.grad(energy.sum(), point)
-            return grad.reshape(x.shape)
-
-        return Evaluation(energy.detach().reshape(x.shape), gradient)
-
-    step = max(1, PIECE // folded[0].numel())
+    with torch.enable_grad():
+        point = x.detach().requires_grad_()
+        if x.numel() <= PIECE:
+            energy = energies(regularizer, point, peak)
+            return Evaluation(energy.detach(), lambda: torch.autograd.grad(energy.sum(), point)[0])
+        folded, peaks = fold(regularizer, point, peak)
+    step = max(1, PIECE // folded[0, 0].numel())
     pieces = [
-        evaluate_piece(regularizer, p, q) for p, q in zip(folded.split(step), peaks.split(step), strict=True)
+        evaluate_piece(regularizer, p, q)
+        for p, q in zip(folded.detach().split(step), peaks.split(step), strict=True)
     ]
-    energies, gradients = zip(*pieces, strict=True)
-    whole = torch.cat(gradients).reshape(x.shape)
-    return Evaluation(weight * torch.cat(energies).reshape(x.shape), lambda: weight * whole)
+    found, gradients = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+    weight = slice_weight(regularizer, x)
+    (gradient,) = torch.autograd.grad(folded, point, weight * gradients)
+    return Evaluation(weight * found.reshape(x.shape), lambda: gradient)
 
 
 def evaluate_piece(regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
-    """Return energy and gradient of one piece, graph freed."""
+    """Return energy and gradient of one folded piece, graph freed."""
     with torch.enable_grad():
         point = x.detach().requires_grad_()
         energy = regularizer.energy(point, peak)
@@ -103,8 +108,12 @@ def slice_weight(regularizer: Regularizer, x: Tensor) -> float:
 
 
 def fold(regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
-    """Make the slices of a stack a batch when the regularizer couples two dimensions only."""
-    if regularizer.ndim == 2 and x.ndim == 5:
-        slices = x.reshape(x.shape[0] * x.shape[2], 1, *x.shape[3:])
-        return slices, peak.repeat_interleave(x.shape[2])
-    return x, peak
+    """Make the slices of a stack a batch, each with its context as channels, when planes are coupled only."""
+    if regularizer.ndim != 2 or (x.ndim == 4 and not regularizer.context):
+        return x, peak
+    stack = x[:, 0] if x.ndim == 5 else x
+    depth, reach = stack.shape[1], regularizer.context
+    if reach:
+        around = torch.arange(-reach, reach + 1, device=x.device)
+        stack = stack[:, (torch.arange(depth, device=x.device)[:, None] + around).clamp(0, depth - 1)]
+    return stack.reshape(-1, 2 * reach + 1, *x.shape[-2:]), peak.repeat_interleave(depth)

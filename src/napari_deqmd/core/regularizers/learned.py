@@ -37,12 +37,15 @@ class Red(Regularizer):
     Parameters
     ----------
     network : nn.Module
-        ``f``, from ``(B, 2, Y, X)`` (``v`` and a constant map of ``log(peak / 60)``) to ``(B, 1, Y, X)``.
+        ``f``, from ``(B, 2 + 2 context, Y, X)`` (``v``, with the slices around it, and a constant map of
+        ``log(peak / 60)``) to ``(B, 1, Y, X)``.
     domain : {"linear", "root"}
         ``v = x``, or ``v = sqrt(x + FLOOR)``: there Poisson noise has the deviation ``1 / (2 sqrt(peak))`` wherever it
         is brighter than the floor, and the prior bends where the data do, by about ``1 / x``.
     slice_weight : float
         Weight of every slice in the sum over a stack.
+    context : int
+        Slices on either side that the network sees: ``v - N(v)`` is then that of the middle one.
 
     Notes
     -----
@@ -50,7 +53,9 @@ class Red(Regularizer):
     transform, Bartlett, Suppl. J. R. Stat. Soc. 3 (1936), 68; Euclidean distance there is Hellinger's.
     """
 
-    def __init__(self, network: nn.Module, *, domain: str = "linear", slice_weight: float = 1.0) -> None:
+    def __init__(
+        self, network: nn.Module, *, domain: str = "linear", slice_weight: float = 1.0, context: int = 0
+    ) -> None:
         super().__init__()
         if domain not in DOMAINS:
             raise UserError(
@@ -59,19 +64,20 @@ class Red(Regularizer):
         self.network = network
         self.domain = domain
         self.slice_weight = slice_weight
+        self.context = context
         self.strength = Strength()
 
     def extra_repr(self) -> str:
         """Return what the weights alone do not tell."""
-        return f"domain={self.domain}, slice_weight={self.slice_weight:g}"
+        return f"domain={self.domain}, slice_weight={self.slice_weight:g}, context={self.context}"
 
     def to_domain(self, x: Tensor) -> Tensor:
         """Return ``v`` of an object ``x >= 0``."""
         return x if self.domain == "linear" else torch.sqrt(x + FLOOR)
 
     def residual(self, v: Tensor, peak: Tensor) -> Tensor:
-        """Return ``v - N(v)``."""
-        level = torch.log(peak / 60).reshape(-1, 1, 1, 1).expand_as(v).to(v.dtype)
+        """Return ``v - N(v)`` of the middle slices, ``(B, 1, Y, X)``."""
+        level = torch.log(peak / 60).reshape(-1, 1, 1, 1).expand_as(v[:, :1]).to(v.dtype)
         out: Tensor = self.network(torch.cat([v, level], 1))
         return out
 
@@ -90,8 +96,8 @@ class Red(Regularizer):
 class DnCNN(nn.Sequential):
     """Plain stack of ``depth`` 3x3 convolutions with SiLU between, no normalisation (arXiv:2507.11461: 5 x 64)."""
 
-    def __init__(self, *, channels: int = 64, depth: int = 5) -> None:
-        widths = [2, *[channels] * (depth - 1), 1]
+    def __init__(self, *, channels: int = 64, depth: int = 5, inputs: int = 2) -> None:
+        widths = [inputs, *[channels] * (depth - 1), 1]
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
             layers += [nn.Conv2d(a, b, 3, padding=1), *([nn.SiLU()] if i < depth - 1 else [])]
@@ -105,12 +111,14 @@ class ThreeScale(nn.Module):
     ----------
     channels : sequence of int
         Channels at full, half and quarter resolution.
+    inputs : int
+        Channels of the input.
     """
 
-    def __init__(self, *, channels: Sequence[int] = (24, 48, 96)) -> None:
+    def __init__(self, *, channels: Sequence[int] = (24, 48, 96), inputs: int = 2) -> None:
         super().__init__()
         a, b, c = channels
-        self.head = nn.Conv2d(2, a, 3, padding=1)
+        self.head = nn.Conv2d(inputs, a, 3, padding=1)
         self.encode_full = Block(a, 1)
         self.down1 = nn.Conv2d(a, b, 2, stride=2)
         self.encode_half = Block(b, 2)
@@ -123,7 +131,7 @@ class ThreeScale(nn.Module):
         self.tail = nn.Conv2d(a, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, 2, Y, X)`` to ``(B, 1, Y, X)``; sides that 4 does not divide are padded by their edge."""
+        """Map ``(B, inputs, Y, X)`` to ``(B, 1, Y, X)``; sides that 4 does not divide are padded by their edge."""
         height, width = x.shape[-2:]
         if pads := (-width % 4, -height % 4) if (height % 4 or width % 4) else None:
             x = functional.pad(x, (0, pads[0], 0, pads[1]), mode="replicate")
