@@ -144,6 +144,29 @@ def _train(commands: Any) -> None:
     command.add_argument("--out", metavar="DIR", help="folder for it (the folder of your own models)")
     _number(command, "seed", "seed of patches, noise and what is held back", kind=int)
     _json(command)
+    for name, text in (
+        ("pretrain", "train a model from nothing, as a denoiser"),
+        ("equilibrium", "train a model through its reconstructions"),
+    ):
+        command = _command(actions, name, text, "train", name)
+        command.add_argument("recipe", metavar="RECIPE", help="a TOML file, such as those in recipes/")
+        command.add_argument(
+            "--data", required=True, metavar="DIR", help="folder of the recipe's folders of images"
+        )
+        command.add_argument(
+            "--run",
+            required=True,
+            dest="folder",
+            metavar="DIR",
+            help="folder of checkpoints and the model; goes on where it stopped",
+        )
+        command.add_argument("--steps", type=int, metavar="N", help="instead of the recipe's")
+        command.add_argument("--device", default="cpu", metavar="cpu|cuda", help="(%(default)s)")
+        if name == "equilibrium":
+            command.add_argument(
+                "--base", metavar="NAME|PATH", help="model to start from (the pretrained one)"
+            )
+        _json(command)
 
 
 def _models(commands: Any) -> None:

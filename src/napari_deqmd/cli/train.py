@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import Namespace
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from napari_deqmd.io.planes import Planes, read_planes
 
 if TYPE_CHECKING:
     from napari_deqmd.training.finetune import Finetuning
+    from napari_deqmd.training.progress import Report
     from napari_deqmd.training.sources import Source
 
 _LARGEST_MODEL = 2**24
@@ -47,6 +50,53 @@ def finetune(arguments: Namespace) -> None:
         return
     print(outcome.notes[-1])
     print(f"{'Saved' if outcome.kept else 'Nothing was saved; the base model is'} {found['model_path']}")
+
+
+def pretrain(arguments: Namespace) -> None:
+    """Train a model from nothing, as its recipe says."""
+    from napari_deqmd.training.recipes import Recipe, run_pretraining
+
+    recipe = Recipe.read(Path(arguments.recipe))
+    _whole(partial(run_pretraining, recipe), arguments, f"{recipe.name}-pretrained")
+
+
+def equilibrium(arguments: Namespace) -> None:
+    """Train a model through its reconstructions, as its recipe says."""
+    from napari_deqmd.training.recipes import Recipe, run_equilibrium
+
+    recipe = Recipe.read(Path(arguments.recipe))
+    _whole(partial(run_equilibrium, recipe, base=arguments.base), arguments, recipe.name)
+
+
+def _whole(job: Callable[..., Generator[Report, None, None]], arguments: Namespace, name: str) -> None:
+    """Run a whole training; losses are noise from step to step, so their mean is told."""
+    from napari_deqmd.training.distributed import processes, rank
+
+    line, losses, report = StepLine(), deque[float](maxlen=50), None
+    folder = Path(arguments.folder)
+    with processes(arguments.device) as device:
+        try:
+            for report in job(Path(arguments.data), folder, steps=arguments.steps, device=device):
+                losses.append(report.loss)
+                mean = sum(losses) / len(losses)
+                if rank() == 0:
+                    line.update(f"step {report.step}, {report.seconds:.0f} s, loss {mean:.4f}")
+        except FloatingPointError as error:
+            raise UserError(
+                f"The training ran away ({error}): lower the recipe's learning_rate and start anew."
+            ) from error
+        if rank() > 0:
+            return
+    found = {
+        "steps": report.step if report else 0,
+        "seconds": report.seconds if report else 0.0,
+        "loss": sum(losses) / len(losses) if losses else None,
+        "model_path": str(folder / f"{name}.safetensors"),
+    }
+    if arguments.json:
+        print_json(found)
+    else:
+        print(f"Saved {found['model_path']}")
 
 
 def _source(arguments: Namespace) -> Source:

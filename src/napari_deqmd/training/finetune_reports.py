@@ -48,7 +48,7 @@ class Settings:
     lifetime: int = 8
     every: int | None = None
     seed: int = 0
-    precision: str = "bfloat16"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if not self.minutes > 0:

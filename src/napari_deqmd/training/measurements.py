@@ -15,7 +15,7 @@ from napari_deqmd.core.operators import Blur
 from napari_deqmd.core.poisson import per_image, poisson_deviance
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import Regularizer
-from napari_deqmd.training.blurs import random_psf, random_stack_psf
+from napari_deqmd.training.blurs import random_psf, random_stack_psf, wide_gaussian
 from napari_deqmd.training.data import Sampler
 
 PSF_SIZE = (21, 21)
@@ -78,6 +78,10 @@ class Observation:
 
     def __getitem__(self, images: slice) -> Self:
         return type(self)(**{field.name: getattr(self, field.name)[images] for field in fields(self)})
+
+    def to(self, device: torch.device) -> Self:
+        """Return the batch on a device."""
+        return type(self)(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     def loss(self, problem: Problem, x: Tensor) -> Tensor:
         """Return what an object ``x`` costs, ``(B,)``, differentiable: less is better."""
@@ -146,9 +150,9 @@ def field_of_view(patch: Sequence[int], psf: Sequence[int]) -> tuple[int, ...]:
     return tuple(n - k + 1 for n, k in zip(patch, psf, strict=True))
 
 
-def any_psf(rng: np.random.Generator) -> np.ndarray:
-    """Draw a kernel of the common size."""
-    return fit_psf(random_psf(rng))
+def any_psf(rng: np.random.Generator, wide: float = 0.0) -> np.ndarray:
+    """Draw a kernel of the common size; a share of them are wide Gaussians."""
+    return fit_psf(wide_gaussian(rng) if wide and rng.random() < wide else random_psf(rng))
 
 
 def any_stack_psf(rng: np.random.Generator) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.regularizers import Red, fold
 from napari_deqmd.training.data import Sampler
+from napari_deqmd.training.distributed import own
 from napari_deqmd.training.progress import Report, Trainer, arithmetic
 
 VARIANCE_AT_PEAK = 0.3
@@ -64,8 +65,9 @@ def pretrain(
     trainer = Trainer(regularizer.to(where), learning_rate=learning_rate, steps=steps, checkpoint=checkpoint)
     context = arithmetic(where, precision)
     while trainer.step < steps:
-        clean = sampler.batch(trainer.step, batch).to(where)
-        rng = torch.Generator().manual_seed(sampler.seed * 1_000_003 + trainer.step)
+        number = own(trainer.step)
+        clean = sampler.batch(number, batch).to(where)
+        rng = torch.Generator().manual_seed(sampler.seed * 1_000_003 + number)
         scale, level, jitter, share = torch.rand(4, batch, generator=rng)
         scale = torch.where(share < 0.5, torch.ones(batch), brightest**scale)
         deviation = sigma[0] * (sigma[1] / sigma[0]) ** level

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.training.distributed import average_gradients, rank
 
 NOT_A_CHECKPOINT = (
     AttributeError,
@@ -112,6 +113,7 @@ class Trainer:
     def update(self) -> None:
         """Take one optimiser step with the gradients that were accumulated, then clear them."""
         parameters = [p for p in self.model.parameters() if p.grad is not None]
+        average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.clip)
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * self._schedule()
@@ -133,7 +135,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        if self.checkpoint is None:
+        if self.checkpoint is None or rank() > 0:
             return
         state = {
             "model": self.model.state_dict(),

@@ -1,0 +1,329 @@
+"""Whole trainings as they are written down: from nothing to a model file, resumable and repeatable."""
+
+from __future__ import annotations
+
+import math
+import platform
+import tomllib
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+import napari_deqmd
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.regularizers import Red, build
+from napari_deqmd.training.data import HELD_BACK, Sampler, load_fluorescence, load_natural
+from napari_deqmd.training.distributed import rank
+from napari_deqmd.training.equilibrium import Solve, train_equilibrium
+from napari_deqmd.training.measurements import any_psf, any_stack_psf, measure
+from napari_deqmd.training.models import load_model, save_model
+from napari_deqmd.training.pretraining import pretrain
+from napari_deqmd.training.progress import Report
+
+Part = TypeVar("Part")
+
+LOADERS: dict[str, Callable[[Path], Mapping[str, np.ndarray]]] = {
+    "fluorescence": load_fluorescence,
+    "natural": load_natural,
+}
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What clean patches a job draws.
+
+    Attributes
+    ----------
+    mix : mapping
+        Shares of ``simulated``, ``fluorescence`` and ``natural``.
+    patch : tuple of int
+        (Y, X) or (Z, Y, X) of the object, pixels.
+    pool, side : int
+        Simulated scenes kept, and their side.
+    """
+
+    mix: Mapping[str, float]
+    patch: tuple[int, ...]
+    pool: int = 400
+    side: int = 160
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Options of `pretrain`, and what it draws."""
+
+    draws: Draws
+    steps: int
+    batch: int = 16
+    learning_rate: float = 5e-4
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """Options of `train_equilibrium`, what it draws, and the strength before and after.
+
+    Attributes
+    ----------
+    wide : float
+        Share of 2D PSFs that are wide Gaussians, beside those of the family.
+    strength : tuple of float, optional
+        ``(a, p)`` of the strength to begin with.
+    afterwards : float
+        Factor on the strength at the end, chosen on validation images.
+    solve : Solve
+        Inner solves.
+    """
+
+    draws: Draws
+    steps: int
+    batch: int = 8
+    learning_rate: float = 5e-5
+    warm_up: int = 100
+    groups: int = 4
+    lifetime: int = 12
+    precision: str = "float32"
+    wide: float = 0.0
+    strength: tuple[float, float] | None = None
+    afterwards: float = 1.0
+    solve: Solve = field(default_factory=Solve)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training, as its file says it.
+
+    Attributes
+    ----------
+    name, description
+        Of the model.
+    family, options
+        Of the regularizer, as in `napari_deqmd.core.regularizers.build`.
+    ndim : int
+        2 or 3: what the model is for.
+    base : str, optional
+        Model whose weights it starts from, where there is no pretraining; a slice's context starts at zero.
+    data : mapping
+        Folders of ``fluorescence`` and ``natural`` images, below the data folder.
+    seed : int
+        Of weights, patches, PSFs and noise.
+    pretraining, equilibrium
+        The two jobs; either may be missing.
+    """
+
+    name: str
+    description: str
+    family: str
+    options: Mapping[str, Any]
+    ndim: int = 2
+    base: str | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 1
+    pretraining: Pretraining | None = None
+    equilibrium: Equilibrium | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Read a TOML file.
+
+        Raises
+        ------
+        UserError
+            A file that cannot be read, is not TOML, or holds names or values this version does not know.
+        """
+        try:
+            found = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"The recipe {path} cannot be read: {error.strerror}.") from error
+        except ValueError as error:
+            raise UserError(f"The recipe {path.name} is not TOML: {error}.") from error
+        jobs = {"pretraining": Pretraining, "equilibrium": Equilibrium}
+        for name in jobs.keys() & found.keys():
+            job = dict(_table(path, name, found[name]))
+            job["draws"] = _made(path, Draws, _table(path, f"{name}.draws", job.get("draws", {})))
+            if "solve" in job:
+                job["solve"] = _made(path, Solve, _table(path, f"{name}.solve", job["solve"]))
+            found[name] = _made(path, jobs[name], job)
+        recipe = _made(path, cls, found)
+        if recipe.ndim not in (2, 3):
+            raise UserError(f"The recipe {path.name} has ndim = {recipe.ndim!r}: give 2 or 3.")
+        for name, part in (("pretraining", recipe.pretraining), ("equilibrium", recipe.equilibrium)):
+            if part is not None and len(part.draws.patch) != recipe.ndim:
+                raise UserError(
+                    f"The recipe {path.name} has {name}.draws.patch of {len(part.draws.patch)} numbers: "
+                    f"give {recipe.ndim}."
+                )
+        return recipe
+
+
+def run_pretraining(
+    recipe: Recipe, data: Path, run: Path, *, steps: int | None = None, device: str = "cpu"
+) -> Generator[Report, None, None]:
+    """Pretrain; yield a report a step, and write ``RUN/NAME-pretrained.safetensors`` at the end.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to do.
+    data : path
+        Folder with the recipe's folders of images.
+    run : path
+        Folder of the checkpoint, from which an interrupted job goes on, and of the model.
+    steps : int, optional
+        Instead of the recipe's.
+    device : str
+        Torch device.
+
+    Raises
+    ------
+    UserError
+        A recipe without pretraining, missing images, or a checkpoint of another training.
+    """
+    job = recipe.pretraining
+    if job is None:
+        raise UserError(f"The recipe of {recipe.name} has no [pretraining]: run its equilibrium training.")
+    torch.manual_seed(recipe.seed)
+    regularizer = _red(recipe)
+    yield from pretrain(
+        regularizer,
+        _sampler(recipe, job.draws, data, recipe.seed),
+        steps=job.steps if steps is None else steps,
+        batch=job.batch,
+        learning_rate=job.learning_rate,
+        device=device,
+        checkpoint=run / f"{recipe.name}-pretraining.pt",
+    )
+    if rank() == 0:
+        save_model(regularizer.cpu(), run / f"{recipe.name}-pretrained.safetensors", card(recipe, job))
+
+
+def run_equilibrium(
+    recipe: Recipe,
+    data: Path,
+    run: Path,
+    *,
+    base: str | Path | None = None,
+    steps: int | None = None,
+    device: str = "cpu",
+    validate: Callable[[Any], Mapping[str, float]] | None = None,
+) -> Generator[Report, None, None]:
+    """Train the equilibrium; yield a report a step, and write ``RUN/NAME.safetensors`` at the end.
+
+    Parameters
+    ----------
+    recipe, data, run, steps, device
+        As in `run_pretraining`.
+    base : str or path, optional
+        Model to start from; by default the recipe's, or else ``RUN/NAME-pretrained.safetensors``.
+    validate : callable, optional
+        As in `train_equilibrium`.
+
+    Raises
+    ------
+    UserError
+        A recipe without equilibrium training, a base of another architecture, missing images, or a checkpoint of
+        another training.
+    """
+    job = recipe.equilibrium
+    if job is None:
+        raise UserError(f"The recipe of {recipe.name} has no [equilibrium]: run its pretraining.")
+    torch.manual_seed(recipe.seed)
+    start = base or recipe.base or run / f"{recipe.name}-pretrained.safetensors"
+    regularizer = started(recipe, load_model(start).regularizer)
+    if job.strength is not None:
+        with torch.no_grad():
+            regularizer.strength.a.fill_(job.strength[0])
+            regularizer.strength.p.fill_(job.strength[1])
+    sampler = _sampler(recipe, job.draws, data, recipe.seed + 4)
+    draw_psf = partial(any_psf, wide=job.wide) if recipe.ndim == 2 else any_stack_psf
+    yield from train_equilibrium(
+        regularizer.to(device),
+        partial(measure, sampler, draw_psf=draw_psf),
+        steps=job.steps if steps is None else steps,
+        batch=job.batch,
+        learning_rate=job.learning_rate,
+        warm_up=job.warm_up,
+        groups=job.groups,
+        lifetime=job.lifetime,
+        precision=job.precision,
+        solve=job.solve,
+        validate=validate,
+        checkpoint=run / f"{recipe.name}-equilibrium.pt",
+    )
+    with torch.no_grad():
+        regularizer.strength.a.add_(math.log(job.afterwards))
+    if rank() == 0:
+        save_model(regularizer.cpu(), run / f"{recipe.name}.safetensors", card(recipe, job))
+
+
+def started(recipe: Recipe, base: Any) -> Red:
+    """Return the recipe's regularizer with the weights of a base; context that the base lacks starts at zero."""
+    regularizer = _red(recipe)
+    weights, wanted = base.state_dict(), regularizer.state_dict()
+    first = next(name for name in wanted if name.startswith("network."))
+    if isinstance(base, Red) and regularizer.context > base.context and first in weights:
+        head, middle = weights[first], torch.zeros_like(wanted[first])
+        reach = regularizer.context - base.context
+        middle[:, reach : reach + 2 * base.context + 1] = head[:, :-1]
+        middle[:, -1] = head[:, -1]
+        weights[first] = middle
+    if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in wanted.items()}:
+        raise UserError(f"The base is of another architecture than {recipe.name}: choose another base model.")
+    regularizer.load_state_dict(weights)
+    return regularizer.requires_grad_(True)
+
+
+def card(recipe: Recipe, job: Pretraining | Equilibrium) -> dict[str, Any]:
+    """Return the card of the model that a job ends with, JSON-able, for `save_model`."""
+    return {
+        "description": recipe.description,
+        "family": recipe.family,
+        "options": dict(recipe.options),
+        "ndim": recipe.ndim,
+        "data": {**recipe.data, "simulated": "the project's own scenes", "held back": sorted(HELD_BACK)},
+        "recipe": {type(job).__name__.lower(): asdict(job), "base": recipe.base},
+        "seed": recipe.seed,
+        "versions": {
+            "napari_deqmd": napari_deqmd.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _red(recipe: Recipe) -> Red:
+    try:
+        regularizer = build(recipe.family, dict(recipe.options))
+    except TypeError as error:
+        raise UserError(f"The options of {recipe.name} do not fit {recipe.family}: {error}.") from error
+    if not isinstance(regularizer, Red):
+        raise UserError(f"{recipe.family} is no denoiser: choose a RED family for {recipe.name}.")
+    return regularizer
+
+
+def _sampler(recipe: Recipe, draws: Draws, data: Path, seed: int) -> Sampler:
+    images: dict[str, Any] = {
+        name: LOADERS[name](data / folder) for name, folder in recipe.data.items() if name in draws.mix
+    }
+    return Sampler(draws.mix, **images, patch=draws.patch, pool=draws.pool, side=draws.side, seed=seed)
+
+
+def _table(path: Path, name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"The recipe {path.name} has no table [{name}]: write its settings there.")
+    return value
+
+
+def _made(path: Path, kind: type[Part], values: dict[str, Any]) -> Part:
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(values.keys() - known):
+        raise UserError(f"The recipe {path.name} has an unknown setting {unknown[0]!r}: correct it.")
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    try:
+        return kind(**plain)
+    except TypeError as error:
+        raise UserError(f"The recipe {path.name} lacks a setting: {error}.") from error

@@ -1,0 +1,186 @@
+"""Recipes: what a file may say, and that a job does what it says, resumes, and is the same again."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage import io as skio
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.regularizers import build
+from napari_deqmd.training.models import BUNDLED, load_model
+from napari_deqmd.training.recipes import Recipe, run_equilibrium, run_pretraining, started
+
+REPOSITORY = Path(__file__).parents[2]
+
+TEXT = """
+name = "toy"
+description = "A toy."
+family = "red"
+seed = 3
+[options]
+channels = 4
+depth = 2
+domain = "root"
+[data]
+natural = "photographs"
+[pretraining]
+steps = 3
+batch = 2
+[pretraining.draws]
+mix = { simulated = 0.5, natural = 0.5 }
+patch = [24, 24]
+pool = 2
+side = 32
+[equilibrium]
+steps = 3
+batch = 2
+groups = 2
+warm_up = 1
+learning_rate = 1e-2
+lifetime = 2
+strength = [0.5, 0.25]
+afterwards = 0.5
+[equilibrium.draws]
+mix = { natural = 1.0 }
+patch = [28, 28]
+[equilibrium.solve]
+first = 4
+again = 2
+enough = 1.0
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return written(tmp_path, TEXT)
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    skio.imsave(folder / "noise.png", rng.integers(0, 255, (40, 40), dtype=np.uint8), check_contrast=False)
+    return tmp_path
+
+
+def written(folder: Path, text: str) -> Recipe:
+    path = folder / "toy.toml"
+    path.write_text(text, encoding="utf-8")
+    return Recipe.read(path)
+
+
+@pytest.mark.parametrize("card", sorted(BUNDLED.glob("*.json")), ids=lambda path: path.stem)
+def test_every_bundled_model_has_its_recipe(card):
+    recipe = Recipe.read(REPOSITORY / "recipes" / f"{card.stem}.toml")
+    assert recipe.name == card.stem
+    assert recipe.equilibrium is not None
+    told = json.loads(card.read_text(encoding="utf-8"))
+    options = {name: list(v) if isinstance(v, tuple) else v for name, v in recipe.options.items()}
+    assert (told["family"], told["options"], told["ndim"]) == (recipe.family, options, recipe.ndim)
+
+
+def test_a_training_from_nothing_ends_with_a_model(recipe, data, tmp_path):
+    run = tmp_path / "run"
+    reports = list(run_pretraining(recipe, data, run))
+    assert [report.step for report in reports] == [1, 2, 3]
+    pretrained = load_model(run / "toy-pretrained.safetensors")
+    assert pretrained.card["recipe"]["pretraining"]["steps"] == 3
+    assert len(list(run_equilibrium(recipe, data, run))) == 3
+    trained = load_model(run / "toy.safetensors")
+    assert trained.card["seed"] == 3
+    assert trained.card["description"] == "A toy."
+    assert trained.card["recipe"]["equilibrium"]["draws"]["patch"] == [28, 28]
+    moved = [
+        float((a - b).abs().max())
+        for a, b in zip(trained.regularizer.parameters(), pretrained.regularizer.parameters(), strict=True)
+    ]
+    assert min(moved) > 0
+    # Three steps move it by little; the recipe sets it, and halves it at the end.
+    assert float(trained.regularizer.strength.a) == pytest.approx(0.5 - np.log(2), abs=0.5)
+    assert float(trained.regularizer.strength.p) == pytest.approx(0.25, abs=0.5)
+
+
+def test_the_same_recipe_gives_the_same_losses(recipe, data, tmp_path):
+    losses = [
+        [report.loss for report in islice(run_pretraining(recipe, data, tmp_path / name), 2)]
+        for name in ("one", "two")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_an_interrupted_job_goes_on(recipe, data, tmp_path):
+    run = tmp_path / "run"
+    list(run_pretraining(recipe, data, run, steps=2))
+    assert [report.step for report in run_pretraining(recipe, data, run)] == [3]
+
+
+def test_context_starts_at_zero():
+    base = build("red", {"channels": 4, "depth": 2})
+    recipe = Recipe("wide", "", "red", {"channels": 4, "depth": 2, "context": 2}, ndim=3)
+    wide = started(recipe, base)
+    stack, peak = torch.rand(3, 5, 8, 8), torch.tensor([30.0, 60.0, 200.0])
+    assert torch.allclose(wide.energy(stack, peak), base.energy(stack[:, 2:3], peak), atol=1e-6)
+    assert all(parameter.requires_grad for parameter in wide.parameters())
+
+
+def test_a_base_of_another_architecture_is_refused():
+    recipe = Recipe("other", "", "red", {"channels": 8, "depth": 2})
+    with pytest.raises(UserError, match="another architecture than other"):
+        started(recipe, build("red", {"channels": 4, "depth": 2}))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('name = "toy"', 'name = "toy', "is not TOML"),
+        ('name = "toy"', "", "lacks a setting"),
+        ("seed = 3", "sead = 3", "unknown setting 'sead'"),
+        ("seed = 3", "ndim = 4", "ndim = 4: give 2 or 3"),
+        ("seed = 3", "ndim = 3", "patch of 2 numbers: give 3"),
+        ("groups = 2", "groops = 2", "unknown setting 'groops'"),
+        ("first = 4", "last = 4", "unknown setting 'last'"),
+        ("mix = { natural = 1.0 }", "", "lacks a setting"),
+    ],
+)
+def test_a_wrong_recipe_is_one_sentence(old, new, sentence, tmp_path):
+    with pytest.raises(UserError, match=sentence):
+        written(tmp_path, TEXT.replace(old, new, 1))
+
+
+def test_a_recipe_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        Recipe.read(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("depth = 2", "depht = 2", "options of toy do not fit red"),
+        ('family = "red"', 'family = "tv"', "is no denoiser|do not fit"),
+        ('family = "red"', 'family = "blue"', "Unknown regularizer family"),
+        ('natural = "photographs"', 'natural = "empty"', "no TIFF, PNG or JPEG images"),
+        ("patch = [24, 24]", "patch = [48, 48]", "no natural image of at least 48 x 48"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_the_first_step(old, new, sentence, data, tmp_path):
+    (data / "empty").mkdir()
+    recipe = written(tmp_path, TEXT.replace(old, new, 1))
+    with pytest.raises(UserError, match=sentence):
+        next(run_pretraining(recipe, data, tmp_path / "run"))
+
+
+def test_a_missing_job_or_base_is_said(recipe, data, tmp_path):
+    with pytest.raises(UserError, match="There is no model"):
+        next(run_equilibrium(recipe, data, tmp_path / "run"))
+    alone = written(tmp_path, TEXT[: TEXT.index("[pretraining]")])
+    with pytest.raises(UserError, match="has no \\[pretraining\\]"):
+        next(run_pretraining(alone, data, tmp_path))
+    with pytest.raises(UserError, match="has no \\[equilibrium\\]"):
+        next(run_equilibrium(alone, data, tmp_path))
