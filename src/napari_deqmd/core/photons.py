@@ -251,7 +251,8 @@ def _without_hot_pixels(planes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _smooth(planes: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    return np.asarray(gaussian_filter(planes, (0, sigma, sigma), mode="nearest", truncate=3.0))
+    # Reflected: a border pixel repeated outwards would carry its noise into the lowest level.
+    return np.asarray(gaussian_filter(planes, (0, sigma, sigma), mode="reflect", truncate=3.0))
 
 
 def _noise(level: float, sigma: float) -> float:
