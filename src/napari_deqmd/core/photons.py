@@ -18,7 +18,10 @@ _BAND = 256
 
 # Standard deviations, in pixels, of the smoothing before the low and the high percentile is taken.
 _SMOOTH_LOW, _SMOOTH_HIGH = 2.5, 1.0
-_LOW, _FLAT_SHARE, _FLAT_WIDTH = 1.0, 0.1, 0.02
+# How far, as shares of the range, the darkest tenth and half may rise above the noise of the lowest level before it is
+# taken for less than background. Fitted, as the correction for the noise is, on a thousand simulated measurements.
+_FLAT, _DARK = 0.01, 0.18
+_NOISE_WIDTH, _NOISE_BELOW = 3.0, 1.5
 _TOP, _LIT, _HIGH = 99.95, 0.3, 99.8
 
 # Blocks of pixels whose variance is compared with their mean; a quarter of Poisson blocks lies below 0.82.
@@ -107,8 +110,8 @@ def to_electrons(counts: Any, *, offset: float, gain: float) -> tuple[NDArray[np
 def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> Photons:
     """Estimate peak and background of an image.
 
-    The background is a low percentile of the smoothed image where many pixels share that level, as they do
-    around sparse fluorescence, and less where they do not: in a crowded image the darkest place need not be
+    The background is the lowest level of the smoothed image where many pixels share it, as they do around
+    sparse fluorescence, and less where they do not: in a crowded image the darkest place need not be
     background, and too high a background makes dark structures vanish, while too low a one is mild. The
     peak is a high percentile of the smoothed lit pixels above the background, after removal of hot pixels.
 
@@ -124,10 +127,10 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
     Returns
     -------
     Photons
-        Peak and background in photo-electrons, with warnings. On 47 simulated scenes with peaks of 5 to 1000
-        and backgrounds up to a fifth of them, nine peaks in ten are 0.65 to 1.15 of the blurred object's
-        maximum, and nine backgrounds in ten off by less than 8 % of the peak; in photographs the background
-        is up to 11 % too high where there is none, and mostly missed where there is one.
+        Peak and background in photo-electrons, with warnings. On 700 simulated measurements of scenes and
+        fluorescence images, with peaks of 10 to 1000 and backgrounds up to a fifth of them, nine backgrounds
+        in ten are off by less than 2 % of the peak, and nine peaks in ten are 0.96 to 1.61 of the blurred
+        object's 99.8th percentile; on 320 photographs nine backgrounds in ten are off by less than 10 %.
 
     Raises
     ------
@@ -248,7 +251,8 @@ def _without_hot_pixels(planes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _smooth(planes: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    return np.asarray(gaussian_filter(planes, (0, sigma, sigma), mode="nearest", truncate=3.0))
+    # Reflected: a border pixel repeated outwards would carry its noise into the lowest level.
+    return np.asarray(gaussian_filter(planes, (0, sigma, sigma), mode="reflect", truncate=3.0))
 
 
 def _noise(level: float, sigma: float) -> float:
@@ -256,12 +260,20 @@ def _noise(level: float, sigma: float) -> float:
     return math.sqrt(max(level, 0.0)) / (2 * math.sqrt(math.pi) * sigma)
 
 
+def _within(height: float, limit: float) -> float:
+    """Return 1 up to the limit, less and less above it."""
+    return 1.0 if height <= limit else limit / height
+
+
 def _background(planes: NDArray[np.float32]) -> float:
     smooth = _smooth(planes, _SMOOTH_LOW)
-    low, high = (float(value) for value in np.percentile(smooth, (_LOW, 99.5)))
-    width = max(2.5 * _noise(low, _SMOOTH_LOW), _FLAT_WIDTH * (high - low))
-    flat = float(np.mean(smooth < low + width)) - _LOW / 100
-    return low * min(1.0, max(0.0, flat / _FLAT_SHARE))
+    lowest, low, tenth, half, high = (float(v) for v in np.percentile(smooth, (0.1, 1, 10, 50, 99.5)))
+    noise = _noise(low, _SMOOTH_LOW)
+    floor, span = lowest + _NOISE_WIDTH * noise, high - lowest
+    flat = math.sqrt(_within(tenth - floor, _FLAT * span))
+    dark = _within(half - floor, _DARK * span)
+    # On a plateau the lowest of many noisy values lies below its mean, and what else there is says nothing.
+    return (lowest + _NOISE_BELOW * noise * flat**3) * flat * math.pow(dark, 1 - flat)
 
 
 def _peak(planes: NDArray[np.float32], background: float) -> float:
