@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -81,25 +82,16 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
         if x.numel() <= PIECE:
             energy = energies(regularizer, point, peak)
             return Evaluation(energy.detach(), lambda: torch.autograd.grad(energy.sum(), point)[0])
-        folded, peaks = fold(regularizer, point, peak)
-    step = max(1, PIECE // folded[0, 0].numel())
-    pieces = [
-        evaluate_piece(regularizer, p, q)
-        for p, q in zip(folded.detach().split(step), peaks.split(step), strict=True)
-    ]
-    found, gradients = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+    items = math.prod(x.shape[:-2]) if regularizer.ndim == 2 else len(x)
+    step = max(1, PIECE * items // x.numel())
+    found, gradient = [], torch.zeros_like(x)
+    for start in range(0, items, step):
+        with torch.enable_grad():
+            part = regularizer.energy(*fold(regularizer, point, peak, slice(start, start + step)))
+            gradient += torch.autograd.grad(part.sum(), point)[0]
+        found.append(part.detach())
     weight = slice_weight(regularizer, x)
-    (gradient,) = torch.autograd.grad(folded, point, weight * gradients)
-    return Evaluation(weight * found.reshape(x.shape), lambda: gradient)
-
-
-def evaluate_piece(regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
-    """Return energy and gradient of one folded piece, graph freed."""
-    with torch.enable_grad():
-        point = x.detach().requires_grad_()
-        energy = regularizer.energy(point, peak)
-        (grad,) = torch.autograd.grad(energy.sum(), point)
-    return energy.detach(), grad
+    return Evaluation(weight * torch.cat(found).reshape(x.shape), lambda: weight * gradient)
 
 
 def slice_weight(regularizer: Regularizer, x: Tensor) -> float:
@@ -107,13 +99,20 @@ def slice_weight(regularizer: Regularizer, x: Tensor) -> float:
     return regularizer.slice_weight if regularizer.ndim == 2 and x.ndim == 5 else 1.0
 
 
-def fold(regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
-    """Make the slices of a stack a batch, each with its context as channels, when planes are coupled only."""
+def fold(
+    regularizer: Regularizer, x: Tensor, peak: Tensor, part: slice = slice(None)
+) -> tuple[Tensor, Tensor]:
+    """Return what a regularizer takes, or a part of its batch, with the peak of each.
+
+    Slices of a stack become a batch, each with its context as channels, when planes are coupled only.
+    """
     if regularizer.ndim != 2 or (x.ndim == 4 and not regularizer.context):
-        return x, peak
-    stack = x[:, 0] if x.ndim == 5 else x
-    depth, reach = stack.shape[1], regularizer.context
-    if reach:
-        around = torch.arange(-reach, reach + 1, device=x.device)
-        stack = stack[:, (torch.arange(depth, device=x.device)[:, None] + around).clamp(0, depth - 1)]
-    return stack.reshape(-1, 2 * reach + 1, *x.shape[-2:]), peak.repeat_interleave(depth)
+        return x[part], peak[part]
+    depth = math.prod(x.shape[1:-2])
+    planes, peaks = x.reshape(-1, *x.shape[-2:]), peak.repeat_interleave(depth)
+    if not regularizer.context:
+        return planes[part, None], peaks[part]
+    around = torch.arange(-regularizer.context, regularizer.context + 1, device=x.device)
+    within = (torch.arange(depth, device=x.device)[:, None] + around).clamp(0, depth - 1)
+    first = depth * torch.arange(len(x), device=x.device)[:, None, None]
+    return planes[(first + within).reshape(-1, len(around))[part]], peaks[part]
