@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from napari_deqmd import __version__
-from napari_deqmd.core.config import BOUNDARIES, METHODS, PRECISIONS, SOLVERS, ReconstructionConfig
+from napari_deqmd.core.config import BOUNDARIES, KINDS, METHODS, PRECISIONS, SOLVERS, ReconstructionConfig
 
 _DEFAULT = ReconstructionConfig()
 
@@ -121,7 +121,7 @@ def _train(commands: Any) -> None:
     command.add_argument(
         "--kind",
         required=True,
-        choices=("clean", "paired", "noisy"),
+        choices=KINDS,
         help="sharp images, pairs of a short and a long exposure, or only noisy images",
     )
     command.add_argument("--input", required=True, nargs="+", metavar="F", help="images, or folders of them")

@@ -20,7 +20,7 @@ from napari_deqmd.core.methods import in_precision
 from napari_deqmd.core.regularizers import Regularizer
 from napari_deqmd.training.equilibrium import Solve, fixed_point, train_equilibrium
 from napari_deqmd.training.finetune_reports import Outcome, Progress, Settings, card
-from napari_deqmd.training.models import Model
+from napari_deqmd.training.models import Model, save_model
 from napari_deqmd.training.progress import NOT_A_CHECKPOINT, write_checkpoint
 from napari_deqmd.training.sources import Source
 
@@ -140,6 +140,10 @@ class Finetuning:
             state.best_step,
             (*self.source.notes, *state.notes, verdict),
         )
+
+    def save(self, target: Path, outcome: Outcome) -> None:
+        """Write the weights of an outcome with their card; `target` as `save_model` takes it."""
+        save_model(outcome.regularizer, target, card(outcome, self.base, self.source, self.settings))
 
     def _begin(self, regularizer: Regularizer) -> _State:
         began = time.monotonic()
