@@ -9,7 +9,8 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 from superqt import QCollapsible
 
 from napari_deqmd.core.config import BOUNDARIES, METHODS, PRECISIONS, SOLVERS
-from napari_deqmd.widgets.form import default, number
+from napari_deqmd.core.typed import number
+from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.sections.parts import SectionBox, hint, named
 
 _ABOUT = {

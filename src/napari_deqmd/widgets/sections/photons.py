@@ -9,7 +9,8 @@ from qtpy.QtCore import QRegularExpression
 from qtpy.QtGui import QRegularExpressionValidator
 from qtpy.QtWidgets import QLineEdit, QPushButton, QWidget
 
-from napari_deqmd.widgets.form import AUTO, default, number_or_auto
+from napari_deqmd.core.typed import AUTO, number_or_auto
+from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.sections.parts import PlainSpin, SectionBox, hint, named
 
 _NUMBER_OR_AUTO = r"\s*([aA][uU]?[tT]?[oO]?|[0-9]*[.]?[0-9]*([eE][-+]?[0-9]*)?)\s*"

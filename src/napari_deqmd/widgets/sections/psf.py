@@ -16,8 +16,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.typed import numbers
 from napari_deqmd.widgets.choices import LayerCombo
-from napari_deqmd.widgets.form import PsfChoice, numbers
+from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import read_layer
 from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, label_of, named, taught
 
