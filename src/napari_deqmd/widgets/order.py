@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from napari_deqmd.widgets.form import PsfChoice, Spatial
+from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def default_train_job(order: TrainOrder) -> TrainJob:
     source = read_source(
         order.kind,
         *([_loaded(image) for image in images] for images in (order.inputs, order.targets)),
-        psf=partial(_psf, order.psf),
+        psf=order.psf.load,
         axes=order.axes,
         peak=order.peak,
         offset=order.offset,
@@ -70,10 +69,6 @@ def default_train_job(order: TrainOrder) -> TrainJob:
         seed=settings.seed,
     )
     return Finetuning(base, source, settings)
-
-
-def _psf(choice: PsfChoice, image: Spatial) -> Any:
-    return choice.load(image)
 
 
 def _loaded(image: LayerImage | str) -> Loaded | str:

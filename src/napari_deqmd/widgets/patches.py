@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QImage, QPixmap
@@ -74,7 +76,7 @@ class _Picture(QLabel):
             )
         self._fit()
 
-    def resizeEvent(self, event: object) -> None:  # noqa: N802 (Qt's name)
+    def resizeEvent(self, event: Any) -> None:  # noqa: N802 (Qt's name)
         super().resizeEvent(event)
         self._fit()
 

@@ -42,7 +42,7 @@ class TrainImagesSection(SectionBox):
         self.row(
             "Images",
             self.input,
-            "Images like those you want to restore: a layer (every plane of a series counts), or the folder or files on "
+            "Images like those you want to restore: a layer (every plane of a series counts), or a folder or files on "
             "disk, separated by semicolons. Several fields teach more than one.",
         )
         self.target = ImagesField(viewer, guess=False)
