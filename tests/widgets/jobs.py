@@ -85,8 +85,11 @@ class FakeTrainJob:
 
     def __init__(self, order: Any) -> None:
         self.order = order
-        held_out = SimpleNamespace(figure="PSNR, dB", electrons=np.ones((8, 1, 16, 16), np.float32))
+        held_out = SimpleNamespace(
+            figure="PSNR, dB",
+        )
         self.source = SimpleNamespace(held_out=held_out, notes=self.notes)
+        self.measured = np.ones((16, 16), np.float32)
         self.step = 0
         self.saved: list[Any] = []
         self.closed = threading.Event()

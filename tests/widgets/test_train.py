@@ -192,21 +192,22 @@ def test_what_did_not_help_is_said_and_cannot_be_saved(train: Any) -> None:
     assert progress.value() == progress.maximum()
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [("fluorescence-2d", "bundled model"), ("", "cannot name a model"), ("../up", "cannot name a model")],
-)
-def test_names_that_cannot_be(train: Any, qtbot: Any, notices: list[str], name: str, words: str) -> None:
+def test_names_that_cannot_be(train: Any, qtbot: Any, notices: list[str]) -> None:
     FakeTrainJob.steps_ = 9
     train.add()
     train.run()
     train.wait_idle()
-    train.find("model_name").setText(name)
-    train.find("train_save").click()
-    wait_for(qtbot, lambda: bool(notices))
-    assert len(notices) == 1
-    assert words in notices[0]
-    wait_for(qtbot, train.find("train_save").isEnabled)
+    for name, words in (
+        ("fluorescence-2d", "name of a bundled model: choose another"),
+        ("", "cannot name a model"),
+        ("../up", "cannot name a model"),
+    ):
+        notices.clear()
+        train.find("model_name").setText(name)
+        train.find("train_save").click()
+        wait_for(qtbot, train.find("train_save").isEnabled)
+        assert len(notices) == 1
+        assert words in notices[0]
     assert not train.jobs[0].saved
 
 
@@ -323,6 +324,8 @@ def test_the_window_refuses_at_once(train: Any, notices: list[str]) -> None:
         assert train.find("train_run").isEnabled(), text
         assert len(notices) == 1, (name, text)
         assert words in notices[0]
+        if name in ("train_peak", "train_psf_sigma"):
+            control.setText("1")
     assert not train.jobs
 
 
@@ -385,7 +388,9 @@ def real(train: Any, monkeypatch: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_saved_model_appears_in_reconstruct_at_once_with_its_card(real: Any, qtbot: Any, kind: str) -> None:
+def test_a_saved_model_appears_in_reconstruct_at_once_with_its_card(
+    real: Any, qtbot: Any, notices: list[str], kind: str
+) -> None:
     from napari_deqmd.widgets.reconstruct import ReconstructWidget
 
     other = ReconstructWidget(real.viewer)
@@ -408,8 +413,11 @@ def test_a_saved_model_appears_in_reconstruct_at_once_with_its_card(real: Any, q
     models.setCurrentText("mine")
     assert "tiny fine-tuned" in models.toolTip()
     assert "of held-out patches: 5 before" in models.toolTip()
+    wait_for(qtbot, real.find("train_save").isEnabled)
+    assert not notices
     real.find("train_save").click()
-    wait_for(qtbot, lambda: real.find("train_save").isEnabled())
+    wait_for(qtbot, lambda: bool(notices))
+    assert "exists already: choose another name" in notices[0]
 
 
 def test_a_folder_with_an_unreadable_file(real: Any, tmp_path: Path, notices: list[str]) -> None:
@@ -436,44 +444,50 @@ def test_offset_and_gain_are_taken_off(real: Any) -> None:
     assert not any("rounded" in note for note in outcome.notes)
 
 
-@pytest.mark.parametrize(
-    ("images", "targets", "words"),
-    [
-        ({"shape": (40, 40)}, None, "too few or too small"),
-        ({"shape": (4, 20, 20)}, None, "too few or too small"),
-        ({"value": 0}, None, "black"),
-        ({}, {"shape": (4, 48, 40)}, "shapes (48, 48) and (48, 40)"),
-        ({}, {"shape": (3, 48, 48)}, "different numbers of planes"),
-        ({}, {"roll": 24}, "shifted by"),
-        ({"axis_labels": ("z", "y", "x")}, None, "is a stack along Z"),
-        ({"base": "stacks"}, None, "is for 3D stacks"),
-        ({"data": "nowhere"}, None, "There is no file nowhere"),
-        ({"minutes": 1, "peak": "20:200"}, None, "range of peaks is for clean images"),
-    ],
+WIDE = np.array([counts(peak, seed, (1, 96, 160))[0] for seed, peak in enumerate((30, 600))])
+REFUSED: tuple[tuple[dict[str, Any], np.ndarray | None, np.ndarray, str], ...] = (
+    ({}, None, counts(30)[0, :40, :40], "too few or too small"),
+    ({}, None, counts(30)[:, :20, :20], "too few or too small"),
+    ({}, None, np.zeros((4, 48, 48)), "black"),
+    ({}, counts(600)[:, :, :40], counts(30), "shapes (48, 48) and (48, 40)"),
+    ({}, counts(600)[:3], counts(30), "different numbers of planes"),
+    ({}, WIDE[1, :, 25:], WIDE[0, :, :-25], "are shifted by 25 pixels"),
+    ({"train_axes": "ZYX"}, None, counts(30), "is a stack along Z"),
+    ({"base_model": "stacks"}, None, counts(30), "is for 3D stacks"),
+    ({"train_data": "nowhere"}, None, counts(30), "There is no file nowhere"),
+    ({"train_data": "short; flat"}, None, counts(30), "There is no file flat"),
+    ({"train_peak": "20:200"}, None, counts(30), "range of peaks is for clean images"),
 )
-def test_images_that_cannot_be_learned_from(
-    real: Any, notices: list[str], images: dict[str, Any], targets: dict[str, Any] | None, words: str
-) -> None:
-    def layer(name: str, peak: float, options: dict[str, Any]) -> None:
-        data = np.zeros((4, 48, 48), np.uint16) + np.uint16(options.get("value", 0))
-        if "value" not in options:
-            shape = options.get("shape", (4, 48, 48))
-            data = counts(peak)[tuple(slice(n) for n in (1,) * (3 - len(shape)) + shape)].reshape(shape)
-        data = np.roll(data, options.get("roll", 0), axis=-1)
-        more = {"axis_labels": options["axis_labels"]} if "axis_labels" in options else {}
-        real.viewer.add_image(data, name=name, contrast_limits=(0, 1), **more)
 
-    if targets is not None:
-        layer("long", 600, targets)
-        real.find("train_kind").setCurrentText("paired")
-        real.find("train_target").setCurrentText("long")
-    layer("short", 30, images)
-    real.find("train_data").setCurrentText(images.get("data", "short"))
-    real.find("base_model").setCurrentText(images.get("base", "tiny"))
-    real.find("train_peak").setText(images.get("peak", "auto"))
+
+def test_images_that_cannot_be_learned_from(real: Any, notices: list[str]) -> None:
+    """One sentence each, and the widget is ready again."""
+    usual = {"train_data": "short", "train_target": "long", "base_model": "tiny"}
+    usual |= {"train_axes": "", "train_peak": "auto"}
+    for options, targets, images, words in REFUSED:
+        notices.clear()
+        real.viewer.layers.clear()
+        for name, data in (("long", targets), ("short", images)):
+            if data is not None:
+                real.viewer.add_image(data, name=name, contrast_limits=(0, 1))
+        real.find("train_kind").setCurrentText("noisy" if targets is None else "paired")
+        for name, text in (usual | options).items():
+            control = real.find(name)
+            (control.setText if name in ("train_axes", "train_peak") else control.setCurrentText)(text)
+        real.run()
+        real.wait_idle()
+        assert len(notices) == 1, words
+        assert words in notices[0]
+        assert real.find("train_status").text() == notices[0]
+        assert not real.find("train_save").isEnabled()
+
+
+def test_a_labelled_stack_is_refused_and_may_be_called_a_series(real: Any, notices: list[str]) -> None:
+    real.viewer.add_image(counts(30), name="stack", axis_labels=("z", "y", "x"))
     real.run()
     real.wait_idle()
-    assert len(notices) == 1
-    assert words in notices[0]
-    assert real.find("train_status").text() == notices[0]
-    assert not real.find("train_save").isEnabled()
+    assert "stack is a stack along Z" in notices[0]
+    real.find("train_axes").setText("tyx")
+    real.run()
+    real.wait_idle()
+    assert "Fine-tuning helped" in real.find("train_status").text()

@@ -147,6 +147,7 @@ class ImagesField(QWidget):
         button.setText("…")
         button.setToolTip("A folder, several files, or the layers that are selected in the layer list.")
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        button.setStyleSheet("QToolButton::menu-indicator { image: none; }")
         menu = QMenu(button)
         menu.addAction("Folder…", self._ask_for_folder)
         menu.addAction("Files…", self._ask_for_files)

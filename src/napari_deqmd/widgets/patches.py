@@ -9,7 +9,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-_SIDE = 96
+_SIDE = 104
 
 
 class Patches(QWidget):
@@ -57,7 +57,7 @@ class _Picture(QLabel):
     def __init__(self) -> None:
         super().__init__()
         self._pixmap = QPixmap()
-        self.setMinimumSize(_SIDE // 2, _SIDE // 2)
+        self.setMinimumSize(_SIDE // 2, 3 * _SIDE // 4)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
         self.setAlignment(Qt.AlignmentFlag.AlignCenter)
 

@@ -33,6 +33,9 @@ class TwoPlots(pg.GraphicsLayoutWidget):
         self._second = self._right.plot(pen=pg.mkPen(_SECOND, width=2))
         self._line = pg.InfiniteLine(angle=0, pen=pg.mkPen(_SECOND, style=Qt.PenStyle.DashLine))
         self._right.addItem(self._line)
+        for column in (0, 1):  # whatever the titles ask for
+            self.ci.layout.setColumnPreferredWidth(column, 100)
+            self.ci.layout.setColumnStretchFactor(column, 1)
         small = QFont()
         small.setPixelSize(11)
         for plot in (self._left, self._right):
@@ -126,7 +129,7 @@ class TrainPlot(TwoPlots):
 
     def name_score(self, figure: str) -> None:
         """Say what is measured."""
-        self._right.titleLabel.setText(f"Held-out {figure}")
+        self._right.titleLabel.setText(figure)
 
     def add(self, steps: Iterable[Any]) -> None:
         """Draw more steps of a fine-tuning."""

@@ -30,6 +30,10 @@ class TrainJob(Protocol):
 
     source: Any
 
+    @property
+    def measured(self) -> np.ndarray:
+        """A held-out patch as measured."""
+
     def steps(self) -> Generator[Any, None, None]:
         """Yield a progress after each step."""
 

@@ -84,11 +84,13 @@ class Run(Runner):
             )
         self.stop("The layer was removed: stopping…")
 
-    def show_news(self, news: News) -> None:
-        """Show progress and preview."""
-        self._run_section.device_label.setText(f"Runs on {self._worker.device}")
+    def show_news(self, worker: RunWorker, news: News) -> None:
+        """Show progress and, unless the result follows, the preview."""
+        self._run_section.device_label.setText(f"Runs on {worker.device}")
         self._run_section.show_progress(news)
-        if not self._paused and not self._worker.stopping:
+        if not self.active:
+            return
+        if not self._paused and not worker.stopping:
             self._section.status.setText(f"Certificate {news.points[-1].certificate:.1e}")
         if news.preview is not None:
             made = self._result is not None and self._result.layer is not None
@@ -96,11 +98,7 @@ class Run(Runner):
             self._write(news)
             if made:
                 # Painting is queued: a timer without delay comes after it. Making the layer counts for no preview.
-                QTimer.singleShot(0, partial(_account, self._worker, start))
-
-    def show_last(self, news: News) -> None:
-        """Show the last progress: the outcome follows."""
-        self._run_section.show_progress(news)
+                QTimer.singleShot(0, partial(_account, worker, start))
 
     def show_outcome(self, worker: RunWorker) -> None:
         """Write the result and say how it ended."""

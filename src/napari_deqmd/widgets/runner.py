@@ -83,12 +83,8 @@ class Runner(QObject):
         self._worker = None
         _abandon(self._alive)
 
-    def show_news(self, news: Any) -> None:
-        """Show what happened since the last news, while the job goes on."""
-        raise NotImplementedError
-
-    def show_last(self, news: Any) -> None:
-        """Show what happened since the last news, when the job has ended."""
+    def show_news(self, worker: Any, news: Any) -> None:
+        """Show what happened since the last news; the job goes on, or its outcome follows."""
         raise NotImplementedError
 
     def show_outcome(self, worker: Any) -> None:
@@ -98,7 +94,7 @@ class Runner(QObject):
     def _on_news(self) -> None:
         news = self._worker.take() if self._worker is not None else None
         if news is not None:
-            self.show_news(news)
+            self.show_news(self._worker, news)
 
     def _on_warning(self, warning: tuple[Any, ...]) -> None:
         message, category = warning[:2]
@@ -114,7 +110,7 @@ class Runner(QObject):
         self._alive.clear()
         self._section.show_state(RunState.IDLE)
         if news is not None:
-            self.show_last(news)
+            self.show_news(worker, news)
         complaint = self._complaint
         if worker.failure is not None:
             complaint = (worker.failure, worker.expected)

@@ -39,7 +39,7 @@ class Training(Runner):
         self._measured: np.ndarray | None = None
         self._before: np.ndarray | None = None
         self._best: tuple[float, np.ndarray] | None = None
-        self._base = 0.0
+        self._base, self._figure = 0.0, ""
         #: Job and outcome that can be saved.
         self.kept: tuple[TrainJob, Any] | None = None
 
@@ -65,17 +65,13 @@ class Training(Runner):
 
         return task
 
-    def show_news(self, news: Any) -> None:
+    def show_news(self, worker: TrainWorker, news: Any) -> None:
         """Show steps, scores and patches."""
-        if self._before is None:
-            self._show_job(self._worker.job)
+        if self._before is None and worker.job is not None:
+            self._show_job(worker.job)
         self._show_steps(news)
-        if not self._worker.stopping:
-            self._section.status.setText(self._score(self._worker.job.source.held_out.figure))
-
-    def show_last(self, news: Any) -> None:
-        """Show the last steps: the outcome follows."""
-        self._show_steps(news)
+        if not worker.stopping:
+            self._section.status.setText(self._score())
 
     def show_outcome(self, worker: TrainWorker) -> None:
         """Say plainly whether it helped, and offer what did for saving."""
@@ -92,13 +88,12 @@ class Training(Runner):
             if self._best is not None:
                 self._show_patches(self._best[1])
             self._train_section.patches.name_last("After")
-        else:
+        elif outcome.steps:
             self._train_section.patches.name_last("Last, not kept")
 
     def _show_job(self, job: TrainJob) -> None:
-        held_out = job.source.held_out
-        self._train_section.plot.name_score(held_out.figure)
-        self._measured = np.array(held_out.electrons[0, 0])
+        self._figure, self._measured = job.source.held_out.figure, job.measured
+        self._train_section.plot.name_score(self._figure)
         notes = job.source.notes
         self._train_section.say(notes)
         skipped = [note.removeprefix(_LEFT_OUT) for note in notes if note.startswith(_LEFT_OUT)]
@@ -120,7 +115,6 @@ class Training(Runner):
     def _show_patches(self, now: np.ndarray | None) -> None:
         self._train_section.patches.show_patches(self._measured, self._before, now)
 
-    def _score(self, figure: str) -> str:
-        if self._best is None:
-            return f"Held-out {figure}: {self._base:.4g} with the base model, nothing better yet."
-        return f"Held-out {figure}: {self._base:.4g} with the base model, {self._best[0]:.4g} with the best so far."
+    def _score(self) -> str:
+        best = "nothing better yet" if self._best is None else f"{self._best[0]:.4g} with the best so far"
+        return f"Held-out {self._figure}: {self._base:.4g} with the base model, {best}."
