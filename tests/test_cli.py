@@ -519,7 +519,7 @@ class TestTrain:
         helps()
         (data / "low" / "broken.tif").write_bytes(b"no")
         assert finetune("noisy") == 0
-        assert "note: left out: broken.tif is not a TIFF file" in capsys.readouterr().err
+        assert "note: Left out: broken.tif is not a TIFF file" in capsys.readouterr().err
 
     def test_a_real_run(self, data, capsys, monkeypatch):
         """Two seconds or so with the whole mechanism, for which a tiny network has hardly any use."""

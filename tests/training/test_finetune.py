@@ -328,6 +328,7 @@ def test_without_time_for_a_step_the_base_is_kept(monkeypatch, noisy):
     assert [report.step for report in job.steps()] == [0]
     assert not script.runs
     assert not job.result().kept
+    assert "No training step was taken" in job.result().notes[-1]
 
 
 def test_scores_take_a_share_of_the_time(monkeypatch, noisy):

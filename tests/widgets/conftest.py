@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from widgets.jobs import FakeJob
+from widgets.jobs import FakeJob, FakeTrainJob
 
 
 @pytest.fixture
@@ -68,4 +68,47 @@ def bench(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Any:
         run=run,
         wait_idle=wait_idle,
         wait_preview=wait_preview,
+    )
+
+
+@pytest.fixture
+def train(make_napari_viewer: Callable[..., Any], qtbot: Any, tmp_path: Any, monkeypatch: Any) -> Any:
+    """Return a docked Train widget with a fake job; as `bench`, and the ``jobs`` it made."""
+    from qtpy.QtWidgets import QWidget
+
+    from napari_deqmd.widgets.train import TrainWidget
+
+    monkeypatch.setenv("DEQMD_MODELS", str(tmp_path / "models"))
+    viewer = make_napari_viewer()
+    widget = TrainWidget(viewer)
+    dock = viewer.window.add_dock_widget(widget, name="Train")
+    jobs: list[FakeTrainJob] = []
+
+    def factory(order: Any) -> FakeTrainJob:
+        jobs.append(FakeTrainJob(order))
+        return jobs[-1]
+
+    widget.job_factory = factory
+
+    def find(name: str) -> Any:
+        found = widget.findChild(QWidget, name)
+        assert found is not None, name
+        return found
+
+    def add(shape: tuple[int, ...] = (3, 32, 32), name: str = "cells", **options: Any) -> Any:
+        data = np.random.default_rng(0).poisson(20, shape).astype(np.uint16)
+        return viewer.add_image(data, name=name, **options)
+
+    def wait_idle() -> None:
+        qtbot.waitUntil(lambda: find("train_run").isEnabled(), timeout=60_000)
+
+    return SimpleNamespace(
+        viewer=viewer,
+        widget=widget,
+        dock=dock,
+        jobs=jobs,
+        find=find,
+        add=add,
+        run=lambda: find("train_run").click(),
+        wait_idle=wait_idle,
     )

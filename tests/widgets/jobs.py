@@ -1,4 +1,4 @@
-"""Jobs that stand in for a reconstruction: no torch, and as slow or broken as a test wants."""
+"""Jobs that stand in for a reconstruction and a fine-tuning: no torch, and as slow or broken as a test wants."""
 
 from __future__ import annotations
 
@@ -71,3 +71,55 @@ class FakeJob:
         return SimpleNamespace(
             image=self.image, stopped_by=self.stopped_by, config=self.config, report=report, history={}
         )
+
+
+class FakeTrainJob:
+    """Every third step is scored; from the sixth on it is better than the base."""
+
+    delay = 0.005
+    steps_ = 100_000
+    helps = True
+    notes: tuple[str, ...] = (
+        "The images hold fractions of photo-electrons: they were rounded to whole ones.",
+    )
+
+    def __init__(self, order: Any) -> None:
+        self.order = order
+        held_out = SimpleNamespace(
+            figure="PSNR, dB",
+        )
+        self.source = SimpleNamespace(held_out=held_out, notes=self.notes)
+        self.measured = np.ones((16, 16), np.float32)
+        self.step = 0
+        self.saved: list[Any] = []
+        self.closed = threading.Event()
+
+    def best(self, step: int) -> float:
+        return 30.0 + (0.1 * (step // 3) if self.helps and step >= 6 else 0.0)
+
+    def steps(self) -> Generator[Any, None, None]:
+        start = time.perf_counter()
+        try:
+            for step in range(self.steps_ + 1):
+                time.sleep(self.delay)
+                self.step = step
+                scored = step % 3 == 0
+                yield SimpleNamespace(
+                    step=step,
+                    seconds=time.perf_counter() - start,
+                    loss=1 / step if step else float("nan"),
+                    score=self.best(step) if scored else None,
+                    best=self.best(step - step % 3),
+                    patch=np.full((16, 16), 1.0 + step, np.float32) if scored else None,
+                )
+        finally:
+            self.closed.set()
+
+    def result(self) -> Any:
+        assert self.closed.is_set(), "result() before the generator was closed"
+        kept = self.best(self.step) > 30
+        verdict = "Fine-tuning helped: PSNR." if kept else "Fine-tuning did not help: nothing was better."
+        return SimpleNamespace(kept=kept, steps=self.step, notes=(*self.source.notes, verdict))
+
+    def save(self, target: Any, outcome: Any) -> None:
+        self.saved.append((target, outcome))

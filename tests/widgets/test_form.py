@@ -12,7 +12,7 @@ import tifffile
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.widgets.form import PsfChoice, collect, config_from, number_or_auto, numbers
+from napari_deqmd.widgets.form import PsfChoice, collect, config_from
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.sections.method import MethodSection
 from napari_deqmd.widgets.sections.photons import PhotonsSection
@@ -36,32 +36,6 @@ def test_an_untouched_form_is_the_default_configuration(qtbot) -> None:
     for section in sections:
         qtbot.addWidget(section)
     assert config_from(collect(sections)) == ReconstructionConfig()
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("auto", "auto"), (" AUTO ", "auto"), ("", "auto"), ("60", 60.0), ("1e2", 100.0)]
-)
-def test_number_or_auto(text: str, value: float | str) -> None:
-    assert number_or_auto(text, "Peak") == value
-
-
-@pytest.mark.parametrize("text", ["abc", "1,5", "inf", "nan", "au"])
-def test_number_or_auto_says_what_is_wrong(text: str) -> None:
-    with pytest.raises(UserError, match=r"Peak is .* type a number, or 'auto'"):
-        number_or_auto(text, "Peak")
-
-
-@pytest.mark.parametrize(
-    ("text", "values"), [("1.8", (1.8,)), ("3, 1.4, 1.4", (3, 1.4, 1.4)), ("3 1.4;1.4", (3, 1.4, 1.4))]
-)
-def test_numbers(text: str, values: tuple[float, ...]) -> None:
-    assert numbers(text, "σ") == values
-
-
-@pytest.mark.parametrize("text", ["", "wide", "1.8 px"])
-def test_numbers_says_what_is_wrong(text: str) -> None:
-    with pytest.raises(UserError, match="σ is"):
-        numbers(text, "σ")
 
 
 def test_theoretical_psf_has_the_image_dimensions() -> None:

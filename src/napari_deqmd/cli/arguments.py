@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from napari_deqmd import __version__
-from napari_deqmd.core.config import BOUNDARIES, METHODS, PRECISIONS, SOLVERS, ReconstructionConfig
+from napari_deqmd.core.config import BOUNDARIES, KINDS, METHODS, PRECISIONS, SOLVERS, ReconstructionConfig
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.typed import number_or_auto, number_or_range, numbers
 
 _DEFAULT = ReconstructionConfig()
 
@@ -64,7 +66,11 @@ def _reconstruct(commands: Any) -> None:
         ("background", "photo-electrons per pixel that are not the object's"),
     ):
         command.add_argument(
-            f"--{name}", type=_number_or_auto, default="auto", metavar="auto|N", help=f"{meaning} (auto)"
+            f"--{name}",
+            type=_typed(number_or_auto, f"The {name}"),
+            default="auto",
+            metavar="auto|N",
+            help=f"{meaning} (auto)",
         )
     command.add_argument("--method", choices=METHODS, default=_DEFAULT.method, help="(%(default)s)")
     command.add_argument("--solver", choices=SOLVERS, default=_DEFAULT.solver, help="(%(default)s)")
@@ -121,7 +127,7 @@ def _train(commands: Any) -> None:
     command.add_argument(
         "--kind",
         required=True,
-        choices=("clean", "paired", "noisy"),
+        choices=KINDS,
         help="sharp images, pairs of a short and a long exposure, or only noisy images",
     )
     command.add_argument("--input", required=True, nargs="+", metavar="F", help="images, or folders of them")
@@ -132,7 +138,7 @@ def _train(commands: Any) -> None:
     command.add_argument("--psf", required=True, help=_PSF)
     command.add_argument(
         "--peak",
-        type=_peak_or_range,
+        type=_typed(number_or_range, "The peak"),
         default="auto",
         metavar="auto|N|LO:HI",
         help="photo-electrons where the blurred object is 1; a range for clean images (auto)",
@@ -198,7 +204,7 @@ def _input(command: argparse.ArgumentParser) -> None:
     command.add_argument("--axes", help="one letter of TCZYX per dimension (what the file says)")
     command.add_argument(
         "--voxel-size",
-        type=_numbers,
+        type=_typed(numbers, "The voxel size"),
         metavar="Z,Y,X",
         help="micrometres along the spatial axes (what the file says)",
     )
@@ -233,25 +239,13 @@ def _number(command: argparse.ArgumentParser, name: str, meaning: str, *, kind: 
     )
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers like 0.3,0.1,0.1") from None
+def _typed(read: Callable[[str, str], Any], name: str) -> Callable[[str], Any]:
+    """Return a type for argparse that reads as the forms do."""
 
+    def run(text: str) -> Any:
+        try:
+            return read(text, name)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-def _number_or_auto(text: str) -> float | str:
-    try:
-        return text if text == "auto" else float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number") from None
-
-
-def _peak_or_range(text: str) -> float | str | tuple[float, float]:
-    if ":" not in text:
-        return _number_or_auto(text)
-    try:
-        low, high = (float(part) for part in text.split(":"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a range of peaks like 20:200") from None
-    return low, high
+    return run

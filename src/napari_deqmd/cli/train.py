@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from argparse import Namespace
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_deqmd.cli.console import StepLine, print_json, say
 from napari_deqmd.cli.jobs import load_psf
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import check_target
-from napari_deqmd.io.planes import Planes, read_planes
 
 if TYPE_CHECKING:
     from napari_deqmd.training.finetune import Finetuning
@@ -29,8 +27,8 @@ def finetune(arguments: Namespace) -> None:
     """Fine-tune a model, save it when that helped, and say plainly whether it did."""
     if (arguments.kind == "paired") != bool(arguments.target):
         raise UserError("--target belongs to --kind paired: give both or neither.")
-    from napari_deqmd.training.finetune import Finetuning, Settings, card
-    from napari_deqmd.training.models import load_model, new_model, save_model
+    from napari_deqmd.training.finetune import Finetuning, Settings
+    from napari_deqmd.training.models import load_model, new_model
 
     settings = Settings(minutes=arguments.minutes, seed=arguments.seed)
     target = new_model(arguments.name, None if arguments.out is None else Path(arguments.out))
@@ -40,7 +38,7 @@ def finetune(arguments: Namespace) -> None:
     _run(job)
     outcome = job.result()
     if outcome.kept:
-        save_model(outcome.regularizer, target, card(outcome, base, job.source, settings))
+        job.save(target, outcome)
     found = {
         name: getattr(outcome, name) for name in ("score_before", "score_after", "score", "seconds", "steps")
     }
@@ -101,35 +99,22 @@ def _whole(job: Callable[..., Generator[Report, None, None]], arguments: Namespa
 
 def _source(arguments: Namespace) -> Source:
     """Read images, PSF and peak."""
-    from napari_deqmd.core.photons import to_electrons
-    from napari_deqmd.psf.prepare import prepare_psf
-    from napari_deqmd.training.sources import clean_source, noisy_source, paired_source
+    from napari_deqmd.finetuning import read_source
 
-    planes = read_planes(arguments.input, arguments.target or (), axes=arguments.axes)
-    for sentence in planes.skipped:
-        say(f"note: left out: {sentence}")
-    psf = prepare_psf(load_psf(arguments.psf, _plane(planes)), ndim=2, image_shape=planes.rows[0][0].shape)
-    options: dict[str, Any] = {"peak": arguments.peak, "seed": arguments.seed}
-    columns: list[Sequence[Any]] = [*zip(*planes.rows, strict=True)]
-    if arguments.kind == "clean":
-        source = clean_source(columns[0], psf, **options)
-    else:
-        electrons = [
-            [to_electrons(plane, offset=arguments.offset, gain=arguments.gain)[0] for plane in column]
-            for column in columns
-        ]
-        if arguments.kind == "paired":
-            source = paired_source(electrons[0], electrons[1], psf, **options)
-        else:
-            source = noisy_source(electrons[0], psf, **options)
+    source = read_source(
+        arguments.kind,
+        arguments.input,
+        arguments.target or (),
+        psf=partial(load_psf, arguments.psf),
+        axes=arguments.axes,
+        peak=arguments.peak,
+        offset=arguments.offset,
+        gain=arguments.gain,
+        seed=arguments.seed,
+    )
     for sentence in source.notes:
         say(f"note: {sentence}")
     return source
-
-
-def _plane(planes: Planes) -> Any:
-    """Return the first file as one plane: a PSF is chosen for its spatial axes."""
-    return dataclasses.replace(planes.first, data=planes.rows[0][0], axes="YX")
 
 
 def _run(job: Finetuning) -> None:

@@ -14,6 +14,8 @@ SOLVERS = ("accelerated", "plain")
 BOUNDARIES = ("extended", "periodic")
 PRECISIONS = ("auto", "float32", "bfloat16")
 AXES = "TCZYX"
+KINDS = ("clean", "paired", "noisy")
+"""What a model can be fine-tuned on: sharp images, pairs of exposures, or only noisy images."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

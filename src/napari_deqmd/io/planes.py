@@ -18,6 +18,17 @@ PICTURES = (".png", ".jpg", ".jpeg")
 
 
 @dataclasses.dataclass(frozen=True)
+class Loaded:
+    """An image in memory, in the place of a named file."""
+
+    name: str
+    stack: Stack
+
+
+Source = str | Path | Loaded
+
+
+@dataclasses.dataclass(frozen=True)
 class Planes:
     """What was read.
 
@@ -37,16 +48,16 @@ class Planes:
 
 
 def read_planes(
-    inputs: Sequence[str | Path], targets: Sequence[str | Path] = (), *, axes: str | None = None
+    inputs: Sequence[Source], targets: Sequence[Source] = (), *, axes: str | None = None
 ) -> Planes:
     """Read files, and all TIFF, PNG and JPEG files of folders, plane by plane along T and C.
 
     Parameters
     ----------
-    inputs : sequence of path
-        Files and folders.
-    targets : sequence of path
-        Files and folders with as many files, in the same order (folders: by name).
+    inputs : sequence of path or Loaded
+        Files and folders, or images in memory.
+    targets : sequence of path or Loaded
+        As many files or images, in the same order (folders: by name).
     axes : str, optional
         One letter of ``"TCYX"`` per dimension, instead of what the TIFF files say.
 
@@ -85,11 +96,12 @@ def read_planes(
     return Planes(tuple(rows), first, tuple(skipped))
 
 
-def _files(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
-    """Return every file and whether it was named itself."""
-    found = []
-    for path in map(Path, paths):
-        if path.is_dir():
+def _files(sources: Sequence[Source]) -> list[tuple[Path | Loaded, bool]]:
+    """Return every file, or image in memory, and whether it was named itself."""
+    found: list[tuple[Path | Loaded, bool]] = []
+    for source in sources:
+        path = source if isinstance(source, Loaded) else Path(source).expanduser()
+        if isinstance(path, Path) and path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in (*SUFFIXES, *PICTURES))
             found += [(p, False) for p in inside]
         else:
@@ -97,7 +109,9 @@ def _files(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
     return found
 
 
-def _read(path: Path, axes: str | None) -> Stack:
+def _read(path: Path | Loaded, axes: str | None) -> Stack:
+    if isinstance(path, Loaded):
+        return path.stack
     if path.suffix.lower() not in PICTURES:
         return read_stack(path, axes=axes)
     try:
@@ -112,7 +126,7 @@ def _read(path: Path, axes: str | None) -> Stack:
     return Stack(data, "YX")
 
 
-def _split(stack: Stack, path: Path) -> list[NDArray[Any]]:
+def _split(stack: Stack, path: Path | Loaded) -> list[NDArray[Any]]:
     """Return the planes along T and C."""
     if "Z" in stack.axes:
         raise UserError(

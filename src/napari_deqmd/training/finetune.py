@@ -20,7 +20,7 @@ from napari_deqmd.core.methods import in_precision
 from napari_deqmd.core.regularizers import Regularizer
 from napari_deqmd.training.equilibrium import Solve, fixed_point, train_equilibrium
 from napari_deqmd.training.finetune_reports import Outcome, Progress, Settings, card
-from napari_deqmd.training.models import Model
+from napari_deqmd.training.models import Model, save_model
 from napari_deqmd.training.progress import NOT_A_CHECKPOINT, write_checkpoint
 from napari_deqmd.training.sources import Source
 
@@ -88,6 +88,11 @@ class Finetuning:
         self._step, self._seconds, self._scored = 0, 0.0, 0.0  # of the present training
         self._patch: NDArray[np.float32] | None = None
 
+    @property
+    def measured(self) -> NDArray[np.float32]:
+        """First held-out patch as it was measured, ``(Y, X)``, photo-electrons: see `Progress.patch`."""
+        return np.array(self.source.held_out.electrons[0, 0].numpy())
+
     def steps(self) -> Generator[Progress, None, None]:
         """Run, yielding the base's score, then every step. Closing the generator keeps the best weights so far."""
         regularizer = copy.deepcopy(self.base.regularizer)
@@ -124,6 +129,8 @@ class Finetuning:
             verdict = (
                 f"Fine-tuning helped: {figure} of held-out patches went from {before:.4g} to {after:.4g}."
             )
+        elif not state.steps + self._step:
+            verdict = "No training step was taken, so the base model is kept: give it more time."
         else:
             verdict = (
                 "Fine-tuning did not help: nothing reconstructed the held-out patches reliably better than the base "
@@ -140,6 +147,10 @@ class Finetuning:
             state.best_step,
             (*self.source.notes, *state.notes, verdict),
         )
+
+    def save(self, target: Path, outcome: Outcome) -> None:
+        """Write the weights of an outcome with their card; `target` as `save_model` takes it."""
+        save_model(outcome.regularizer, target, card(outcome, self.base, self.source, self.settings))
 
     def _begin(self, regularizer: Regularizer) -> _State:
         began = time.monotonic()

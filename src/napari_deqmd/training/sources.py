@@ -19,7 +19,6 @@ from napari_deqmd.training.measurements import Observation, Ranges, measure
 from napari_deqmd.training.registration import register
 from napari_deqmd.training.rendering import Image
 
-KINDS = ("clean", "paired", "noisy")
 SIDES = (64, 48, 32)
 """Sides of a measured patch, pixels: the first that the images can hold."""
 DECIDING = (8, 12)
@@ -35,7 +34,7 @@ class Source:
     Attributes
     ----------
     kind : str
-        One of `KINDS`.
+        One of `napari_deqmd.core.config.KINDS`.
     draw : callable
         Batches to train on.
     held_out : Observation

@@ -1,12 +1,16 @@
-"""A combo box of the viewer's image layers."""
+"""Combo boxes of the viewer's image layers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from napari.layers import Image
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QSizePolicy, QToolButton, QWidget
+
+# Between layers, files and folders that are named together.
+_AND = "; "
 
 
 class LayerCombo(QComboBox):
@@ -80,3 +84,90 @@ class LayerCombo(QComboBox):
     def _choice_made(self) -> None:
         self.keep()
         self.layer_changed.emit(self.layer)
+
+
+class ImagesCombo(LayerCombo):
+    """Image layers of a viewer, or whatever is typed: names of layers, files and folders, separated by semicolons.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    guess : bool
+        Show a layer before one is chosen.
+    """
+
+    def __init__(self, viewer: Any, *, guess: bool = True, parent: QWidget | None = None) -> None:
+        self._guessing = guess
+        super().__init__(viewer, parent=parent)
+        self.setEditable(True)
+        self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.setCompleter(None)
+        if (edit := self.lineEdit()) is not None:
+            edit.setPlaceholderText("layer, folder or files")
+
+    @property
+    def layer(self) -> Image | None:
+        """The chosen layer, unless something else was typed."""
+        chosen = self.currentIndex() >= 0 and self.currentText() == self.itemText(self.currentIndex())
+        return self.currentData() if chosen else None
+
+    @property
+    def sources(self) -> list[Image | str]:
+        """What is chosen: layers, and paths."""
+        if self.layer is not None:
+            return [self.layer]
+        named = {self.itemText(row): self.itemData(row) for row in range(self.count())}
+        parts = [part.strip() for part in self.currentText().split(_AND.strip())]
+        return [named.get(part, part) for part in parts if part]
+
+    def refresh(self) -> None:
+        """Read the viewer's layers again; what was typed stays."""
+        typed = self.currentText() if self.layer is None else ""
+        super().refresh()
+        if typed:
+            self.setEditText(typed)
+
+    def choose_several(self, names: Iterable[str]) -> None:
+        """Name layers, files or folders."""
+        if text := _AND.join(names):
+            self.setCurrentText(text)
+
+    def _guess(self) -> int:
+        return super()._guess() if self._guessing else -1
+
+
+class ImagesField(QWidget):
+    """An `ImagesCombo` and a button that looks for folders, files and selected layers."""
+
+    def __init__(self, viewer: Any, *, guess: bool = True, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self.combo = ImagesCombo(viewer, guess=guess)
+        button = QToolButton()
+        button.setText("…")
+        button.setToolTip("A folder, several files, or the layers that are selected in the layer list.")
+        button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        button.setStyleSheet("QToolButton::menu-indicator { image: none; }")
+        menu = QMenu(button)
+        menu.addAction("Folder…", self._ask_for_folder)
+        menu.addAction("Files…", self._ask_for_files)
+        menu.addAction("Selected layers", self._take_selected)
+        button.setMenu(menu)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(6)
+        row.addWidget(self.combo, stretch=1)
+        row.addWidget(button)
+
+    def _ask_for_folder(self) -> None:
+        self.combo.choose_several(filter(None, [QFileDialog.getExistingDirectory(self, "Choose a folder")]))
+
+    def _ask_for_files(self) -> None:
+        kinds = "Images (*.tif *.tiff *.png *.jpg *.jpeg);;All files (*)"
+        self.combo.choose_several(QFileDialog.getOpenFileNames(self, "Choose images", "", kinds)[0])
+
+    def _take_selected(self) -> None:
+        chosen = self._viewer.layers.selection
+        self.combo.choose_several(
+            layer.name for layer in self._viewer.layers if layer in chosen and isinstance(layer, Image)
+        )

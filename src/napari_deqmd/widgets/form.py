@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,7 +12,6 @@ from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.layers import LayerImage
 
-AUTO: Literal["auto"] = "auto"
 # Voxel sizes of image and PSF may differ by this much before it matters.
 _VOXEL_TOLERANCE = 0.02
 
@@ -44,34 +41,16 @@ def default(name: str) -> Any:
     return {field.name: field.default for field in fields(ReconstructionConfig)}[name]
 
 
-def number(text: str, name: str) -> float:
-    """Read one finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise UserError(f"{name} is {text!r}: type a number.") from None
-    if not math.isfinite(value):
-        raise UserError(f"{name} is {text!r}: type a finite number.")
-    return value
+class Spatial(Protocol):
+    """What a PSF must know of its image: a layer's, or a file's."""
 
+    @property
+    def axes(self) -> str:
+        """One letter per dimension."""
 
-def number_or_auto(text: str, name: str) -> float | Literal["auto"]:
-    """Read a number, or the word "auto" (also an empty field)."""
-    text = text.strip()
-    if text.lower() in ("", AUTO):
-        return AUTO
-    try:
-        return number(text, name)
-    except UserError:
-        raise UserError(f"{name} is {text!r}: type a number, or 'auto'.") from None
-
-
-def numbers(text: str, name: str) -> tuple[float, ...]:
-    """Read numbers separated by commas or spaces."""
-    parts = [part for part in re.split(r"[,;\s]+", text.strip()) if part]
-    if not parts:
-        raise UserError(f"{name} is empty: type a number, for example 1.8.")
-    return tuple(number(part, name) for part in parts)
+    @property
+    def voxel_size(self) -> tuple[float, ...] | None:
+        """Micrometres along the spatial axes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +66,7 @@ class PsfChoice:
             return f"gaussian:sigma={','.join(f'{value:g}' for value in self.sigma)}"
         return f"layer {self.layer.name!r}" if self.layer is not None else self.path
 
-    def load(self, image: LayerImage) -> np.ndarray:
+    def load(self, image: Spatial) -> np.ndarray:
         """Return the PSF for an image; reads files and computes, so it belongs into the other thread.
 
         Raises

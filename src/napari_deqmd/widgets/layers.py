@@ -16,6 +16,7 @@ SPATIAL = "ZYX"
 # Lazy data are loaded as a whole, so only up to here (bytes).
 LAZY_LIMIT = 2_000_000_000
 _BY_NDIM = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
+_PLANES = {2: "YX", 3: "TYX", 4: "TCYX"}
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,15 @@ class LayerImage:
     voxel_size: tuple[float, ...] | None
 
 
-def guess_axes(layer: Image) -> str:
-    """Return one letter per dimension: from the axis labels where they tell, else by the number of dimensions."""
+def guess_axes(layer: Image, *, planes: bool = False) -> str:
+    """Return one letter per dimension: from the axis labels where they tell, else by the number of dimensions.
+
+    Where only `planes` are of use, three dimensions that say nothing are a series of them and no stack.
+    """
     letters = "".join(label.strip()[:1].upper() for label in layer.axis_labels)
     if len(set(letters)) == len(letters) and set(letters) <= set(AXES) and letters.endswith("YX"):
         return letters
-    return _BY_NDIM.get(layer.ndim, "")
+    return (_PLANES if planes else _BY_NDIM).get(layer.ndim, "")
 
 
 def voxel_size(layer: Image, axes: str) -> tuple[float, ...] | None:

@@ -1,8 +1,9 @@
-"""Objective and certificate against the iteration, live."""
+"""What an iteration does, live: curves in two small plots side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
@@ -13,27 +14,28 @@ from qtpy.QtWidgets import QWidget
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.reports import Point
 
-_OBJECTIVE = "#4fa3ff"
-_CERTIFICATE = "#ffa94d"
+_FIRST = "#4fa3ff"
+_SECOND = "#ffa94d"
 
 
-class ConvergencePlot(pg.GraphicsLayoutWidget):
-    """Two small plots side by side: what is minimised, and how far from the optimum it still is."""
+class TwoPlots(pg.GraphicsLayoutWidget):
+    """Two small plots side by side, each with a curve; the right one has a dashed line to compare with."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, left: str, right: str, parent: QWidget | None = None) -> None:
         super().__init__(parent=parent)
         self.setMinimumHeight(130)
         self.ci.setContentsMargins(0, 4, 6, 2)
         self._left: pg.PlotItem = self.addPlot(row=0, col=0)
         self._right: pg.PlotItem = self.addPlot(row=0, col=1)
-        self._left.setTitle("Objective", size="8pt")
-        self._right.setTitle("Certificate", size="8pt")
-        self._right.setLogMode(y=True)
-        self._objective = self._left.plot(pen=pg.mkPen(_OBJECTIVE, width=2))
-        self._certificate = self._right.plot(pen=pg.mkPen(_CERTIFICATE, width=2))
-        self._goal = pg.InfiniteLine(angle=0, pen=pg.mkPen(_CERTIFICATE, style=Qt.PenStyle.DashLine))
-        self._right.addItem(self._goal)
-        self.points: list[Point] = []
+        self._left.setTitle(left, size="8pt")
+        self._right.setTitle(right, size="8pt")
+        self._first = self._left.plot(pen=pg.mkPen(_FIRST, width=2))
+        self._second = self._right.plot(pen=pg.mkPen(_SECOND, width=2))
+        self._line = pg.InfiniteLine(angle=0, pen=pg.mkPen(_SECOND, style=Qt.PenStyle.DashLine))
+        self._right.addItem(self._line)
+        for column in (0, 1):  # whatever the titles ask for
+            self.ci.layout.setColumnPreferredWidth(column, 100)
+            self.ci.layout.setColumnStretchFactor(column, 1)
         small = QFont()
         small.setPixelSize(11)
         for plot in (self._left, self._right):
@@ -45,8 +47,6 @@ class ConvergencePlot(pg.GraphicsLayoutWidget):
             for axis in (plot.getAxis("left"), plot.getAxis("bottom")):
                 axis.setStyle(tickFont=small, maxTickLevel=0)
             plot.showGrid(x=False, y=True, alpha=0.15)
-        self.set_goal(default("tol"))
-        self.clear_points()
 
     def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
         """Stay as narrow as the form: a graphics view would ask for 640 pixels."""
@@ -61,20 +61,34 @@ class ConvergencePlot(pg.GraphicsLayoutWidget):
                 plot.getAxis(name).setPen(foreground)
                 plot.getAxis(name).setTextPen(foreground)
 
+    def clear_curves(self, span: tuple[float, float]) -> None:
+        """Forget the curves: without any there is nothing to scale to, so an empty frame of this span."""
+        self._first.setData([], [])
+        self._second.setData([], [])
+        self._left.getAxis("left").setStyle(showValues=False)
+        for plot in (self._left, self._right):
+            plot.setRange(xRange=(0, 20), yRange=span, padding=0)
+
+
+class ConvergencePlot(TwoPlots):
+    """What is minimised, and how far from the optimum it still is."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Objective", "Certificate", parent)
+        self._right.setLogMode(y=True)
+        self.points: list[Point] = []
+        self.set_goal(default("tol"))
+        self.clear_points()
+
     def set_goal(self, tol: float) -> None:
         """Draw the certificate at which the run counts as converged."""
         self._goal_log = float(np.log10(tol))
-        self._goal.setValue(self._goal_log)
+        self._line.setValue(self._goal_log)
 
     def clear_points(self) -> None:
         """Forget the curves."""
         self.points = []
-        self._objective.setData([], [])
-        self._certificate.setData([], [])
-        # Without curves there is nothing to scale to: an empty frame from 1 down to the goal.
-        self._left.getAxis("left").setStyle(showValues=False)
-        for plot in (self._left, self._right):
-            plot.setRange(xRange=(0, 20), yRange=(self._goal_log - 0.5, 0), padding=0)
+        self.clear_curves((self._goal_log - 0.5, 0))
 
     def add(self, points: Iterable[Point]) -> None:
         """Draw more iterations; a lower iteration number starts the curves again."""
@@ -86,11 +100,54 @@ class ConvergencePlot(pg.GraphicsLayoutWidget):
             return
         iterations, objective, certificate = np.array(self.points, dtype=float).T
         self._left.getAxis("left").setStyle(showValues=True)
-        _draw(self._left, self._objective, iterations, objective)
+        _draw(self._left, self._first, iterations, objective)
         shown = certificate > 0
         if shown.any():
             low = np.append(np.log10(certificate[shown]), self._goal_log)
-            _draw(self._right, self._certificate, iterations[shown], certificate[shown], span=low)
+            _draw(self._right, self._second, iterations[shown], certificate[shown], span=low)
+
+
+class TrainPlot(TwoPlots):
+    """Loss of every step, and score of the held-out patches with the base model's as a line."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Loss", "Held-out score", parent)
+        self._second.setSymbol("o")
+        self._second.setSymbolSize(5)
+        self._second.setSymbolBrush(_SECOND)
+        self._second.setSymbolPen(None)
+        self.losses: list[tuple[int, float]] = []
+        self.scores: list[tuple[int, float]] = []
+        self.clear_steps()
+
+    def clear_steps(self) -> None:
+        """Forget the curves."""
+        self.losses, self.scores = [], []
+        self._line.hide()
+        self._right.getAxis("left").setStyle(showValues=False)
+        self.clear_curves((0, 1))
+
+    def name_score(self, figure: str) -> None:
+        """Say what is measured."""
+        self._right.titleLabel.setText(figure)
+
+    def add(self, steps: Iterable[Any]) -> None:
+        """Draw more steps of a fine-tuning."""
+        for progress in steps:
+            if np.isfinite(progress.loss):
+                self.losses.append((progress.step, progress.loss))
+            if progress.score is not None:
+                self.scores.append((progress.step, progress.score))
+        for plot, curve, points in (
+            (self._left, self._first, self.losses),
+            (self._right, self._second, self.scores),
+        ):
+            if points:
+                plot.getAxis("left").setStyle(showValues=True)
+                _draw(plot, curve, *np.array(points, dtype=float).T)
+        if self.scores:
+            self._line.setValue(self.scores[0][1])
+            self._line.show()
 
 
 def _draw(

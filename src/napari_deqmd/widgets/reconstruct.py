@@ -7,16 +7,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from napari.utils.theme import get_theme
-from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtWidgets import QFileDialog, QScrollArea, QSplitter, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_deqmd.core.config import ReconstructionConfig
-from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.dock import DockWidget
 from napari_deqmd.widgets.form import PsfChoice, collect, config_from
 from napari_deqmd.widgets.layers import LayerImage
-from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.opening import layers_of
 from napari_deqmd.widgets.reports import Job
 from napari_deqmd.widgets.result import ResultLayer
@@ -28,10 +24,6 @@ from napari_deqmd.widgets.sections.psf import PsfSection
 from napari_deqmd.widgets.sections.run import RunSection
 from napari_deqmd.widgets.tasks import ButtonTask
 
-# napari's right dock would shrink to 100 pixels.
-MINIMUM_WIDTH = 340
-PREFERRED_WIDTH = 420
-
 
 def default_job(image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig) -> Job:
     """Return the job that the command line runs too; imports torch, so it belongs into the other thread."""
@@ -40,7 +32,7 @@ def default_job(image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig
     return Reconstruction(image, psf, config)
 
 
-class ReconstructWidget(QWidget):
+class ReconstructWidget(DockWidget):
     """Deconvolve an image layer, live.
 
     Parameters
@@ -55,9 +47,10 @@ class ReconstructWidget(QWidget):
         ``(image, psf, config) -> Job``, called in the other thread.
     """
 
+    runner: Run
+
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer, parent)
         self.job_factory: Callable[[np.ndarray, np.ndarray, ReconstructionConfig], Job] = default_job
         self.image = ImageSection(napari_viewer)
         self.psf = PsfSection(napari_viewer)
@@ -67,9 +60,8 @@ class ReconstructWidget(QWidget):
         self.runner = Run(self.run_section, self)
         self._opening = ButtonTask(self.image.open_button, self)
         self._estimating = ButtonTask(self.photons.estimate_button, self)
-        self._lay_out()
         self._connect()
-        self._follow_theme()
+        self.set_up(self.image, self.psf, self.photons, self.method)
         self.photons.follow(self.image.layer_combo.layer)
 
     def open_path(self, path: str) -> None:
@@ -83,7 +75,7 @@ class ReconstructWidget(QWidget):
         try:
             image = self.image.read()
         except Exception as error:  # layers come from anywhere: whatever they do ends as a sentence
-            self._complain(error)
+            self.complain(error)
             return
         camera = self.photons.camera
 
@@ -107,44 +99,19 @@ class ReconstructWidget(QWidget):
             metadata = {"input": image.name, "psf": str(psf), "config": config.to_dict()}
             result = ResultLayer(self._viewer, self.image.layer_combo.layer, image.axes, metadata)
         except Exception as error:  # layers come from anywhere: whatever they do ends as a sentence
-            self._complain(error)
+            self.complain(error)
             return
         make_job = partial(_make_job, self.job_factory, image, psf, config)
         self.runner.start(make_job, result, max_iter=config.max_iter, tol=config.tol)
 
-    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
-        """Ask for a dock that leaves most of the window to the image."""
-        return QSize(PREFERRED_WIDTH, super().sizeHint().height())
+    def refresh_layers(self) -> None:
+        """Read the viewer's layers again."""
+        self.image.layer_combo.refresh()
+        self.psf.layer_combo.refresh()
 
-    def changeEvent(self, event: Any) -> None:  # noqa: N802 (Qt's name)
-        """Notice that napari took the widget out of its dock: that is how a dock closes."""
-        super().changeEvent(event)
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self._let_go()
-
-    def closeEvent(self, event: Any) -> None:  # noqa: N802 (Qt's name)
-        """End the run with the window."""
-        self._let_go()
-        super().closeEvent(event)
-
-    def _lay_out(self) -> None:
-        inside = _framed(self.image, self.psf, self.photons, self.method)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inside)
-        # The run stays in sight whatever part of the form is.
-        split = QSplitter(Qt.Orientation.Vertical)
-        split.setChildrenCollapsible(False)
-        split.addWidget(scroll)
-        split.addWidget(_framed(self.run_section))
-        split.setStretchFactor(0, 3)
-        split.setStretchFactor(1, 1)
-        outside = QVBoxLayout(self)
-        outside.setContentsMargins(0, 0, 0, 0)
-        outside.addWidget(split)
-        self.setMinimumWidth(MINIMUM_WIDTH)
+    def layer_removed(self, layer: Any) -> None:
+        """Stop the run of a layer that left."""
+        self.runner.layer_removed(layer)
 
     def _connect(self) -> None:
         self.image.open_button.clicked.connect(self._ask_for_file)
@@ -153,22 +120,6 @@ class ReconstructWidget(QWidget):
         self.run_section.run_button.clicked.connect(self.run)
         self.run_section.pause_button.clicked.connect(self.runner.pause_or_resume)
         self.run_section.stop_button.clicked.connect(self._stop)
-        for event, callback in self._listening():
-            event.connect(callback)
-
-    def _let_go(self) -> None:
-        self.runner.abandon()
-        for event, callback in self._listening():
-            event.disconnect(callback)
-
-    def _listening(self) -> list[tuple[Any, Callable[..., None]]]:
-        layers = self._viewer.layers
-        changes = [getattr(layers.events, name) for name in ("inserted", "removed", "reordered", "renamed")]
-        return [
-            *((event, self._refresh_layers) for event in (*changes, layers.selection.events.active)),
-            (layers.events.removed, self._layer_removed),
-            (self._viewer.events.theme, self._follow_theme),
-        ]
 
     def _ask_for_file(self) -> None:
         kinds = "TIFF stacks (*.tif *.tiff);;All files (*)"
@@ -192,39 +143,8 @@ class ReconstructWidget(QWidget):
     def _stop(self) -> None:
         self.runner.stop()
 
-    def _complain(self, error: Exception) -> None:
-        text = note(error)
-        self.run_section.status.setText(text)
-        tell(text, expected=isinstance(error, UserError))
-
-    def _refresh_layers(self, event: Any = None) -> None:
-        if isalive(self):
-            self.image.layer_combo.refresh()
-            self.psf.layer_combo.refresh()
-
-    def _layer_removed(self, event: Any) -> None:
-        if isalive(self):
-            self.runner.layer_removed(event.value)
-
-    def _follow_theme(self, event: Any = None) -> None:
-        if isalive(self):
-            theme = get_theme(self._viewer.theme)
-            self.run_section.plot.set_colors(theme.background.as_hex(), theme.text.as_hex())
-
 
 def _make_job(
     factory: Callable[..., Job], image: LayerImage, psf: PsfChoice, config: ReconstructionConfig
 ) -> Job:
     return factory(np.asarray(image.data), psf.load(image), config)
-
-
-def _framed(*sections: QWidget) -> QWidget:
-    frame = QWidget()
-    column = QVBoxLayout(frame)
-    column.setContentsMargins(4, 4, 4, 4)
-    column.setSpacing(8)
-    for section in sections:
-        column.addWidget(section)
-    if len(sections) > 1:
-        column.addStretch()
-    return frame

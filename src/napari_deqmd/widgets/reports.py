@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +23,25 @@ class Job(Protocol):
 
     def result(self) -> Any:
         """Return the result, also of a run that was stopped."""
+
+
+class TrainJob(Protocol):
+    """What the worker needs of `napari_deqmd.training.finetune.Finetuning`."""
+
+    source: Any
+
+    @property
+    def measured(self) -> np.ndarray:
+        """A held-out patch as measured."""
+
+    def steps(self) -> Generator[Any, None, None]:
+        """Yield a progress after each step."""
+
+    def result(self) -> Any:
+        """Return the best so far, also of a run that was stopped."""
+
+    def save(self, target: Path, outcome: Any) -> None:
+        """Write an outcome as a model."""
 
 
 class Point(NamedTuple):

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import Signal
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.clock import PreviewClock
 from napari_deqmd.widgets.messages import note
-from napari_deqmd.widgets.reports import Job, News, Point
+from napari_deqmd.widgets.reports import Job, News, Point, TrainJob
 
 # Seconds between two reports. Whatever is repainted, Qt composes the whole window anew because the canvas is OpenGL:
 # 20 ms where that is done in software.
@@ -70,11 +71,11 @@ class TaskWorker(QuietWorker):
         return self._task()
 
 
-class _RunSignals(WorkerBaseSignals):
+class _JobSignals(WorkerBaseSignals):
     news = Signal()
 
 
-class RunWorker(QuietWorker):
+class JobWorker(QuietWorker):
     """Runs a job: pause, stop, and reports of which only the latest waits for the window.
 
     Qt queues signals without back-pressure, so a report is a signal without content: the window calls `take`, and
@@ -86,32 +87,30 @@ class RunWorker(QuietWorker):
         Builds the job; called in the other thread, because it is what imports torch.
     """
 
-    def __init__(self, make_job: Callable[[], Job]) -> None:
-        super().__init__(_RunSignals)
+    def __init__(self, make_job: Callable[[], Any]) -> None:
+        super().__init__(_JobSignals)
         self._make_job = make_job
         self._stop = threading.Event()
         self._go = threading.Event()
         self._go.set()
         self._lock = threading.Lock()
-        self._news: News | None = None
+        self._news: Any = None
         self._unread = False
         self._reported = 0.0
         self._total = 0
-        self.device = ""
-        self._clock = PreviewClock()
 
     def stop(self) -> None:
-        """Stop after the current iteration and keep its iterate."""
+        """Stop after the current step and keep what it reached."""
         self._stop.set()
         self._go.set()
 
     def abandon(self) -> None:
-        """Stop after the current iteration; nobody wants the result."""
+        """Stop after the current step; nobody wants the result."""
         self.quit()
         self.stop()
 
     def pause(self, paused: bool) -> None:
-        """Wait after the current iteration, or go on."""
+        """Wait after the current step, or go on."""
         if paused:
             self._go.clear()
         else:
@@ -122,71 +121,126 @@ class RunWorker(QuietWorker):
         """Whether somebody asked for the end: our window, or napari which is closing."""
         return self._stop.is_set() or self.abort_requested
 
-    def take(self) -> News | None:
+    def take(self) -> Any:
         """Return what happened since the last call, and allow the next report."""
         with self._lock:
             news, self._news = self._news, None
             self._unread = False
         return news
 
-    def shown(self, seconds: float) -> None:
-        """Account for the time the window took to show and paint a preview."""
-        self._clock.spend(seconds)
-
     def perform(self) -> Any:
-        """Iterate to the end, or to the stop; ``None`` if there was no first iteration."""
+        """Step to the end, or to the stop; ``None`` if there was no first step."""
         job = self._make_job()
-        self.device = job.device
+        self.begin(job)
         last = None
         with _leave_a_core(), contextlib.closing(job.steps()) as steps:
             if self.stopping:
                 return None
             for last in steps:
                 self._total += 1
-                self._report(job, last, preview=self._clock.due())
+                self._report(job, last)
                 if not self._go.is_set():
-                    self._report(job, last, preview=True)
+                    self._report(job, last, held=True)
                     self._wait()
                 if self.stopping:
                     break
         return None if last is None or self.abort_requested else job.result()
+
+    def begin(self, job: Any) -> None:
+        """Note what is known of a job before its first step."""
+
+    def look(self, job: Any, progress: Any, waiting: Any, held: bool) -> Any:
+        """Return what there is to see of a step, or ``None``; may take time.
+
+        `waiting` are the news that the window has not taken, and the step is `held` while paused.
+        """
+        raise NotImplementedError
+
+    def gather(self, waiting: Any, progress: Any, seen: Any) -> Any:
+        """Return the news with a step added, and what was seen of it."""
+        raise NotImplementedError
 
     def _wait(self) -> None:
         while not self._go.wait(timeout=0.05):
             if self.stopping:
                 return
 
-    def _report(self, job: Job, progress: Any, *, preview: bool) -> None:
-        waiting = self._news
-        image = waiting.preview if waiting is not None and waiting.item == progress.item else None
-        if preview and (image is None or not self._go.is_set()):
-            start = time.perf_counter()
-            image = job.preview(progress)
-            self._clock.spend(time.perf_counter() - start)
-            self._clock.taken()
-        step = progress.step
-        point = Point(step.iteration, float(step.objective), float(step.residual))
+    def _report(self, job: Any, progress: Any, *, held: bool = False) -> None:
+        seen = self.look(job, progress, self._news, held)
         with self._lock:
-            waiting = self._news
-            earlier = waiting.points if waiting is not None and waiting.item == progress.item else ()
-            if earlier and earlier[-1].iteration == point.iteration:
-                earlier = earlier[:-1]
-            self._news = News(
-                item=progress.item,
-                items=progress.items,
-                iteration=step.iteration,
-                total=self._total,
-                seconds=progress.seconds,
-                points=(*earlier, point),
-                preview=image,
-                index=tuple(progress.index),
-            )
+            self._news = self.gather(self._news, progress, seen)
             now = time.perf_counter()
-            tell = not self._unread and (image is not None or now - self._reported > REPORT_INTERVAL)
+            tell = not self._unread and (seen is not None or now - self._reported > REPORT_INTERVAL)
             if tell:
                 self._unread, self._reported = True, now
         if tell:
             self.news.emit()
+
+
+class RunWorker(JobWorker):
+    """Runs a reconstruction, with previews that stay rare and cheap."""
+
+    def __init__(self, make_job: Callable[[], Job]) -> None:
+        super().__init__(make_job)
+        self._clock = PreviewClock()
+        self.device = ""
+
+    def begin(self, job: Job) -> None:
+        """Note where it computes."""
+        self.device = job.device
+
+    def shown(self, seconds: float) -> None:
+        """Account for the time the window took to show and paint a preview."""
+        self._clock.spend(seconds)
+
+    def look(self, job: Job, progress: Any, waiting: News | None, held: bool) -> np.ndarray | None:
+        """Return the iterate when a preview is due, and always while paused."""
+        if not held and (not self._clock.due() or _preview_of(waiting, progress) is not None):
+            return None
+        start = time.perf_counter()
+        image = job.preview(progress)
+        self._clock.spend(time.perf_counter() - start)
+        self._clock.taken()
+        return image
+
+    def gather(self, waiting: News | None, progress: Any, seen: np.ndarray | None) -> News:
+        """Return all points of the item, and its latest preview."""
+        step = progress.step
+        point = Point(step.iteration, float(step.objective), float(step.residual))
+        earlier = waiting.points if waiting is not None and waiting.item == progress.item else ()
+        again = bool(earlier) and earlier[-1].iteration == point.iteration
+        return News(
+            item=progress.item,
+            items=progress.items,
+            iteration=step.iteration,
+            total=self._total,
+            seconds=progress.seconds,
+            points=(*(earlier[:-1] if again else earlier), point),
+            preview=_preview_of(waiting, progress) if seen is None else seen,
+            index=tuple(progress.index),
+        )
+
+
+def _preview_of(waiting: News | None, progress: Any) -> np.ndarray | None:
+    return waiting.preview if waiting is not None and waiting.item == progress.item else None
+
+
+class TrainWorker(JobWorker):
+    """Runs a fine-tuning; its news are the tuple of its steps, and scores are told at once."""
+
+    job: TrainJob | None = None
+
+    def begin(self, job: TrainJob) -> None:
+        """Keep the job: it says what is measured, and saves the outcome."""
+        self.job = job
+
+    def look(self, job: TrainJob, progress: Any, waiting: Any, held: bool) -> np.ndarray | None:
+        """Return the patch of a step that was scored."""
+        return progress.patch
+
+    def gather(self, waiting: tuple[Any, ...] | None, progress: Any, seen: Any) -> tuple[Any, ...]:
+        """Return the steps so far."""
+        return (*(waiting or ()), progress)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,9 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 from superqt import QCollapsible
 
 from napari_deqmd.core.config import BOUNDARIES, METHODS, PRECISIONS, SOLVERS
-from napari_deqmd.widgets.form import default, number
+from napari_deqmd.core.typed import number
+from napari_deqmd.widgets.form import default
+from napari_deqmd.widgets.models import ModelCombo
 from napari_deqmd.widgets.sections.parts import SectionBox, hint, named
 
 _ABOUT = {
@@ -44,7 +46,7 @@ class MethodSection(SectionBox):
         self.method_combo = named(QComboBox(), "method")
         self.method_combo.addItems(METHODS)
         self.method_combo.setCurrentText(default("method"))
-        self.model_combo = named(QComboBox(), "model")
+        self.model_combo = named(ModelCombo(), "model")
         self.strength_spin = named(QDoubleSpinBox(), "strength")
         self.strength_spin.setRange(0.0, 100.0)
         self.strength_spin.setSingleStep(0.1)
@@ -88,7 +90,6 @@ class MethodSection(SectionBox):
         self.column.addWidget(fold)
         self.method_combo.currentTextChanged.connect(self._follow_method)
         self._follow_method(self.method_combo.currentText())
-        self.refresh_models()
 
     def values(self) -> dict[str, Any]:
         """Return keyword arguments of `ReconstructionConfig`."""
@@ -100,16 +101,6 @@ class MethodSection(SectionBox):
             "strength": self.strength_spin.value(),
             "max_iter": self.max_iter_spin.value(),
         }
-
-    def refresh_models(self) -> None:
-        """List the installed models again, the default first."""
-        from napari_deqmd.training.models import list_models
-
-        chosen = self.model_combo.currentText() or default("model")
-        names = [info.name for info in list_models()]
-        self.model_combo.clear()
-        self.model_combo.addItems(list(dict.fromkeys([default("model"), *names])))
-        self.model_combo.setCurrentIndex(max(0, self.model_combo.findText(chosen)))
 
     def _follow_method(self, method: str) -> None:
         self.about.setText(_ABOUT.get(method, ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import TypeVar
 
 from qtpy.QtCore import Qt
@@ -11,6 +12,15 @@ Control = TypeVar("Control", bound=QWidget)
 
 # Fields of different sections begin below one another.
 _LABEL_WIDTH = 78
+
+
+class RunState(Enum):
+    """What the run is doing."""
+
+    IDLE = auto()
+    RUNNING = auto()
+    PAUSED = auto()
+    STOPPING = auto()
 
 
 class SectionBox(QGroupBox):

@@ -9,21 +9,27 @@ from qtpy.QtCore import QRegularExpression
 from qtpy.QtGui import QRegularExpressionValidator
 from qtpy.QtWidgets import QLineEdit, QPushButton, QWidget
 
-from napari_deqmd.widgets.form import AUTO, default, number_or_auto
+from napari_deqmd.core.typed import AUTO, number_or_auto
+from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.sections.parts import PlainSpin, SectionBox, hint, named
 
 _NUMBER_OR_AUTO = r"\s*([aA][uU]?[tT]?[oO]?|[0-9]*[.]?[0-9]*([eE][-+]?[0-9]*)?)\s*"
 
 
-class PhotonsSection(SectionBox):
-    """Offset, gain, peak, background, and the button that estimates the last two."""
+class CameraSection(SectionBox):
+    """Offset and gain.
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("3 · Photons", parent)
-        self.offset_spin = named(PlainSpin(-1e6, 1e6, default("offset")), "offset")
-        self.gain_spin = named(PlainSpin(1e-4, 1e6, default("gain")), "gain")
-        self.peak_edit = named(_auto_edit(), "peak")
-        self.background_edit = named(_auto_edit(), "background")
+    Parameters
+    ----------
+    title : str
+    prefix : str
+        Of the object names.
+    """
+
+    def __init__(self, title: str, prefix: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(title, parent)
+        self.offset_spin = named(PlainSpin(-1e6, 1e6, default("offset")), f"{prefix}offset")
+        self.gain_spin = named(PlainSpin(1e-4, 1e6, default("gain")), f"{prefix}gain")
         self.pair(
             (
                 "Offset",
@@ -36,6 +42,28 @@ class PhotonsSection(SectionBox):
                 "Camera counts per photo-electron, from the data sheet. Leave 1 if unknown.",
             ),
         )
+
+    @property
+    def camera(self) -> dict[str, float]:
+        """Offset and gain."""
+        return {"offset": self.offset_spin.value(), "gain": self.gain_spin.value()}
+
+    def follow(self, layer: Any) -> None:
+        """Take offset and gain from a layer's metadata."""
+        metadata: Mapping[str, Any] = layer.metadata if layer is not None else {}
+        for name, spin in (("offset", self.offset_spin), ("gain", self.gain_spin)):
+            value = metadata.get(name)
+            if isinstance(value, int | float):
+                spin.setValue(float(value))
+
+
+class PhotonsSection(CameraSection):
+    """Offset, gain, peak, background, and the button that estimates the last two."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("3 · Photons", parent=parent)
+        self.peak_edit = named(_auto_edit(), "peak")
+        self.background_edit = named(_auto_edit(), "background")
         self.pair(
             (
                 "Peak",
@@ -57,11 +85,6 @@ class PhotonsSection(SectionBox):
         self.finding.hide()
         self.column.addWidget(self.finding)
         self._estimated: tuple[str, str] | None = None
-
-    @property
-    def camera(self) -> dict[str, float]:
-        """Offset and gain."""
-        return {"offset": self.offset_spin.value(), "gain": self.gain_spin.value()}
 
     def values(self) -> dict[str, Any]:
         """Return keyword arguments of `ReconstructionConfig`."""
@@ -90,11 +113,7 @@ class PhotonsSection(SectionBox):
             self.background_edit.setText(AUTO)
         self._estimated = None
         self.say("")
-        metadata: Mapping[str, Any] = layer.metadata if layer is not None else {}
-        for name, spin in (("offset", self.offset_spin), ("gain", self.gain_spin)):
-            value = metadata.get(name)
-            if isinstance(value, int | float):
-                spin.setValue(float(value))
+        super().follow(layer)
 
     def _shown(self) -> tuple[str, str]:
         return self.peak_edit.text(), self.background_edit.text()

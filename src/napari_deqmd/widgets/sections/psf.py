@@ -16,8 +16,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.typed import numbers
 from napari_deqmd.widgets.choices import LayerCombo
-from napari_deqmd.widgets.form import PsfChoice, numbers
+from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import read_layer
 from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, label_of, named, taught
 
@@ -25,11 +26,18 @@ SOURCES = ("Theory", "Layer", "File")
 
 
 class PsfSection(SectionBox):
-    """A theoretical PSF, a layer, or a file."""
+    """A theoretical PSF, a layer, or a file.
 
-    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    prefix : str
+        Of the object names.
+    """
+
+    def __init__(self, viewer: Any, prefix: str = "", parent: QWidget | None = None) -> None:
         super().__init__("2 · Point spread function", parent)
-        self.source_combo = named(QComboBox(), "psf_source")
+        self.source_combo = named(QComboBox(), f"{prefix}psf_source")
         self.source_combo.addItems(SOURCES)
         self.row(
             "Source",
@@ -37,12 +45,12 @@ class PsfSection(SectionBox):
             "How the microscope blurs one point. A PSF measured from beads (layer or file) is best; a theoretical one "
             "does if its width is right. Too wide a PSF makes rings, too narrow a one leaves blur.",
         )
-        self.sigma_edit = named(QLineEdit("1.8"), "psf_sigma")
+        self.sigma_edit = named(QLineEdit("1.8"), f"{prefix}psf_sigma")
         self.sigma_edit.setPlaceholderText("1.8  or  3, 1.4, 1.4")
-        self.layer_combo = named(LayerCombo(viewer, psf=True), "psf_layer")
-        self.file_edit = named(QLineEdit(), "psf_file")
+        self.layer_combo = named(LayerCombo(viewer, psf=True), f"{prefix}psf_layer")
+        self.file_edit = named(QLineEdit(), f"{prefix}psf_file")
         self.file_edit.setPlaceholderText("PSF as TIFF")
-        browse = named(QToolButton(), "psf_browse")
+        browse = named(QToolButton(), f"{prefix}psf_browse")
         browse.setText("…")
         browse.setToolTip("Choose a TIFF file.")
         browse.clicked.connect(self._browse)

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum, auto
-
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
 
 from napari_deqmd.widgets.clock import duration, iterations_left
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.plot import ConvergencePlot
 from napari_deqmd.widgets.reports import News
-from napari_deqmd.widgets.sections.parts import SectionBox, hint, named
-
-
-class RunState(Enum):
-    """What the run is doing."""
-
-    IDLE = auto()
-    RUNNING = auto()
-    PAUSED = auto()
-    STOPPING = auto()
+from napari_deqmd.widgets.sections.parts import RunState, SectionBox, hint, named
 
 
 class RunSection(SectionBox):

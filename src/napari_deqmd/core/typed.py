@@ -1,0 +1,52 @@
+"""Numbers as a user types them, in a form or on the command line."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Literal
+
+from napari_deqmd.core.errors import UserError
+
+AUTO: Literal["auto"] = "auto"
+
+
+def number(text: str, name: str) -> float:
+    """Read one finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(f"{name} is {text!r}: type a number.") from None
+    if not math.isfinite(value):
+        raise UserError(f"{name} is {text!r}: type a finite number.")
+    return value
+
+
+def number_or_auto(text: str, name: str) -> float | Literal["auto"]:
+    """Read a number, or the word "auto" (also an empty field)."""
+    text = text.strip()
+    if text.lower() in ("", AUTO):
+        return AUTO
+    try:
+        return number(text, name)
+    except UserError:
+        raise UserError(f"{name} is {text!r}: type a number, or 'auto'.") from None
+
+
+def numbers(text: str, name: str) -> tuple[float, ...]:
+    """Read numbers separated by commas or spaces."""
+    parts = [part for part in re.split(r"[,;\s]+", text.strip()) if part]
+    if not parts:
+        raise UserError(f"{name} is empty: type a number, for example 1.8.")
+    return tuple(number(part, name) for part in parts)
+
+
+def number_or_range(text: str, name: str) -> float | tuple[float, float] | Literal["auto"]:
+    """Read a number, a range "low:high", or the word "auto" (also an empty field)."""
+    try:
+        if ":" not in text:
+            return number_or_auto(text, name)
+        low, high = (number(part, name) for part in text.split(":"))
+    except (UserError, ValueError):
+        raise UserError(f"{name} is {text!r}: type a number, a range like 20:200, or 'auto'.") from None
+    return low, high

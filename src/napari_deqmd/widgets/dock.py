@@ -1,0 +1,126 @@
+"""What our dock widgets share: a form that scrolls above a run that stays in sight, and an end with the dock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from napari.utils.theme import get_theme
+from qtpy.compat import isalive
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtWidgets import QScrollArea, QSplitter, QVBoxLayout, QWidget
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.messages import note, tell
+from napari_deqmd.widgets.runner import Runner
+
+# napari's right dock would shrink to 100 pixels.
+MINIMUM_WIDTH = 340
+PREFERRED_WIDTH = 420
+
+
+class DockWidget(QWidget):
+    """A form, a run, and a viewer to follow.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+    parent : QWidget, optional
+    """
+
+    runner: Runner
+    #: Shows the run: has ``status`` and ``plot``.
+    run_section: Any
+
+    def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = napari_viewer
+
+    def set_up(self, *sections: QWidget) -> None:
+        """Lay out the sections of the form above the run, and begin to follow the viewer."""
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(_framed(*sections))
+        # The run stays in sight whatever part of the form is.
+        split = QSplitter(Qt.Orientation.Vertical)
+        split.setChildrenCollapsible(False)
+        split.addWidget(scroll)
+        split.addWidget(_framed(self.run_section))
+        split.setStretchFactor(0, 3)
+        split.setStretchFactor(1, 1)
+        outside = QVBoxLayout(self)
+        outside.setContentsMargins(0, 0, 0, 0)
+        outside.addWidget(split)
+        self.setMinimumWidth(MINIMUM_WIDTH)
+        for event, callback in self._listening():
+            event.connect(callback)
+        self._follow_theme()
+
+    def refresh_layers(self) -> None:
+        """Read the viewer's layers again."""
+        raise NotImplementedError
+
+    def layer_removed(self, layer: Any) -> None:
+        """Notice that a layer left the viewer."""
+
+    def complain(self, error: Exception) -> None:
+        """Say what keeps the run from starting."""
+        text = note(error)
+        self.run_section.status.setText(text)
+        tell(text, expected=isinstance(error, UserError))
+
+    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Ask for a dock that leaves most of the window to the image."""
+        return QSize(PREFERRED_WIDTH, super().sizeHint().height())
+
+    def changeEvent(self, event: Any) -> None:  # noqa: N802 (Qt's name)
+        """Notice that napari took the widget out of its dock: that is how a dock closes."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._let_go()
+
+    def closeEvent(self, event: Any) -> None:  # noqa: N802 (Qt's name)
+        """End the run with the window."""
+        self._let_go()
+        super().closeEvent(event)
+
+    def _let_go(self) -> None:
+        self.runner.abandon()
+        for event, callback in self._listening():
+            event.disconnect(callback)
+
+    def _listening(self) -> list[tuple[Any, Callable[..., None]]]:
+        layers = self._viewer.layers
+        changes = [getattr(layers.events, name) for name in ("inserted", "removed", "reordered", "renamed")]
+        return [
+            *((event, self._layers_changed) for event in (*changes, layers.selection.events.active)),
+            (layers.events.removed, self._layer_removed),
+            (self._viewer.events.theme, self._follow_theme),
+        ]
+
+    def _layers_changed(self, event: Any = None) -> None:
+        if isalive(self):
+            self.refresh_layers()
+
+    def _layer_removed(self, event: Any) -> None:
+        if isalive(self):
+            self.layer_removed(event.value)
+
+    def _follow_theme(self, event: Any = None) -> None:
+        if isalive(self):
+            theme = get_theme(self._viewer.theme)
+            self.run_section.plot.set_colors(theme.background.as_hex(), theme.text.as_hex())
+
+
+def _framed(*sections: QWidget) -> QWidget:
+    frame = QWidget()
+    column = QVBoxLayout(frame)
+    column.setContentsMargins(4, 4, 4, 4)
+    column.setSpacing(8)
+    for section in sections:
+        column.addWidget(section)
+    if len(sections) > 1:
+        column.addStretch()
+    return frame
