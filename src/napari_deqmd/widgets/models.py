@@ -45,13 +45,13 @@ class ModelCombo(QComboBox):
 
     def refresh(self) -> None:
         """List the installed models again."""
-        from napari_deqmd.training.models import DEFAULT, list_models
+        from napari_deqmd.training.models import DEFAULTS, list_models
 
         chosen = self.currentText() or default("model")
         self._cards = {info.name: info.card for info in list_models()}
         names = list(self._cards)
-        if DEFAULT in self._cards:
-            self._cards[default("model")] = self._cards[DEFAULT]
+        if DEFAULTS[2] in self._cards:
+            self._cards[default("model")] = self._cards[DEFAULTS[2]]
         self.blockSignals(True)
         self.clear()
         for name in dict.fromkeys([default("model"), *names]):
