@@ -83,9 +83,11 @@ class Equilibrium:
     steps: int
     batch: int = 8
     learning_rate: float = 5e-5
+    numbers: float = 10.0
     warm_up: int = 100
-    groups: int = 4
-    lifetime: int = 12
+    groups: int = 2
+    lifetime: int = 3
+    gradient_steps: int = 5
     precision: str = "float32"
     wide: float = 0.0
     strength: tuple[float, float] | None = None
@@ -246,9 +248,11 @@ def run_equilibrium(
         steps=job.steps if steps is None else steps,
         batch=job.batch,
         learning_rate=job.learning_rate,
+        numbers=job.numbers,
         warm_up=job.warm_up,
         groups=job.groups,
         lifetime=job.lifetime,
+        gradient_steps=job.gradient_steps,
         precision=job.precision,
         solve=job.solve,
         validate=validate,
