@@ -15,7 +15,7 @@ def test_number_or_auto(text: str, value: float | str) -> None:
     assert number_or_auto(text, "Peak") == value
 
 
-@pytest.mark.parametrize("text", ["abc", "1,5", "inf", "nan", "au"])
+@pytest.mark.parametrize("text", ["abc", "1,5", "au"])
 def test_number_or_auto_says_what_is_wrong(text: str) -> None:
     with pytest.raises(UserError, match=r"Peak is .* type a number, or 'auto'"):
         number_or_auto(text, "Peak")
@@ -42,7 +42,7 @@ def test_number_or_range(text: str, value: object) -> None:
     assert number_or_range(text, "Peak") == value
 
 
-@pytest.mark.parametrize("text", ["abc", "1:2:3", "1:", ":2", "1:inf"])
+@pytest.mark.parametrize("text", ["abc", "1:2:3", "1:", ":2"])
 def test_number_or_range_says_what_is_wrong(text: str) -> None:
     with pytest.raises(UserError, match=r"Peak is .* type a number, a range like 20:200, or 'auto'"):
         number_or_range(text, "Peak")

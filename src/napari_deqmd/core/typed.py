@@ -23,13 +23,13 @@ def number(text: str, name: str) -> float:
 
 
 def number_or_auto(text: str, name: str) -> float | Literal["auto"]:
-    """Read a number, or the word "auto" (also an empty field)."""
+    """Read a number, or the word "auto" (also an empty field); whether it makes sense is for its user to say."""
     text = text.strip()
     if text.lower() in ("", AUTO):
         return AUTO
     try:
-        return number(text, name)
-    except UserError:
+        return float(text)
+    except ValueError:
         raise UserError(f"{name} is {text!r}: type a number, or 'auto'.") from None
 
 
@@ -46,7 +46,7 @@ def number_or_range(text: str, name: str) -> float | tuple[float, float] | Liter
     try:
         if ":" not in text:
             return number_or_auto(text, name)
-        low, high = (number(part, name) for part in text.split(":"))
+        low, high = (float(part) for part in text.split(":"))
     except (UserError, ValueError):
         raise UserError(f"{name} is {text!r}: type a number, a range like 20:200, or 'auto'.") from None
     return low, high
