@@ -1,6 +1,6 @@
 """Make the pictures of docs/images from a real window: run it again after each change of the widgets.
 
-    python scripts/screenshots.py [reconstruct | train] [-o FOLDER] [--sample sample_2d] [--method deq-md]
+    python scripts/screenshots.py [--only reconstruct|train] [-o FOLDER] [--sample sample_2d] [--method deq-md]
 
 Without a display it starts itself again under xvfb-run.
 """
@@ -25,9 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "widget", nargs="*", choices=["reconstruct", "train"], default=["reconstruct", "train"]
-    )
+    parser.add_argument("--only", choices=["reconstruct", "train"], help="one widget (both)")
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parents[1] / "docs" / "images")
     parser.add_argument("--sample", default="sample_2d")
     parser.add_argument("--method", default="deq-md")
@@ -41,7 +39,7 @@ def main() -> int:
     if sys.platform == "linux" and not os.environ.get("DISPLAY") and shutil.which("xvfb-run"):
         os.execvp("xvfb-run", ["xvfb-run", "-a", "-s", f"-screen 0 {SCREEN}", sys.executable, *sys.argv])
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for name in dict.fromkeys([arguments.widget] if isinstance(arguments.widget, str) else arguments.widget):
+    for name in [arguments.only] if arguments.only else ["reconstruct", "train"]:
         {"reconstruct": take_pictures, "train": take_training_pictures}[name](
             Stage(arguments, name.capitalize())
         )
