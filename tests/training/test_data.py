@@ -144,7 +144,16 @@ def test_a_sampler_without_its_images_is_a_users_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [blurs.gaussian, blurs.skirted, blurs.pupil, blurs.motion, blurs.uniform, random_psf]
+    "kind",
+    [
+        blurs.gaussian,
+        blurs.skirted,
+        blurs.pupil,
+        blurs.motion,
+        blurs.uniform,
+        blurs.wide_gaussian,
+        random_psf,
+    ],
 )
 def test_random_psfs_are_odd_centred_and_of_sum_one(
     kind: Callable[[np.random.Generator], np.ndarray],

@@ -14,12 +14,15 @@ from torch.nn import functional
 
 from napari_deqmd.core.regularizers import NoRegularizer
 from napari_deqmd.training import measurements
+from napari_deqmd.training.blurs import gaussian_stack, pupil_stack
 from napari_deqmd.training.data import Sampler
 from napari_deqmd.training.measurements import (
     PSF_SIZE,
+    STACK_PSF_SIZE,
     Measurement,
     Ranges,
     Recount,
+    any_stack_psf,
     field_of_view,
     fit_psf,
     measure,
@@ -288,3 +291,27 @@ def test_a_given_psf_of_any_size_is_used():
     found = measure(stand_in(speckle(3)), 0, 3, draw_psf=lambda rng: psf)
     assert found.electrons.shape == (3, 1, PATCH - 6, PATCH - 6)
     assert all(np.array_equal(kernel[0], psf) for kernel in found.psf.numpy())
+
+
+def test_stacks_are_measured_as_images_are():
+    stacks = Sampler({"simulated": 1}, patch=(15, 24, 24), pool=2, side=24)
+    found = measure(stacks, 0, 2, draw_psf=any_stack_psf)
+    assert found.electrons.shape == found.truth.shape == (2, 1, 3, 8, 8)
+    assert found.psf.shape == (2, 1, *STACK_PSF_SIZE)
+    assert torch.allclose(found.psf.sum((2, 3, 4)), torch.ones(2, 1), atol=1e-4)
+    assert (found.psf >= 0).all()
+    again = measure(stacks, 0, 2, draw_psf=any_stack_psf)
+    assert torch.equal(found.electrons, again.electrons)
+
+
+@pytest.mark.parametrize("draw", [gaussian_stack, pupil_stack])
+def test_stack_psfs_are_centred_in_the_plane_and_of_sum_one(draw):
+    for seed in range(5):
+        kernel = draw(np.random.default_rng(seed))
+        assert kernel.shape == (19, 19, 19)
+        assert kernel.sum() == pytest.approx(1, abs=1e-4)
+        lateral = kernel.sum(0)
+        grid = np.arange(-9, 10)
+        assert abs((lateral.sum(1) * grid).sum()) < 0.1
+        assert abs((lateral.sum(0) * grid).sum()) < 0.1
+        assert np.unravel_index(kernel.argmax(), kernel.shape)[1:] == (9, 9)

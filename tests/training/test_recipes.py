@@ -95,6 +95,7 @@ def test_a_training_from_nothing_ends_with_a_model(recipe, data, tmp_path):
     assert len(list(run_equilibrium(recipe, data, run))) == 3
     trained = load_model(run / "toy.safetensors")
     assert trained.card["seed"] == 3
+    assert trained.card["base"] == {"name": "toy-pretrained", "sha256": pretrained.card["sha256"]}
     assert trained.card["description"] == "A toy."
     assert trained.card["recipe"]["equilibrium"]["draws"]["patch"] == [28, 28]
     moved = [
@@ -118,6 +119,8 @@ def test_the_same_recipe_gives_the_same_losses(recipe, data, tmp_path):
 def test_an_interrupted_job_goes_on(recipe, data, tmp_path):
     run = tmp_path / "run"
     list(run_pretraining(recipe, data, run, steps=2))
+    short = load_model(run / "toy-pretrained.safetensors").card["recipe"]["pretraining"]
+    assert short["steps"] == 2
     assert [report.step for report in run_pretraining(recipe, data, run)] == [3]
 
 

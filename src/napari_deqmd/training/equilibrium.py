@@ -227,7 +227,8 @@ def train_equilibrium(
     groups, lifetime : int
         So many batches of measurements are kept and visited in turn. A visit starts from the batch's last fixed point,
         which the weights have moved little since; after `lifetime` visits a batch is drawn anew. A few visits pay for
-        the first solve; more of them tell little new: 12 of 4 batches did not improve a trained model, 3 of 2 did.
+        the first solve; more of them tell little new: a trained model fell back with 12 visits to each of 4 batches and
+        gained with 3 to each of 2, though at a lower rate.
     solve : Solve
         Inner solves, to a certificate: cut short they train the iteration, not the equilibrium.
     gradient_steps : int

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-import napari_deqmd
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers import Regularizer
-from napari_deqmd.training.models import Model
+from napari_deqmd.training.models import Model, versions
 from napari_deqmd.training.sources import Source
 
 
@@ -137,11 +134,7 @@ def card(outcome: Outcome, base: Model, source: Source, settings: Settings) -> d
             "seconds": round(outcome.seconds, 1),
         },
         "seed": settings.seed,
-        "versions": {
-            "napari_deqmd": napari_deqmd.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "results": {
             "score": outcome.score,
             "base": outcome.score_before,

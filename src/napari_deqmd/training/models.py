@@ -210,6 +210,21 @@ def save_model(regularizer: Regularizer, path: Path, card: dict[str, Any]) -> No
     _write(path, blob, full)
 
 
+def versions() -> dict[str, str]:
+    """Return what a model was trained with, for its card."""
+    import platform
+
+    import torch
+
+    import napari_deqmd
+
+    return {
+        "napari_deqmd": napari_deqmd.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
 def export_model(name_or_path: str | Path, folder: Path, *, overwrite: bool = False) -> Path:
     """Copy a model, weights and card, to a folder; return the path of its weights.
 

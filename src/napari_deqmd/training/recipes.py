@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import platform
 import tomllib
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,14 +13,13 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-import napari_deqmd
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers import Red, build
 from napari_deqmd.training.data import HELD_BACK, Sampler, load_fluorescence, load_natural
 from napari_deqmd.training.distributed import rank
 from napari_deqmd.training.equilibrium import Solve, train_equilibrium
 from napari_deqmd.training.measurements import any_psf, any_stack_psf, measure
-from napari_deqmd.training.models import load_model, save_model
+from napari_deqmd.training.models import Model, load_model, save_model, versions
 from napari_deqmd.training.pretraining import pretrain
 from napari_deqmd.training.progress import Report
 
@@ -188,12 +186,13 @@ def run_pretraining(
     job = recipe.pretraining
     if job is None:
         raise UserError(f"The recipe of {recipe.name} has no [pretraining]: run its equilibrium training.")
+    job = replace(job, steps=job.steps if steps is None else steps)
     torch.manual_seed(recipe.seed)
     regularizer = _red(recipe)
     yield from pretrain(
         regularizer,
         _sampler(recipe, job.draws, data, recipe.seed),
-        steps=job.steps if steps is None else steps,
+        steps=job.steps,
         batch=job.batch,
         learning_rate=job.learning_rate,
         device=device,
@@ -233,9 +232,11 @@ def run_equilibrium(
     job = recipe.equilibrium
     if job is None:
         raise UserError(f"The recipe of {recipe.name} has no [equilibrium]: run its pretraining.")
+    job = replace(job, steps=job.steps if steps is None else steps)
     torch.manual_seed(recipe.seed)
     start = base or recipe.base or run / f"{recipe.name}-pretrained.safetensors"
-    regularizer = started(recipe, load_model(start).regularizer)
+    begun = load_model(start)
+    regularizer = started(recipe, begun.regularizer)
     if job.strength is not None:
         with torch.no_grad():
             regularizer.strength.a.fill_(job.strength[0])
@@ -245,7 +246,7 @@ def run_equilibrium(
     yield from train_equilibrium(
         regularizer.to(device),
         partial(measure, sampler, draw_psf=draw_psf),
-        steps=job.steps if steps is None else steps,
+        steps=job.steps,
         batch=job.batch,
         learning_rate=job.learning_rate,
         numbers=job.numbers,
@@ -261,7 +262,7 @@ def run_equilibrium(
     with torch.no_grad():
         regularizer.strength.a.add_(math.log(job.afterwards))
     if rank() == 0:
-        save_model(regularizer.cpu(), run / f"{recipe.name}.safetensors", card(recipe, job))
+        save_model(regularizer.cpu(), run / f"{recipe.name}.safetensors", card(recipe, job, begun))
 
 
 def started(recipe: Recipe, base: Any) -> Red:
@@ -281,21 +282,18 @@ def started(recipe: Recipe, base: Any) -> Red:
     return regularizer.requires_grad_(True)
 
 
-def card(recipe: Recipe, job: Pretraining | Equilibrium) -> dict[str, Any]:
-    """Return the card of the model that a job ends with, JSON-able, for `save_model`."""
+def card(recipe: Recipe, job: Pretraining | Equilibrium, base: Model | None = None) -> dict[str, Any]:
+    """Return the card of the model that a job, as it was run, ends with, JSON-able, for `save_model`."""
     return {
         "description": recipe.description,
         "family": recipe.family,
         "options": dict(recipe.options),
         "ndim": recipe.ndim,
         "data": {**recipe.data, "simulated": "the project's own scenes", "held back": sorted(HELD_BACK)},
-        "recipe": {type(job).__name__.lower(): asdict(job), "base": recipe.base},
+        "recipe": {type(job).__name__.lower(): asdict(job)},
+        "base": None if base is None else {key: base.card[key] for key in ("name", "sha256")},
         "seed": recipe.seed,
-        "versions": {
-            "napari_deqmd": napari_deqmd.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
 
 
