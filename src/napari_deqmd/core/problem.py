@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -92,17 +92,17 @@ class Problem:
         """``A^T 1``, broadcastable against objects."""
         return self.likelihood.operator.sensitivity
 
-    @cached_property
-    def metric(self) -> Tensor:
-        """Typical diagonal curvature of ``Psi`` in ``x``, of the object's shape, > 0.
+    def metric(self, u: Tensor) -> Tensor:
+        """Return a diagonal model of the curvature of ``Psi`` at ``u = x + shift``, of its shape, > 0.
 
-        The Fisher information of the Poisson likelihood at the first object, ``A^T (1 / z)``, plus the regularizer's:
-        it depends on the data, not on the iterate or a step size, so distances measured in it can be compared.
+        The Fisher information ``1 / u`` of the photons every pixel sent out, of which the image shows sums only: in
+        this metric gradient steps on the likelihood are those of expectation maximisation (Richardson-Lucy). The
+        regularizer adds its own. It depends on no step size. Of the margin of the object, outside the field of view,
+        the image tells less (``A^T 1 / u``); steps there stay as short as elsewhere, or it would run ahead.
         """
-        x = self.start()
-        fisher = self.likelihood.operator.adjoint(1 / self.likelihood.expect(x))
+        x = self.burg.to_x(u)
         weight = self.strength * slice_weight(self.regularizer, x)
-        return fisher.clamp_min(0) + weight * self.regularizer.curvature(x, self.peak) + 1e-3
+        return 1 / u + weight * self.regularizer.curvature(x, self.peak) + 1e-3
 
     def certificate(self, u: Tensor, gradient: Tensor) -> Tensor:
         """Return the first-order certificate ``||u - P(u - g / metric)|| / ||x||``, float64 ``(B,)``.
@@ -110,7 +110,7 @@ class Problem:
         The relative change that one projected Newton-like step of unit length would still make: it depends on no step
         size and no units, and is zero exactly at stationary points.
         """
-        moved = self.burg.project(u - gradient / self.metric)
+        moved = self.burg.project(u - gradient / self.metric(u))
         size = sum_images(self.burg.to_x(u) ** 2).clamp_min(1e-30)
         return (sum_images((moved - u) ** 2) / size).sqrt()
 

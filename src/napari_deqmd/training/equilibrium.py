@@ -130,7 +130,7 @@ def solve_adjoint(
     Parameters
     ----------
     problem : Problem
-        Its metric is the preconditioner.
+        Its metric at the fixed point is the preconditioner.
     x : Tensor
         Fixed point, ``(B, 1, ...)``.
     slope, free : Tensor
@@ -150,6 +150,7 @@ def solve_adjoint(
     """
     like = problem.likelihood
     weight = like.y / like.expect(x) ** 2
+    metric = problem.metric(problem.burg.to_u(x))
 
     def hessian(v: Tensor) -> Tensor:
         data = like.operator.adjoint(weight * like.operator.forward(v))
@@ -157,7 +158,7 @@ def solve_adjoint(
 
     w = torch.zeros_like(slope) if start is None else torch.where(free, start, 0)
     r = slope if start is None else slope - hessian(w)
-    p = z = r / problem.metric
+    p = z = r / metric
     rz = sum_images(r * z)
     convex = torch.ones_like(rz, dtype=torch.bool)
     flattest, lowest = torch.zeros_like(z), torch.full_like(rz, torch.inf)
@@ -165,7 +166,7 @@ def solve_adjoint(
         return Adjoint(z, convex, flattest, lowest)
     for _ in range(steps):
         product = hessian(p)
-        bend, length = sum_images(p * product), sum_images(p**2 * problem.metric).clamp_min(1e-30)
+        bend, length = sum_images(p * product), sum_images(p**2 * metric).clamp_min(1e-30)
         flatter = bend / length < lowest
         lowest = torch.where(flatter, bend / length, lowest)
         flattest = torch.where(per_image(flatter, p) > 0, p / per_image(length.sqrt(), p), flattest)
@@ -173,19 +174,19 @@ def solve_adjoint(
         alpha = torch.where(convex, rz / bend.clamp_min(1e-30), 0)
         w = w + per_image(alpha, p) * p
         r = r - per_image(alpha, p) * product
-        z = r / problem.metric
+        z = r / metric
         new = sum_images(r * z)
         p = z + per_image(new / rz.clamp_min(1e-30), p) * p
         rz = new
     return Adjoint(w, convex, flattest, lowest)
 
 
-def balanced(problem: Problem, w: Tensor, usable: Tensor) -> Tensor:
-    """Return ``w`` of the usable images, none longer than their median.
+def balanced(w: Tensor, metric: Tensor, usable: Tensor) -> Tensor:
+    """Return ``w`` of the usable images, none longer in the metric than their median.
 
     The length of ``w`` grows as the Hessian gets singular: a few images would make up the whole gradient.
     """
-    length = sum_images(w**2 * problem.metric).sqrt()
+    length = sum_images(w**2 * metric).sqrt()
     longest = length[usable].median() if bool(usable.any()) else length
     factor = (longest / length.clamp_min(1e-30)).clamp_max(1)
     return w * per_image(torch.where(usable, factor, 0), w)
@@ -288,7 +289,7 @@ def train_equilibrium(
         adjoint = solve_adjoint(problem, x, slope, free, curve, steps=gradient_steps, start=known.w)
         kept[slot] = replace(known, x=x, w=torch.where(per_image(adjoint.convex, x) > 0, adjoint.w, 0))
         usable = adjoint.convex & (residuals < solve.enough)
-        objective = -(balanced(problem, adjoint.w, usable) * gradient).sum()
+        objective = -(balanced(adjoint.w, problem.metric(problem.burg.to_u(x)), usable) * gradient).sum()
         flat = adjoint.curvature < flatness
         if stiffening > 0 and bool(flat.any()):
             v = torch.where(per_image(flat, x) > 0, adjoint.flattest, 0)

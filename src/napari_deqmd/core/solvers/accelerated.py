@@ -1,4 +1,4 @@
-"""Accelerated mirror descent: quasi-Newton steps from the Fisher metric, safeguarded by mirror steps."""
+"""Accelerated mirror descent: quasi-Newton steps in the metric of EM, safeguarded by mirror steps."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def accelerated_mirror_descent(
 ) -> Generator[Step, None, None]:
     """Yield the iterates of a projected limited-memory quasi-Newton method that falls back on mirror steps.
 
-    BFGS builds the curvature of the objective from its diagonal model `Problem.metric` (Fisher information of the
-    Poisson likelihood plus the regularizer's) on the pixels that the box leaves free. Every image of the batch has its
-    own curvature, step length and acceptance.
+    BFGS builds the curvature of the objective from its diagonal model `Problem.metric` at the iterate (that of
+    expectation maximisation plus the regularizer's) on the pixels that the box leaves free. Every image of the batch
+    has its own curvature, step length and acceptance.
 
     Safeguard: a quasi-Newton step must decrease the objective by Armijo's rule; an image at which `PATIENCE` trials in
     a row fail forgets its curvature and takes plain mirror steps, with the plain acceptance rule, until one is
@@ -102,9 +102,10 @@ def direction(problem: Problem, state: State, pairs: deque[Pair]) -> Tensor:
     """Return the quasi-Newton direction on the free pixels, downhill for every image."""
     free = problem.burg.free(state.u, state.gradient)
     gradient = torch.where(free, state.gradient, 0)
-    newton = apply_inverse(pairs, gradient, free, problem.metric)
+    metric = problem.metric(state.u)
+    newton = apply_inverse(pairs, gradient, free, metric)
     downhill = sum_images(newton * gradient) > 0
-    return -torch.where(per_image(downhill, newton) > 0, newton, gradient / problem.metric)
+    return -torch.where(per_image(downhill, newton) > 0, newton, gradient / metric)
 
 
 def secant(along: Tensor, old: State, new: State, accept: Tensor) -> Pair:
