@@ -29,6 +29,7 @@ from napari_deqmd.training.measurements import (
 )
 
 REACH = PSF_SIZE[0] // 2
+TENSORS = [field.name for field in fields(Measurement) if field.name != "boundary"]
 PATCH = 28
 TOLD_EXACTLY = {"peak_error": 0.0, "background_error": 0.0}
 
@@ -81,17 +82,15 @@ def test_a_measurement_depends_on_seed_and_step_only():
     running = sampler()
     later = [measure(running, step, 2) for step in range(3)][-1]
     again = measure(sampler(), 2, 2)
-    for field in fields(Measurement):
-        assert torch.equal(getattr(again, field.name), getattr(later, field.name))
+    for name in TENSORS:
+        assert torch.equal(getattr(again, name), getattr(later, name))
 
 
 def test_every_step_and_seed_draws_everything_anew():
     clean = speckle(4)
     first = measure(stand_in(clean), 2, 4)
     for other in (measure(stand_in(clean), 3, 4), measure(stand_in(clean, seed=1), 2, 4)):
-        assert not any(
-            torch.equal(getattr(first, f.name), getattr(other, f.name)) for f in fields(Measurement)
-        )
+        assert not any(torch.equal(getattr(first, name), getattr(other, name)) for name in TENSORS)
 
 
 def test_shapes():
@@ -100,7 +99,7 @@ def test_shapes():
     assert found.electrons.shape == found.truth.shape == (3, 1, 16, 16)
     assert found.psf.shape == (3, 1, *PSF_SIZE)
     assert found.peak.shape == found.background.shape == (3,)
-    assert {getattr(found, field.name).dtype for field in fields(Measurement)} == {torch.float32}
+    assert {getattr(found, name).dtype for name in TENSORS} == {torch.float32}
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +301,17 @@ def test_stacks_are_measured_as_images_are():
     assert (found.psf >= 0).all()
     again = measure(stacks, 0, 2, draw_psf=any_stack_psf)
     assert torch.equal(found.electrons, again.electrons)
+
+
+def test_a_periodic_image_shows_the_whole_patch():
+    sampler = Sampler({"simulated": 1}, patch=(14, 24, 24), pool=2, side=32)
+    data = measure(sampler, 0, 2, draw_psf=any_stack_psf, boundary="periodic")
+    assert data.electrons.shape == data.truth.shape == (2, 1, 14, 24, 24)
+    problem = data[:1].problem(NoRegularizer())
+    assert problem.likelihood.operator.object_shape == (14, 24, 24)
+    blurred = problem.likelihood.operator.forward(data.truth[:1])
+    assert blurred.sum().item() == pytest.approx(data.truth[:1].sum().item(), rel=1e-4)  # no light is lost
+    assert data.to(torch.device("cpu")).boundary == "periodic"
 
 
 @pytest.mark.parametrize("draw", [gaussian_stack, pupil_stack])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -106,6 +107,18 @@ def test_a_training_from_nothing_ends_with_a_model(recipe, data, tmp_path):
     # Three steps move it by little; the recipe sets it, and halves it at the end.
     assert float(trained.regularizer.strength.a) == pytest.approx(0.5 - np.log(2), abs=0.5)
     assert float(trained.regularizer.strength.p) == pytest.approx(0.25, abs=0.5)
+
+
+def test_a_pretraining_starts_from_the_base_if_the_recipe_has_one(recipe, data, tmp_path):
+    run = tmp_path / "run"
+    list(run_pretraining(recipe, data, run))
+    base = load_model(path := run / "toy-pretrained.safetensors")
+    next_one = replace(recipe, name="next", base=str(path), seed=9)
+    list(run_pretraining(next_one, data, run, steps=0))
+    begun = load_model(run / "next-pretrained.safetensors")
+    assert begun.card["base"]["sha256"] == base.card["sha256"]
+    for a, b in zip(begun.regularizer.parameters(), base.regularizer.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_the_same_recipe_gives_the_same_losses(recipe, data, tmp_path):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import ClassVar, Self
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -57,6 +57,8 @@ class Observation:
         Of as many dimensions.
     peak, background : Tensor
         ``(B,)``, as told to the solver, photo-electrons.
+    boundary : {"extended", "periodic"}
+        What the object is beyond the image.
     figure, sign
         What `score` measures, and 1 where more of it is better, -1 where less is.
     """
@@ -68,20 +70,26 @@ class Observation:
     psf: Tensor
     peak: Tensor
     background: Tensor
+    boundary: str = field(default="extended", kw_only=True)
 
     def problem(self, regularizer: Regularizer, **options: float) -> Problem:
-        """Build the reconstruction problem of the batch on the extended object."""
-        operator = Blur(self.psf, tuple(self.electrons.shape[2:]))
+        """Build the reconstruction problem of the batch."""
+        operator = Blur(self.psf, tuple(self.electrons.shape[2:]), boundary=self.boundary)
         return Problem.from_electrons(
             self.electrons, operator, regularizer, peak=self.peak, background=self.background, **options
         )
 
     def __getitem__(self, images: slice) -> Self:
-        return type(self)(**{field.name: getattr(self, field.name)[images] for field in fields(self)})
+        return self._changed(lambda value: value[images])
 
     def to(self, device: torch.device) -> Self:
         """Return the batch on a device."""
-        return type(self)(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        return self._changed(lambda value: value.to(device))
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        tensors = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+        return type(self)(**values | tensors)
 
     def loss(self, problem: Problem, x: Tensor) -> Tensor:
         """Return what an object ``x`` costs, ``(B,)``, differentiable: less is better."""
@@ -167,16 +175,20 @@ def measure(
     ranges: Ranges | None = None,
     *,
     draw_psf: Callable[[np.random.Generator], np.ndarray] = any_psf,
+    boundary: str = "extended",
 ) -> Measurement:
     """Draw and measure a batch of clean patches; depends on the sampler's seed and `step` only.
 
-    `draw_psf` returns kernels of one odd size, of sum 1, of as many dimensions as the patches have.
+    `draw_psf` returns kernels of one odd size, of sum 1, of as many dimensions as the patches have. With a periodic
+    boundary the image shows the whole patch, not its middle only: of a stack that is several times as much to learn
+    from.
     """
     ranges = ranges or Ranges()
     rng = np.random.default_rng([sampler.seed, 2, step])
     clean = sampler.batch(step, batch)
     psf = torch.from_numpy(np.stack([draw_psf(rng) for _ in range(batch)])[:, None])
-    operator = Blur(psf, field_of_view(sampler.patch, psf.shape[2:]))
+    shape = field_of_view(sampler.patch, psf.shape[2:]) if boundary == "extended" else sampler.patch
+    operator = Blur(psf, shape, boundary=boundary)
     blurred = operator.forward(clean).clamp_min(0)
     low, high = (math.log(value) for value in ranges.peak)
     wide, middle = (
@@ -195,7 +207,12 @@ def measure(
     told_background = background * np.exp(ranges.background_error * rng.standard_normal(batch))
     truth = operator.crop(clean) * per_image(scale * torch.from_numpy(peak / told).float(), clean)
     return Measurement(
-        electrons, psf, torch.from_numpy(told).float(), torch.from_numpy(told_background).float(), truth
+        electrons,
+        psf,
+        torch.from_numpy(told).float(),
+        torch.from_numpy(told_background).float(),
+        truth,
+        boundary=boundary,
     )
 
 

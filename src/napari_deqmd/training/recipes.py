@@ -69,6 +69,8 @@ class Equilibrium:
     ----------
     wide : float
         Share of 2D PSFs that are wide Gaussians, beside those of the family.
+    boundary : {"extended", "periodic"}
+        Of the measurements, as in `measure`.
     strength : tuple of float, optional
         ``(a, p)`` of the strength to begin with.
     afterwards : float
@@ -88,6 +90,7 @@ class Equilibrium:
     gradient_steps: int = 5
     precision: str = "float32"
     wide: float = 0.0
+    boundary: str = "extended"
     strength: tuple[float, float] | None = None
     afterwards: float = 1.0
     solve: Solve = field(default_factory=Solve)
@@ -106,7 +109,7 @@ class Recipe:
     ndim : int
         2 or 3: what the model is for.
     base : str, optional
-        Model whose weights it starts from, where there is no pretraining; a slice's context starts at zero.
+        Model whose weights the first job starts from; a slice's context starts at zero.
     data : mapping
         Folders of ``fluorescence`` and ``natural`` images, below the data folder.
     seed : int
@@ -188,7 +191,8 @@ def run_pretraining(
         raise UserError(f"The recipe of {recipe.name} has no [pretraining]: run its equilibrium training.")
     job = replace(job, steps=job.steps if steps is None else steps)
     torch.manual_seed(recipe.seed)
-    regularizer = _red(recipe)
+    begun = None if recipe.base is None else load_model(recipe.base)
+    regularizer = _red(recipe) if begun is None else started(recipe, begun.regularizer)
     yield from pretrain(
         regularizer,
         _sampler(recipe, job.draws, data, recipe.seed),
@@ -199,7 +203,7 @@ def run_pretraining(
         checkpoint=run / f"{recipe.name}-pretraining.pt",
     )
     if rank() == 0:
-        save_model(regularizer.cpu(), run / f"{recipe.name}-pretrained.safetensors", card(recipe, job))
+        save_model(regularizer.cpu(), run / f"{recipe.name}-pretrained.safetensors", card(recipe, job, begun))
 
 
 def run_equilibrium(
@@ -219,7 +223,7 @@ def run_equilibrium(
     recipe, data, run, steps, device
         As in `run_pretraining`.
     base : str or path, optional
-        Model to start from; by default the recipe's, or else ``RUN/NAME-pretrained.safetensors``.
+        Model to start from; by default the pretrained one, ``RUN/NAME-pretrained.safetensors``, or else the recipe's.
     validate : callable, optional
         As in `train_equilibrium`.
 
@@ -234,8 +238,8 @@ def run_equilibrium(
         raise UserError(f"The recipe of {recipe.name} has no [equilibrium]: run its pretraining.")
     job = replace(job, steps=job.steps if steps is None else steps)
     torch.manual_seed(recipe.seed)
-    start = base or recipe.base or run / f"{recipe.name}-pretrained.safetensors"
-    begun = load_model(start)
+    first = None if recipe.pretraining else recipe.base
+    begun = load_model(base or first or run / f"{recipe.name}-pretrained.safetensors", ndim=recipe.ndim)
     regularizer = started(recipe, begun.regularizer)
     if job.strength is not None:
         with torch.no_grad():
@@ -245,7 +249,7 @@ def run_equilibrium(
     draw_psf = partial(any_psf, wide=job.wide) if recipe.ndim == 2 else any_stack_psf
     yield from train_equilibrium(
         regularizer.to(device),
-        partial(measure, sampler, draw_psf=draw_psf),
+        partial(measure, sampler, draw_psf=draw_psf, boundary=job.boundary),
         steps=job.steps,
         batch=job.batch,
         learning_rate=job.learning_rate,
