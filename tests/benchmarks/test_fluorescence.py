@@ -323,17 +323,24 @@ class TestCommand:
         assert {row["label"] for row in printed["rows"]} == {"simulated filaments"}
 
     def test_interrupted_says_how_to_go_on(self, tmp_path, monkeypatch, capsys):
-        def stop(job):
-            raise KeyboardInterrupt
+        def stop(job, whole=Job.run):
+            if job.method.name.startswith("TV"):
+                raise KeyboardInterrupt
+            return whole(job)
 
         monkeypatch.setattr(fluorescence, "QUICK", TINY)
         monkeypatch.setattr(Job, "run", stop)
         assert main(["benchmark", "fluorescence", "--quick", "--out", str(tmp_path)]) == 130
         assert "the same command goes on" in capsys.readouterr().err
+        report = (tmp_path / "fluorescence.md").read_text(encoding="utf-8")
+        assert "**17 measurements are still to be made.**" in report
+        assert ORACLE in report
 
     def test_no_such_data(self, tmp_path, capsys):
-        assert main(["benchmark", "fluorescence", "--data", str(tmp_path / "no")]) == 1
-        assert "There is no folder" in capsys.readouterr().err
+        words = ["--data", str(tmp_path), "--out", str(tmp_path / "out")]
+        assert main(["benchmark", "fluorescence", "--quick", *words]) == 1
+        assert "has no folder fluorescence/train" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
 
 
 def bars_case(folder):

@@ -16,6 +16,9 @@ from skimage.metrics import normalized_root_mse, structural_similarity
 from torch import Tensor
 
 from napari_deqmd.benchmarks.restoration import (
+    BARS,
+    CROPS,
+    NATURAL,
     PEAKS,
     SCENES,
     SIDE,
@@ -77,9 +80,10 @@ class Extent:
     side: int = SIDE
     volume: tuple[int, ...] = VOLUME
     max_iter: int = 200
+    bars: bool = True
 
 
-QUICK = Extent((SHOWN_PEAK,), ("filaments",), ("nuclei",), ("filaments",), 24, (8, 12, 12), FIXED)
+QUICK = Extent((SHOWN_PEAK,), ("filaments",), ("nuclei",), ("filaments",), 24, (8, 12, 12), FIXED, False)
 """Enough to see that everything runs."""
 
 
@@ -292,14 +296,23 @@ def plan(cases: Sequence[Case], methods: Sequence[Method]) -> list[Job]:
 
 
 def cases(data: Path | None, extent: Extent) -> Iterator[Case]:
-    """Yield the cases of the main tables, with automatic numbers, then the variations."""
+    """Yield the cases of the main tables, with automatic numbers, then the variations.
+
+    Raises
+    ------
+    UserError
+        The folder of data holds none of the folders that are looked for.
+    """
+    if data and not any((data / part).is_dir() for part in (CROPS, NATURAL, BARS)):
+        raise UserError(
+            f"{data} has no folder {CROPS}, {NATURAL} or {BARS}: give the folder that holds them."
+        )
     found = conditions(data, peaks=extent.peaks, side=extent.side, kinds=extent.scenes)
     found += stacks(peaks=extent.peaks, shape=extent.volume, kinds=extent.volumes)
     for condition in found:
         yield Case(condition, estimated(condition.measurement))
-    folder = data / "fluorescence" / "bench" / "bars" if data else None
-    if folder and folder.is_dir():
-        condition = bars(folder)
+    if extent.bars and data and (data / BARS).is_dir():
+        condition = bars(data / BARS)
         yield Case(condition, condition.measurement)
     for kind in extent.robust:
         yield from variations(kind, extent.side)

@@ -35,6 +35,8 @@ the number of photo-electrons where the blurred object is 1 (its 99.8th percenti
 the background that the program finds in the image, except where its name says "true numbers". "Oracle" means chosen by
 the truth: the best of the iterates of Richardson-Lucy (RL) from a flat start and from the image, or for each image the
 best of the weights of total variation (TV). Models run as `deqmd reconstruct` does, with nothing chosen by hand."""
+_DECIBELS = """\
+Means over the images of a kind. A dash: not of all of them. The true numbers of the bars are not known."""
 _FIGURES = """\
 Means over all images of a family, at all peaks. PSNR and SSIM are relative to the maximum of the truth, NRMSE to its
 norm. The truth of the bars is known up to a factor, which is fitted for every method. Iterations and seconds of an
@@ -48,7 +50,7 @@ meets what no training image had. In brackets the difference where the image is 
 Key = TypeVar("Key")
 
 
-def markdown(rows: Sequence[Row], *, figure: str = "") -> str:
+def markdown(rows: Sequence[Row], *, figure: str = "", missing: int = 0, threads: int = 1) -> str:
     """Return the report, in Markdown.
 
     Parameters
@@ -57,14 +59,20 @@ def markdown(rows: Sequence[Row], *, figure: str = "") -> str:
         In the order of the jobs.
     figure : str
         File name of the picture, beside the report; ``""`` without one.
+    missing : int
+        Measurements that are still to be made.
+    threads : int
+        That the solvers had, on a CPU.
     """
     main = with_oracle_weight([row for row in rows if not row.variation])
     varied = [row for row in rows if row.variation]
     parts = ["# Fluorescence benchmark", _INTRODUCTION]
+    if missing:
+        parts.append(f"**{missing} measurements are still to be made.**")
     if figure:
         parts.append(f"![Image, restorations and truth]({figure})")
-    parts += ["## PSNR, dB", "\n".join(decibels(main))]
-    parts += ["## All figures", _FIGURES, "\n".join(figures(main))]
+    parts += ["## PSNR, dB", _DECIBELS, "\n".join(decibels(main))]
+    parts += ["## All figures", f"{_FIGURES} Threads: {threads}.", "\n".join(figures(main))]
     parts += ["## Against Richardson-Lucy", _GAINS, "\n".join(gains(main))]
     if varied:
         parts += ["## Robustness", _ROBUSTNESS, "\n".join(robustness(varied))]

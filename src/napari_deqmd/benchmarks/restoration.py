@@ -39,6 +39,8 @@ BACKGROUND = {"simulated": 0.04, "stack": 0.04, "fluorescence": 0.05, "natural":
 """Background as a share of the peak, by the first word of a label."""
 LIT = 0.005
 """Share of the field of view that is not dark."""
+CROPS, NATURAL, BARS = "fluorescence/train", "natural/bsds500/val", "fluorescence/bench/bars"
+"""Folders of data."""
 BARS_GAIN, BARS_UPPER = 100.0, 100.0
 
 
@@ -104,12 +106,12 @@ def conditions(
             name = f"{kind}, PSF {sigma:g}"
             scene = lit_scene(kind, (side, side), PSF_SIZE, named_rng(seed, name))
             drawn.append((f"simulated {kind}", f"PSF {sigma:g}", scene, psf))
-    root = data / "fluorescence" / "train" if data else None
+    root = data / CROPS if data else None
     if root and root.is_dir():
         images = load_fluorescence(root, held_back=True)
         for i, (name, crop) in enumerate(_crops(images, grown, seed).items()):
             drawn.append(("fluorescence", name, crop, gaussians[i % len(gaussians)]))
-    root = data / "natural" / "bsds500" / "val" if data else None
+    root = data / NATURAL if data else None
     if root and root.is_dir():
         photographs = dict(sorted(load_natural(root).items())[:PHOTOGRAPHS])
         wider = [

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_deqmd.cli.console import StepLine, print_fields, print_json, say
-from napari_deqmd.core.errors import UserError
 
 if TYPE_CHECKING:
     from napari_deqmd.benchmarks.fluorescence import Job, Record
@@ -45,13 +44,11 @@ def fluorescence(arguments: Namespace) -> None:
     from napari_deqmd.io.sidecar import versions
 
     data = None if arguments.data is None else Path(arguments.data)
-    if data is not None and not data.is_dir():
-        raise UserError(f"There is no folder {data}: give the one that holds fluorescence/train.")
     extent = QUICK if arguments.quick else Extent()
     compared = methods(arguments.model or bundled_models(), max_iter=extent.max_iter)
     folder = Path(arguments.out).expanduser()
-    record = Record(folder)
     jobs = plan(list(cases(data, extent)), compared)
+    record = Record(folder)
     ready = len(record.rows(jobs))
     say(f"{len(jobs)} measurements, {ready} of them on record in {folder}.")
     line = StepLine()
@@ -61,14 +58,16 @@ def fluorescence(arguments: Namespace) -> None:
             line.update(f"{made} of {len(jobs)}: {', '.join(filter(None, words))}: {row.psnr:.2f} dB")
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: the same command goes on from what is in {folder}.") from None
-    rows = record.rows(jobs)
-    picture = folder / "fluorescence.png"
-    drawn = _draw(jobs, record, picture)
-    report = folder / "fluorescence.md"
-    _write(report, markdown(rows, figure=picture.name if drawn else "").encode())
+    finally:  # of a run that was cut, what there is
+        rows = record.rows(jobs)
+        figure, report = folder / "fluorescence.png", folder / "fluorescence.md"
+        drawn = _draw(jobs, record, figure)
+        missing, threads = len(jobs) - len(rows), torch.get_num_threads()
+        text = markdown(rows, figure=figure.name if drawn else "", missing=missing, threads=threads)
+        _write(report, text.encode())
     if arguments.json:
-        content = {"benchmark": "fluorescence", "threads": torch.get_num_threads(), "versions": versions()}
-        files = {"report": report, "figure": picture if drawn else None}
+        content = {"benchmark": "fluorescence", "threads": threads, "versions": versions()}
+        files = {"report": report, "figure": figure if drawn else None}
         print_json(content | files | {"rows": [asdict(row) for row in rows]})
     else:
         print(report)
