@@ -8,25 +8,21 @@ import pytest
 import tifffile
 import torch
 
-from napari_deqmd.benchmarks import fluorescence
+from napari_deqmd.benchmarks import fluorescence_cases
 from napari_deqmd.benchmarks.fluorescence import (
-    AS_IS,
     FIXED,
     ORACLE,
     TRUE_NUMBERS,
-    Case,
-    Extent,
     Job,
     Record,
     Row,
     bundled_models,
-    cases,
     methods,
     plan,
     run,
     tv_name,
-    variations,
 )
+from napari_deqmd.benchmarks.fluorescence_cases import AS_IS, Case, Extent, cases, variations
 from napari_deqmd.benchmarks.fluorescence_report import (
     ORACLE_WEIGHT,
     decibels,
@@ -195,7 +191,7 @@ class TestRecord:
         assert len(Record(tmp_path).rows(jobs)) == len(jobs)
 
     def test_a_lost_image_of_the_figure_is_made_again(self, image, classical, tmp_path, monkeypatch):
-        monkeypatch.setattr(fluorescence, "SHOWN", ((image.condition.label, image.condition.image),))
+        monkeypatch.setattr(fluorescence_cases, "SHOWN", ((image.condition.label, image.condition.image),))
         job = Job(image, classical[ORACLE])
         list(run([job], Record(tmp_path)))
         assert job in Record(tmp_path)
@@ -294,7 +290,7 @@ class TestTables:
 
 
 def test_panels_show_the_best_weight_and_the_truth(image, classical, tmp_path, monkeypatch):
-    monkeypatch.setattr(fluorescence, "SHOWN", ((image.condition.label, image.condition.image),))
+    monkeypatch.setattr(fluorescence_cases, "SHOWN", ((image.condition.label, image.condition.image),))
     chosen = [method for name, method in classical.items() if name == ORACLE or name.startswith("TV")]
     jobs, record = plan([image], chosen), Record(tmp_path)
     rows = list(run(jobs, record))
@@ -308,7 +304,7 @@ def test_panels_show_the_best_weight_and_the_truth(image, classical, tmp_path, m
 
 class TestCommand:
     def test_report_figure_and_going_on(self, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr(fluorescence, "QUICK", replace(TINY, scenes=("filaments",)))
+        monkeypatch.setattr(fluorescence_cases, "QUICK", replace(TINY, scenes=("filaments",)))
         words = ["benchmark", "fluorescence", "--quick", "--model", "default", "--out", str(tmp_path / "out")]
         assert main(words) == 0
         report = tmp_path / "out" / "fluorescence.md"
@@ -328,7 +324,7 @@ class TestCommand:
                 raise KeyboardInterrupt
             return whole(job)
 
-        monkeypatch.setattr(fluorescence, "QUICK", TINY)
+        monkeypatch.setattr(fluorescence_cases, "QUICK", TINY)
         monkeypatch.setattr(Job, "run", stop)
         assert main(["benchmark", "fluorescence", "--quick", "--out", str(tmp_path)]) == 130
         assert "the same command goes on" in capsys.readouterr().err

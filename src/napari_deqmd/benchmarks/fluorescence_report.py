@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.benchmarks.fluorescence import (
-    AS_IS,
     ORACLE,
     TRUE_NUMBERS,
     TV,
@@ -20,6 +19,7 @@ from napari_deqmd.benchmarks.fluorescence import (
     Row,
     tv_name,
 )
+from napari_deqmd.benchmarks.fluorescence_cases import AS_IS
 from napari_deqmd.core.poisson import per_image
 
 ORACLE_WEIGHT = "TV, oracle weight"

@@ -30,16 +30,8 @@ def fluorescence(arguments: Namespace) -> None:
 
     import torch
 
-    from napari_deqmd.benchmarks.fluorescence import (
-        QUICK,
-        Extent,
-        Record,
-        bundled_models,
-        cases,
-        methods,
-        plan,
-        run,
-    )
+    from napari_deqmd.benchmarks.fluorescence import Record, bundled_models, methods, plan, run
+    from napari_deqmd.benchmarks.fluorescence_cases import QUICK, Extent, cases
     from napari_deqmd.benchmarks.fluorescence_report import markdown
     from napari_deqmd.io.sidecar import versions
 
