@@ -1,22 +1,27 @@
-"""Restoration quality on validation images: models against Richardson-Lucy and TV stopped or weighted by the truth."""
+"""Images whose truth is known, and what is restored of them: the minimiser, or the best iterate by the truth."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import tifffile
 import torch
 from torch import Tensor
 
 from napari_deqmd.core.operators import Blur
 from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.core.poisson import per_image
-from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation
-from napari_deqmd.core.solvers import SOLVERS
+from napari_deqmd.core.problem import Problem
+from napari_deqmd.core.regularizers import NoRegularizer, Regularizer
+from napari_deqmd.core.solvers import SOLVERS, Step
 from napari_deqmd.core.solvers.richardson_lucy import richardson_lucy
+from napari_deqmd.psf.prepare import prepare_psf
+from napari_deqmd.psf.theory import make_psf
 from napari_deqmd.training.blurs import random_psf
 from napari_deqmd.training.data import load_fluorescence, load_natural
 from napari_deqmd.training.measurements import PSF_SIZE, Measurement, fit_psf
@@ -25,69 +30,172 @@ from napari_deqmd.training.scenes import make_scene
 SIDE = 128
 VOLUME = (16, 80, 80)
 VOLUME_SIGMA = (1.5, 1.6, 1.6)
-PEAKS = (30.0, 60.0, 200.0)
+SIGMAS = (1.3, 2.0)
+PEAKS = (10.0, 30.0, 100.0, 300.0)
 SCENES = ("filaments", "cells", "nuclei", "mixture")
-VOLUME_SCENES = ("nuclei_3d", "filaments_3d", "vesicles_3d")
-TV_WEIGHTS = (0.016, 0.032, 0.045, 0.064, 0.09, 0.13)
+VOLUME_SCENES = ("nuclei", "filaments", "vesicles")
+PHOTOGRAPHS = 4
+BACKGROUND = {"simulated": 0.04, "stack": 0.04, "fluorescence": 0.05, "natural": 0.01}
+"""Background as a share of the peak, by the first word of a label."""
+LIT = 0.005
+"""Share of the field of view that is not dark."""
+CROPS, NATURAL, BARS = "fluorescence/train", "natural/bsds500/val", "fluorescence/bench/bars"
+"""Folders of data."""
+BARS_GAIN, BARS_UPPER = 100.0, 100.0
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One validation image: its label (kind and peak) and measurement, a batch of 1 whose PSNR is to be measured."""
+    """One image whose restoration is to be measured.
+
+    Attributes
+    ----------
+    label : str
+        What it shows; images of one label are averaged.
+    measurement : Measurement
+        A batch of 1.
+    image : str
+        Which image of the label.
+    upper : float
+        Upper bound of the object, as a multiple of the peak.
+    known : bool
+        Peak and background are the true ones. False: they were estimated, and the truth is known up to a factor.
+    """
 
     label: str
     measurement: Measurement
+    image: str = ""
+    upper: float = 10.0
+    known: bool = True
+
+    @property
+    def peak(self) -> float:
+        """Photo-electrons where the blurred object is 1."""
+        return float(self.measurement.peak[0])
 
 
-def conditions(data: Path, *, seed: int = 777) -> list[Condition]:
-    """Draw validation images no model was trained on, blurred without wrapping around.
+def conditions(
+    data: Path | None = None,
+    *,
+    peaks: Sequence[float] = PEAKS,
+    side: int = SIDE,
+    kinds: Sequence[str] = SCENES,
+    seed: int = 901,
+) -> list[Condition]:
+    """Draw images no model was trained on, blurred without wrapping around, every one at every peak.
 
     Parameters
     ----------
-    data : path
-        Folder with ``fluorescence/train`` (its held-back files are used) and ``natural/bsds500/val``.
+    data : path, optional
+        Folder with ``fluorescence/train`` (only its files named in `napari_deqmd.training.data.HELD_BACK` are used) and
+        ``natural/bsds500/val``; what is not there is left out. Without it only simulated scenes are drawn.
+    peaks : sequence of float
+        Photo-electrons.
+    side : int
+        Of an image, pixels.
+    kinds : sequence of str
+        Simulated scenes.
     seed : int
         Of scenes, crops and noise; the training draws from other seeds.
     """
-    rng = np.random.default_rng(seed)
-    side = SIDE + PSF_SIZE[0] - 1
-    stacks = load_fluorescence(data / "fluorescence" / "train", held_back=True)
-    held_back = [stacks[name] for name in sorted(stacks) if min(stacks[name].shape) >= side]
-    photographs = load_natural(data / "natural" / "bsds500" / "val")
-    names = sorted(photographs)
-    blurs = [_gaussian((1.3, 1.3)), _gaussian((2.0, 2.0))]
-    wider = [_gaussian((1.2, 1.2)), fit_psf(np.full((9, 9), 1 / 81, np.float32)), _gaussian((2.0, 2.0))]
-    wider.append(fit_psf(random_psf(np.random.default_rng(3))))
-    found = []
-    for kind in SCENES:
-        for peak in PEAKS:
-            for psf in blurs:
-                scene = make_scene(kind, (side, side), rng)
-                found.append(_condition(f"simulated {kind}", scene, psf, peak, 0.04 * peak, rng))
-    for i, peak in enumerate(PEAKS):
-        for j in range(4):
-            crop = _crop(held_back[(4 * i + j) % len(held_back)], side, rng)
-            found.append(_condition("fluorescence", crop, blurs[j % 2], peak, 0.05 * peak, rng))
-        for j in range(4):
-            crop = _crop(photographs[names[4 * i + j]], side, rng)
-            found.append(_condition("natural", crop, wider[j], peak, 0.01 * peak, rng))
-    return found
-
-
-def stacks(*, seed: int = 778) -> list[Condition]:
-    """Draw simulated stacks, blurred in 3D without wrapping around, each scene at the lowest and highest peak."""
-    rng = np.random.default_rng(seed)
-    psf = _gaussian(VOLUME_SIGMA)
-    shape = tuple(n + k - 1 for n, k in zip(VOLUME, psf.shape, strict=True))
+    grown = side + PSF_SIZE[0] - 1
+    gaussians = [fit_psf(make_psf("gaussian", sigma=sigma)) for sigma in SIGMAS]
+    drawn: list[tuple[str, str, np.ndarray, np.ndarray]] = []
+    for kind in kinds:
+        for sigma, psf in zip(SIGMAS, gaussians, strict=True):
+            name = f"{kind}, PSF {sigma:g}"
+            scene = lit_scene(kind, (side, side), PSF_SIZE, named_rng(seed, name))
+            drawn.append((f"simulated {kind}", f"PSF {sigma:g}", scene, psf))
+    root = data / CROPS if data else None
+    if root and root.is_dir():
+        images = load_fluorescence(root, held_back=True)
+        for i, (name, crop) in enumerate(_crops(images, grown, seed).items()):
+            drawn.append(("fluorescence", name, crop, gaussians[i % len(gaussians)]))
+    root = data / NATURAL if data else None
+    if root and root.is_dir():
+        photographs = dict(sorted(load_natural(root).items())[:PHOTOGRAPHS])
+        wider = [
+            fit_psf(np.full((9, 9), 1 / 81, np.float32)),
+            fit_psf(random_psf(named_rng(seed, "natural"))),
+        ]
+        for i, (name, crop) in enumerate(_crops(photographs, grown, seed).items()):
+            drawn.append(("natural", name, crop, (gaussians + wider)[i % 4]))
     return [
-        _condition(f"simulated {kind}", make_scene(kind, shape, rng), psf, peak, 0.04 * peak, rng)
-        for kind in VOLUME_SCENES
-        for peak in (min(PEAKS), max(PEAKS))
+        measured(label, scene, psf, peak, image=image, seed=seed)
+        for label, image, scene, psf in drawn
+        for peak in peaks
     ]
 
 
+def stacks(
+    *,
+    peaks: Sequence[float] = PEAKS,
+    shape: Sequence[int] = VOLUME,
+    kinds: Sequence[str] = VOLUME_SCENES,
+    seed: int = 902,
+) -> list[Condition]:
+    """Draw simulated stacks, blurred in 3D without wrapping around, every one at every peak."""
+    psf = make_psf("gaussian", ndim=3, sigma=VOLUME_SIGMA)
+    scenes = {kind: lit_scene(f"{kind}_3d", shape, psf.shape, named_rng(seed, kind)) for kind in kinds}
+    return [
+        measured(f"stack {kind}", scene, psf, peak, seed=seed)
+        for kind, scene in scenes.items()
+        for peak in peaks
+    ]
+
+
+def bars(folder: Path) -> Condition:
+    """Read the bars of Hammer Lab's flowdec: ``data.tif``, the truth ``actual.tif`` and the PSF ``kernel.tif``."""
+    counts, truth, measured_psf = (
+        tifffile.imread(folder / f"{name}.tif").astype(np.float32) for name in ("data", "actual", "kernel")
+    )
+    photons = estimate_photons(counts, gain=BARS_GAIN)
+    psf = prepare_psf(measured_psf, ndim=counts.ndim, image_shape=counts.shape)
+    electrons, kernel, sharp = (
+        torch.from_numpy(np.ascontiguousarray(array))[None, None]
+        for array in (counts / BARS_GAIN, psf, truth / truth.max())
+    )
+    told = torch.tensor([photons.peak]), torch.tensor([photons.background])
+    return Condition("bars", Measurement(electrons, kernel, *told, sharp), upper=BARS_UPPER, known=False)
+
+
+def lit_scene(kind: str, shape: Sequence[int], psf: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """Draw a scene for an image and a PSF of these shapes; a sparse one is drawn again until it is not dark inside."""
+    inner = tuple(slice((k - 1) // 2, (k - 1) // 2 + n) for n, k in zip(shape, psf, strict=True))
+    while True:
+        scene = make_scene(kind, [n + k - 1 for n, k in zip(shape, psf, strict=True)], rng)
+        if np.mean(scene[inner] > 0.1) > LIT:
+            return scene
+
+
+def measured(
+    label: str, scene: np.ndarray, psf: np.ndarray, peak: float, *, image: str = "", seed: int = 0
+) -> Condition:
+    """Measure a scene at a brightness of 1 at the 99.8th percentile of its blur.
+
+    The image is as large as the PSF allows; its background is the label's share (`BACKGROUND`) of the peak.
+    """
+    kernel = torch.from_numpy(psf)[None, None]
+    operator = Blur(kernel, tuple(n - k + 1 for n, k in zip(scene.shape, psf.shape, strict=True)))
+    clean = torch.from_numpy(np.ascontiguousarray(scene, dtype=np.float32))[None, None]
+    blurred = operator.forward(clean).clamp_min(0)
+    scale = 1 / float(np.percentile(blurred.numpy(), 99.8))
+    background = BACKGROUND[label.split()[0]] * peak
+    expected = (peak * scale * blurred + background).double().numpy()
+    noise = named_rng(seed, f"{label} {image} {peak:g}")
+    electrons = torch.from_numpy(noise.poisson(expected).astype(np.float32))
+    truth = operator.crop(clean) * scale
+    told = torch.tensor([peak]), torch.tensor([background])
+    return Condition(label, Measurement(electrons, kernel, *told, truth), image)
+
+
+def named_rng(seed: int, name: str) -> np.random.Generator:
+    """Return a source of randomness of its own for everything that has a name: what else is drawn changes nothing."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
 def batch(found: Sequence[Condition]) -> Measurement:
-    """Stack conditions into one batch."""
+    """Stack conditions of one shape into one batch."""
     parts = [condition.measurement for condition in found]
     return Measurement(
         *(
@@ -102,14 +210,68 @@ def estimated(data: Measurement) -> Measurement:
     found = [estimate_photons(image[0].numpy()) for image in data.electrons]
     peak = torch.tensor([photons.peak for photons in found])
     background = torch.tensor([photons.background for photons in found])
-    truth = data.truth * per_image(data.peak / peak, data.truth)
-    return replace(data, peak=peak, background=background, truth=truth)
+    return retold(replace(data, background=background), peak)
+
+
+def retold(data: Measurement, peak: Tensor) -> Measurement:
+    """Return the batch with other peaks, and the truth in their units."""
+    return replace(data, peak=peak, truth=data.truth * per_image(data.peak / peak, data.truth))
 
 
 def psnr(x: Tensor, truth: Tensor) -> Tensor:
     """Return the peak signal-to-noise ratio of every image in dB, the peak being the truth's maximum."""
     error = (x - truth).square().flatten(1).mean(1)
     return 10 * torch.log10(truth.flatten(1).amax(1).square() / error)
+
+
+def scaled(x: Tensor, truth: Tensor) -> Tensor:
+    """Return every image times the factor at which it is closest to the truth."""
+    factor = (x * truth).flatten(1).sum(1) / x.square().flatten(1).sum(1).clamp_min(1e-30)
+    return x * per_image(factor, x)
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """What a method made of one image.
+
+    Attributes
+    ----------
+    image : Tensor
+        ``(1, 1, [Z,] Y, X)``: the object in the field of view, in units of the peak.
+    iterations : int
+        Evaluations it took.
+    seconds : float
+        Spent by the solver up to there.
+    """
+
+    image: Tensor
+    iterations: int
+    seconds: float
+
+
+def last(problem: Problem, steps: Iterator[Step]) -> Restoration:
+    """Return where a run ends."""
+    for step, seconds in _timed(steps):
+        end = step, seconds
+    return _restoration(problem, *end)
+
+
+def best(
+    problem: Problem,
+    runs: Iterable[Iterator[Step]],
+    truth: Tensor,
+    score: Callable[[Tensor, Tensor], Tensor] = psnr,
+) -> Restoration:
+    """Return the iterate of all runs on a problem that scores highest by the truth."""
+    top, found = -torch.inf, None
+    for steps in runs:
+        for step, seconds in _timed(steps):
+            restoration = _restoration(problem, step, seconds)
+            value = float(score(restoration.image, truth))
+            if found is None or value > top:
+                top, found = value, restoration
+    assert found is not None
+    return found
 
 
 def restore(
@@ -123,108 +285,45 @@ def restore(
     """Return PSNR and iterations of the minimiser, each ``(B,)``; one image after the other, as users run it."""
     values, iterations = [], []
     for i in range(len(data.peak)):
-        one = Measurement(
-            *(getattr(data, name)[i : i + 1] for name in ("electrons", "psf", "peak", "background", "truth"))
-        )
-        problem = one.problem(regularizer, strength=strength)
-        for step in SOLVERS["accelerated"](problem, max_iter=max_iter, tol=tol):
-            last = step
-        values.append(psnr(problem.likelihood.operator.crop(last.iterate), one.truth))
-        iterations.append(last.iteration)
+        problem = data[i : i + 1].problem(regularizer, strength=strength)
+        end = last(problem, SOLVERS["accelerated"](problem, max_iter=max_iter, tol=tol))
+        values.append(psnr(end.image, data.truth[i : i + 1]))
+        iterations.append(end.iterations)
     return torch.cat(values), torch.tensor(iterations, dtype=torch.float)
 
 
 def oracle_richardson_lucy(data: Measurement, *, max_iter: int = 200) -> Tensor:
     """Return the PSNR of the best iterate by the truth, of a flat and a data start, ``(B,)``."""
-    problem = data.problem(NoRegularizer())
-    best = torch.full(data.peak.shape, -torch.inf)
-    for start in (None, problem.start()):
-        for step in richardson_lucy(problem, start, max_iter=max_iter):
-            best = torch.maximum(best, psnr(problem.likelihood.operator.crop(step.iterate), data.truth))
-    return best
+    values = []
+    for i in range(len(data.peak)):
+        one = data[i : i + 1]
+        problem = one.problem(NoRegularizer())
+        runs = (richardson_lucy(problem, start, max_iter=max_iter) for start in (None, problem.start()))
+        values.append(psnr(best(problem, runs, one.truth).image, one.truth))
+    return torch.cat(values)
 
 
-def total_variation(data: Measurement, weights: Sequence[float] = TV_WEIGHTS) -> dict[float, Tensor]:
-    """Return the PSNR of every weight, each ``(B,)``."""
-    return {
-        weight: restore(data, TotalVariation(weight=weight), max_iter=150, tol=3e-4)[0] for weight in weights
-    }
+def _timed(steps: Iterator[Step]) -> Iterator[tuple[Step, float]]:
+    """Yield steps with the seconds they took so far, less what the caller does between them."""
+    seconds, began = 0.0, time.perf_counter()
+    for step in steps:
+        seconds += time.perf_counter() - began
+        yield step, seconds
+        began = time.perf_counter()
 
 
-def by_label(found: Sequence[Condition], values: Tensor) -> dict[str, float]:
-    """Return the mean of every label."""
-    groups: dict[str, list[float]] = {}
-    for condition, value in zip(found, values.tolist(), strict=True):
-        groups.setdefault(condition.label, []).append(value)
-    return {label: float(np.mean(group)) for label, group in groups.items()}
+def _restoration(problem: Problem, step: Step, seconds: float) -> Restoration:
+    return Restoration(problem.likelihood.operator.crop(step.iterate), step.iteration, seconds)
 
 
-def table(
-    found: Sequence[Condition],
-    models: Mapping[str, Regularizer],
-    *,
-    report: Callable[[str], None],
-    weights: Sequence[float] = TV_WEIGHTS,
-) -> Iterator[str]:
-    """Measure everything, saying through `report` what is under way; yield the lines of a Markdown table."""
-    known = batch(found)
-    auto = estimated(known)
-    report("Richardson-Lucy")
-    lucy = oracle_richardson_lucy(known)
-    report("total variation")
-    weighted = total_variation(known, weights)
-    single = max(weighted, key=lambda weight: float(weighted[weight].mean()))
-    oracle = torch.stack(list(weighted.values())).amax(0)
-    columns = {
-        "RL, oracle stop": lucy,
-        f"TV, weight {single:g}": weighted[single],
-        "TV, oracle weight": oracle,
-    }
-    for name, model in models.items():
-        report(name)
-        columns[name], iterations = restore(known, model)
-        columns[f"{name}, automatic peak and background"], _ = restore(auto, model)
-        columns[f"{name}, iterations"] = iterations
-    yield "| condition | " + " | ".join(columns) + " |"
-    yield "|---" * (len(columns) + 1) + "|"
-    rows = {name: by_label(found, values) for name, values in columns.items()}
-    for label in rows["RL, oracle stop"]:
-        yield f"| {label} | " + " | ".join(f"{row[label]:.2f}" for row in rows.values()) + " |"
-    for kind in ("simulated", "fluorescence", "natural", ""):
-        chosen = torch.tensor([condition.label.startswith(kind) for condition in found])
-        if not bool(chosen.any()):
+def _crops(images: Mapping[str, np.ndarray], side: int, seed: int) -> dict[str, np.ndarray]:
+    """Return of every image that is large enough the liveliest of eight random crops."""
+    found = {}
+    for name, image in sorted(images.items()):
+        if min(image.shape) < side:
             continue
-        means = " | ".join(f"{values[chosen].mean():.2f}" for values in columns.values())
-        yield f"| **{kind or 'all'}** | {means} |"
-
-
-def _gaussian(sigma: Sequence[float]) -> np.ndarray:
-    sides = PSF_SIZE if len(sigma) == 2 else [2 * math.ceil(4 * s) + 1 for s in sigma]
-    squares = [((np.arange(n) - n // 2) / s) ** 2 for n, s in zip(sides, sigma, strict=True)]
-    kernel = np.exp(-0.5 * sum(np.ix_(*squares)))
-    return np.asarray(kernel / kernel.sum(), dtype=np.float32)
-
-
-def _crop(image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the liveliest of eight random crops."""
-    crops = []
-    for _ in range(8):
-        y, x = (int(rng.integers(0, n - side + 1)) for n in image.shape)
-        crops.append(image[y : y + side, x : x + side])
-    return max(crops, key=lambda crop: float(crop.std()))
-
-
-def _condition(
-    kind: str, scene: np.ndarray, psf: np.ndarray, peak: float, background: float, rng: np.random.Generator
-) -> Condition:
-    """Measure a scene at a brightness of 1 at the 99.8th percentile of its blur."""
-    kernel = torch.from_numpy(psf)[None, None]
-    operator = Blur(kernel, tuple(n - k + 1 for n, k in zip(scene.shape, psf.shape, strict=True)))
-    clean = torch.from_numpy(np.ascontiguousarray(scene, dtype=np.float32))[None, None]
-    blurred = operator.forward(clean).clamp_min(0)
-    scale = 1 / float(np.percentile(blurred.numpy(), 99.8))
-    expected = (peak * scale * blurred + background).double().numpy()
-    electrons = torch.from_numpy(rng.poisson(expected).astype(np.float32))
-    truth = operator.crop(clean) * scale
-    told = torch.tensor([peak]), torch.tensor([background])
-    return Condition(f"{kind}, peak {peak:g}", Measurement(electrons, kernel, *told, truth))
+        rng = named_rng(seed, name)
+        corners = [[int(rng.integers(0, n - side + 1)) for n in image.shape] for _ in range(8)]
+        crops = [image[y : y + side, x : x + side] for y, x in corners]
+        found[name] = max(crops, key=lambda crop: float(crop.std()))
+    return found

@@ -196,7 +196,24 @@ def _models(commands: Any) -> None:
 def _benchmark(commands: Any) -> None:
     benchmark = commands.add_parser("benchmark", help="measure this installation", description="Benchmarks.")
     actions = benchmark.add_subparsers(metavar="WHAT", required=True)
-    _json(_command(actions, "speed", "time an iteration against its floor", "models", "benchmark_speed"))
+    _json(_command(actions, "speed", "time an iteration against its floor", "benchmark", "speed"))
+    text = "measure restoration quality against Richardson-Lucy and total variation"
+    command = _command(actions, "fluorescence", text, "benchmark", "fluorescence")
+    command.add_argument(
+        "--data",
+        metavar="DIR",
+        help="folder with fluorescence/train, fluorescence/bench/bars, natural/bsds500/val, or some of them "
+        "(only simulated scenes)",
+    )
+    command.add_argument(
+        "--out",
+        metavar="DIR",
+        default="benchmark-fluorescence",
+        help="folder for the report and its rows; rows that are there already are kept (%(default)s)",
+    )
+    command.add_argument("--model", nargs="+", metavar="NAME|PATH", help="models (every bundled one)")
+    command.add_argument("--quick", action="store_true", help="a few small scenes, to see that it runs")
+    _json(command)
 
 
 def _input(command: argparse.ArgumentParser) -> None:

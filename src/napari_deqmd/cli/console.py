@@ -30,6 +30,13 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(json.dumps(plain(content), indent=2), flush=True)
 
 
+def print_fields(content: Mapping[str, Any]) -> None:
+    """Print a line for every field on stdout."""
+    for key, value in content.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        print(f"{key}: {text}")
+
+
 def reported(job: Callable[[], None]) -> int:
     """Run a job and return the exit status; what the user can put right becomes one line on stderr."""
     with warnings.catch_warnings():
@@ -40,8 +47,8 @@ def reported(job: Callable[[], None]) -> int:
         except UserError as error:
             say(" ".join(str(error).split()))
             return 1
-        except KeyboardInterrupt:
-            say("interrupted: nothing was written.")
+        except KeyboardInterrupt as stop:
+            say(str(stop) or "interrupted: nothing was written.")
             return 130
         except MemoryError:
             say("there is not enough memory: crop the image, or choose method rl, which needs the least.")

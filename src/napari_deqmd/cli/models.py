@@ -1,12 +1,11 @@
-"""``deqmd models`` and ``deqmd benchmark``."""
+"""``deqmd models``."""
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from typing import Any
 
-from napari_deqmd.cli.console import print_json
+from napari_deqmd.cli.console import print_fields, print_json
 
 
 def list_all(arguments: Namespace) -> None:
@@ -32,8 +31,7 @@ def info(arguments: Namespace) -> None:
     if arguments.json:
         print_json(card)
         return
-    for key, value in card.items():
-        print(f"{key}: {_text(value)}")
+    print_fields(card)
 
 
 def export(arguments: Namespace) -> None:
@@ -62,19 +60,3 @@ def _installed(path: Any, arguments: Namespace) -> None:
         print_json({"path": str(path), "card": str(path.with_suffix(".json"))})
     else:
         print(path)
-
-
-def benchmark_speed(arguments: Namespace) -> None:
-    """Time an iteration against its floor."""
-    from napari_deqmd.benchmarks.speed import run
-
-    result: dict[str, Any] = run()
-    if arguments.json:
-        print_json(result)
-        return
-    for key, value in result.items():
-        print(f"{key}: {_text(value)}")
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

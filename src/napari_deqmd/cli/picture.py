@@ -1,4 +1,4 @@
-"""A picture of images side by side."""
+"""A picture of images side by side, and of such rows below each other."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from PIL import Image, ImageDraw, ImageFont
 _WIDTH = 512
 _GAP = 12
 _CAPTION = 44
+_GROUND = 24
 
 
-def side_by_side(panels: Sequence[tuple[str, NDArray[Any]]], *, white: float) -> Image.Image:
+def side_by_side(
+    panels: Sequence[tuple[str, NDArray[Any]]], *, white: float, width: int = _WIDTH, text: int = 24
+) -> Image.Image:
     """Draw 2D images of one shape side by side with captions.
 
     Parameters
@@ -23,25 +26,41 @@ def side_by_side(panels: Sequence[tuple[str, NDArray[Any]]], *, white: float) ->
         Caption and image ``(Y, X)`` of each.
     white : float
         Value shown white in all of them; 0 is black.
+    width : int
+        Pixels of a panel, at most.
+    text : int
+        Height of the captions, pixels.
 
     Returns
     -------
     PIL.Image.Image
         Gray picture; small images are magnified by whole factors, so that pixels stay visible.
     """
-    height, width = panels[0][1].shape
-    factor = max(1, _WIDTH // width)
+    rows, columns = panels[0][1].shape
+    factor = max(1, width // columns)
     canvas = Image.new(
-        "L", (len(panels) * (factor * width + _GAP) + _GAP, factor * height + _CAPTION + _GAP), color=24
+        "L", (len(panels) * (factor * columns + _GAP) + _GAP, factor * rows + _CAPTION + _GAP), color=_GROUND
     )
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size=24)
+    font = ImageFont.load_default(size=text)
     for index, (caption, image) in enumerate(panels):
-        left = _GAP + index * (factor * width + _GAP)
+        left = _GAP + index * (factor * columns + _GAP)
         gray = np.clip(np.asarray(image, dtype=np.float64) / max(white, 1e-30), 0, 1)
         tile = Image.fromarray(np.round(255 * gray).astype(np.uint8))
         canvas.paste(
-            tile.resize((factor * width, factor * height), Image.Resampling.NEAREST), (left, _CAPTION)
+            tile.resize((factor * columns, factor * rows), Image.Resampling.NEAREST), (left, _CAPTION)
         )
         draw.text((left, _CAPTION // 2), caption, fill=255, font=font, anchor="lm")
+    return canvas
+
+
+def below(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Put pictures below each other."""
+    canvas = Image.new(
+        "L", (max(one.width for one in pictures), sum(one.height for one in pictures)), color=_GROUND
+    )
+    top = 0
+    for one in pictures:
+        canvas.paste(one, (0, top))
+        top += one.height
     return canvas

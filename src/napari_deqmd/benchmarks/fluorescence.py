@@ -1,0 +1,264 @@
+"""Every method on every case of the fluorescence benchmark, with what was measured on record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.metrics import normalized_root_mse, structural_similarity
+from torch import Tensor
+
+from napari_deqmd.benchmarks.fluorescence_cases import Case
+from napari_deqmd.benchmarks.restoration import best, last, psnr, scaled
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.problem import Problem
+from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation
+from napari_deqmd.core.solvers import SOLVERS, Step
+from napari_deqmd.core.solvers.richardson_lucy import flat_start, richardson_lucy
+from napari_deqmd.training.measurements import Measurement
+from napari_deqmd.training.models import BUNDLED, list_models, load_model
+
+ORACLE = "RL, oracle stop"
+TV = "TV, weight"
+TV_WEIGHT = 0.032
+TV_WEIGHTS = (0.016, TV_WEIGHT, 0.064, 0.128)
+FIXED = 20
+TRUE_NUMBERS = ", true numbers"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with its settings.
+
+    Attributes
+    ----------
+    name : str
+        Column of the tables.
+    steps : callable
+        Runs it on a problem from a start (None: its own).
+    regularizer : Regularizer
+        Of the problem.
+    identity : str
+        What tells it from another method of its name: a model's checksum.
+    oracle : bool
+        The truth chooses among the iterates of its own start and of the data.
+    true_numbers : bool
+        It is told the true peak and background.
+    robust : bool
+        It is run on variations, too.
+    ndim : int
+        Fewest dimensions of its images.
+    """
+
+    name: str
+    steps: Callable[[Problem, Tensor | None], Iterator[Step]]
+    regularizer: Regularizer
+    identity: str = ""
+    oracle: bool = False
+    true_numbers: bool = False
+    robust: bool = False
+    ndim: int = 2
+
+    def takes(self, case: Case) -> bool:
+        """Return whether it is to be run on a case."""
+        if case.given.electrons.ndim - 2 < self.ndim or (self.true_numbers and not case.condition.known):
+            return False
+        return self.robust or not case.variation
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one method made of one case: PSNR in dB, SSIM and NRMSE by scikit-image, evaluations, solver's seconds.
+
+    ``key`` names the image, what was told and the method, weights included.
+    """
+
+    key: str
+    label: str
+    image: str
+    peak: float
+    variation: str
+    method: str
+    psnr: float
+    ssim: float
+    nrmse: float
+    iterations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method on one case."""
+
+    case: Case
+    method: Method
+
+    @property
+    def data(self) -> Measurement:
+        """The image and what the method is told."""
+        return self.case.condition.measurement if self.method.true_numbers else self.case.given
+
+    @property
+    def key(self) -> str:
+        """Checksum of everything the result depends on but the program."""
+        condition, method, data = self.case.condition, self.method, self.data
+        words = condition.label, condition.image, self.case.variation, self.case.start, method.name
+        found = hashlib.sha256(json.dumps([*words, method.identity, condition.upper]).encode())
+        for tensor in (data.electrons, data.psf, data.peak, data.background):
+            found.update(tensor.contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
+
+    def run(self) -> tuple[Row, NDArray[np.float32]]:
+        """Return the figures and the image, ``([Z,] Y, X)`` in units of the peak told."""
+        condition, data = self.case.condition, self.data
+        problem = data.problem(self.method.regularizer, upper=condition.upper)
+        if self.method.oracle:
+            runs = (self.method.steps(problem, start) for start in (None, problem.start()))
+            found = best(problem, runs, data.truth, psnr if condition.known else _scaled_psnr)
+        else:
+            found = last(problem, self.method.steps(problem, _start(problem, self.case.start)))
+        image = found.image if condition.known else scaled(found.image, data.truth)
+        truth, restored = (tensor[0, 0].numpy() for tensor in (data.truth, image))
+        row = Row(
+            self.key,
+            condition.label,
+            condition.image,
+            condition.peak,
+            self.case.variation,
+            self.method.name,
+            psnr=float(psnr(image, data.truth)),
+            ssim=float(structural_similarity(truth, restored, data_range=float(truth.max()))),  # type: ignore[no-untyped-call]
+            nrmse=float(normalized_root_mse(truth, restored)),
+            iterations=found.iterations,
+            seconds=found.seconds,
+        )
+        return row, restored
+
+
+class Record:
+    """Rows of a folder, in a file of JSON lines, and the images the figure shows: a run that was cut goes on from it.
+
+    Raises
+    ------
+    UserError
+        The folder cannot be made, or its rows are of another version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "rows.jsonl"
+        self._images = folder / "rows-images"
+        try:
+            self._images.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"Cannot make the folder {folder}: choose another.") from error
+        self._rows = {row.key: row for row in self._read()}
+
+    def __contains__(self, job: Job) -> bool:
+        return job.key in self._rows and (not job.case.shown or self._image(job).exists())
+
+    def add(self, job: Job, row: Row, image: NDArray[np.float32]) -> None:
+        """Append a row; keep its image when the figure shows it."""
+        if job.case.shown:
+            np.save(self._image(job), image)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+        self._rows[row.key] = row
+
+    def rows(self, jobs: Sequence[Job]) -> list[Row]:
+        """Return the rows of those jobs that are done, in their order."""
+        return [self._rows[job.key] for job in jobs if job.key in self._rows]
+
+    def image(self, job: Job) -> NDArray[np.float32]:
+        """Return the image of a done job that is shown."""
+        return np.asarray(np.load(self._image(job)), dtype=np.float32)
+
+    def _image(self, job: Job) -> Path:
+        return self._images / f"{job.key}.npy"
+
+    def _read(self) -> list[Row]:
+        if not self._path.exists():
+            return []
+        text = self._path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:  # the last run was cut while it wrote
+            self._path.write_text(whole, encoding="utf-8")
+        try:
+            return [Row(**json.loads(line)) for line in whole.splitlines()]
+        except (TypeError, ValueError):
+            raise UserError(f"{self._path} is no record of this version: choose another folder.") from None
+
+
+def run(jobs: Sequence[Job], record: Record) -> Iterator[Row]:
+    """Run the jobs that are not on record, yielding their rows as they are made and recorded."""
+    for job in jobs:
+        if job not in record:
+            row, image = job.run()
+            record.add(job, row, image)
+            yield row
+
+
+def plan(cases: Sequence[Case], methods: Sequence[Method]) -> list[Job]:
+    """Return every method on every case it takes."""
+    return [Job(case, method) for case in cases for method in methods if method.takes(case)]
+
+
+def methods(models: Sequence[str], *, max_iter: int = 200) -> list[Method]:
+    """Return what is compared: Richardson-Lucy, total variation, and models by name, in the order of the tables."""
+    found = []
+    for name, accelerated in (("RL", False), ("RL accelerated", True)):
+        lucy = partial(richardson_lucy, accelerated=accelerated)
+        longest, fixed = partial(lucy, max_iter=max_iter), partial(lucy, max_iter=FIXED)
+        oracle = Method(f"{name}, oracle stop", longest, NoRegularizer(), oracle=True, robust=not accelerated)
+        found += [
+            oracle,
+            replace(oracle, name=f"{name}, {FIXED} iterations", steps=fixed, oracle=False, robust=False),
+        ]
+    found.append(replace(found[0], name=ORACLE + TRUE_NUMBERS, true_numbers=True, robust=False))
+    minimise = partial(SOLVERS["accelerated"], max_iter=max_iter)
+    for weight in TV_WEIGHTS:
+        regularizer = TotalVariation(weight=weight)
+        found.append(Method(tv_name(weight), minimise, regularizer, robust=weight == TV_WEIGHT))
+    for name in models:
+        model = load_model(name)
+        model.regularizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        told = Method(
+            str(model.card["name"]),
+            minimise,
+            model.regularizer,
+            identity=str(model.card["sha256"]),
+            robust=True,
+            ndim=int(model.card["ndim"]),
+        )
+        found += [told, replace(told, name=told.name + TRUE_NUMBERS, true_numbers=True, robust=False)]
+    return found
+
+
+def bundled_models() -> list[str]:
+    """Return the names of the models that come with the program."""
+    return [info.name for info in list_models() if info.path.parent == BUNDLED]
+
+
+def tv_name(weight: float) -> str:
+    """Return the name of total variation with a weight."""
+    return f"{TV} {weight:g}"
+
+
+def _start(problem: Problem, name: str) -> Tensor | None:
+    if name == "data":
+        return None
+    flat = flat_start(problem)
+    if name == "flat":
+        return flat
+    noise = np.random.default_rng(0).standard_normal(flat.shape).astype(np.float32)
+    return flat * torch.from_numpy(noise).exp()
+
+
+def _scaled_psnr(x: Tensor, truth: Tensor) -> Tensor:
+    return psnr(scaled(x, truth), truth)
