@@ -45,6 +45,18 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "tiny"
 
 
+def test_what_the_upper_bound_cuts_off_is_said():
+    dot = np.zeros((32, 32), np.float32)
+    dot[16, 16] = 40.0
+    counts = simulate(dot, PSF, 100, background=5, seed=0)
+    cut, free = (
+        reconstruct(counts, PSF, peak=100, background=5, upper=upper, **QUICK) for upper in (2.0, 1000.0)
+    )
+    assert any("upper bound, 2 times the peak" in sentence for sentence in cut.report["warnings"])
+    assert cut.image.max() == pytest.approx(200, rel=1e-4)
+    assert free.report["warnings"] == []
+
+
 def stack_of(axes: str) -> tuple[np.ndarray, np.ndarray]:
     """A stack whose items along T and C differ in brightness, and its PSF."""
     sizes = {"T": 2, "C": 3, "Z": 4, "Y": 21, "X": 18}

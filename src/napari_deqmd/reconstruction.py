@@ -232,8 +232,20 @@ class Reconstruction:
             "background": self.photons.background,
             "clipped_fraction": clipped,
             "seconds": progress.seconds,
-            "warnings": list(self.photons.warnings),
+            "warnings": [*self.photons.warnings, *self._bounded(step)],
         }
+
+    def _bounded(self, step: Step) -> list[str]:
+        """Say when the upper bound holds voxels: what is cut off is never cut off silently."""
+        assert self._operator is not None
+        upper = self.config.upper
+        held = int((self._operator.crop(step.iterate) >= upper * (1 - 1e-5)).sum())
+        if not held:
+            return []
+        return [
+            f"{held} voxels are held at the upper bound, {upper:g} times the peak: raise the bound if they may be "
+            "brighter."
+        ]
 
     def _report(self, stopped_by: str) -> dict[str, Any]:
         last = self._reports[-1]
