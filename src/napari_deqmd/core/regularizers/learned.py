@@ -52,9 +52,7 @@ class Learned(Regularizer):
     is Hellinger's.
     """
 
-    def __init__(
-        self, network: nn.Module, *, domain: str = "linear", slice_weight: float = 1.0
-    ) -> None:
+    def __init__(self, network: nn.Module, *, domain: str = "linear", slice_weight: float = 1.0) -> None:
         super().__init__()
         if domain not in DOMAINS:
             raise UserError(
@@ -84,11 +82,13 @@ class Learned(Regularizer):
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the potential of every position, weighted."""
         weight: Tensor = self.strength(peak).to(x.dtype)
-        return weight * self.potential(self.to_domain(x), peak)
+        energy: Tensor = weight * self.potential(self.to_domain(x), peak)
+        return energy
 
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the weighted stiffness, seen through the domain."""
-        weight = (self.strength(peak).flatten() * self.stiffness(peak)).to(x.dtype).detach()
+        strength: Tensor = self.strength(peak)
+        weight = (strength.flatten() * self.stiffness(peak)).to(x.dtype).detach()
         weight = weight.reshape(-1, *(1,) * (x.ndim - 1))
         return weight.expand_as(x) if self.domain == "linear" else weight / (4 * (x.clamp_min(0) + FLOOR))
 

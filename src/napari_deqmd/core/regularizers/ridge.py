@@ -46,7 +46,7 @@ class Ridge(Learned):
         self,
         *,
         channels: Sequence[int] = (4, 8, 32),
-        kernels: Sequence[int] = (5, 5, 5),
+        kernels: Sequence[int] = (5, 5, 3),
         scales: int = 1,
         convex: bool = False,
         domain: str = "linear",
@@ -54,12 +54,12 @@ class Ridge(Learned):
     ) -> None:
         bank = Filters(channels=channels, kernels=kernels)
         super().__init__(bank, domain=domain, slice_weight=slice_weight)
-        self.profiles = Profiles(channels[-1], scales=scales, convex=convex)
+        *_, filters = channels
+        self.profiles = Profiles(filters, scales=scales, convex=convex)
 
     def potential(self, v: Tensor, peak: Tensor) -> Tensor:
         """Return the sum of the profiles at every position."""
-        responses: Tensor = self.network(v)
-        out: Tensor = self.profiles(responses.to(v.dtype), peak)
+        out: Tensor = self.profiles(self.network(v), peak)
         return out
 
     def stiffness(self, peak: Tensor) -> Tensor:
@@ -105,24 +105,28 @@ class Filters(nn.Module):
 
     def forward(self, v: Tensor) -> Tensor:
         """Return the responses to ``(B, 1, Y, X)``: ``(B, channels[-1], Y, X)``."""
-        return self._convolve(torch.cat(differences(v), 1)) / self._norm(v)
+        return self._convolve(torch.cat(differences(v), 1), self._norm(v))
 
     def kernels(self) -> Tensor:
-        """Return the kernels of both differences, ``(2, channels[-1], side, side)``."""
+        """Return the kernels of both differences, ``(2, channels[-1], side, side)``, mirrored."""
         like = next(self.parameters())
-        return self._convolve(_framed(torch.eye(2).to(like)[..., None, None], self.reach)) / self._norm(like)
+        impulses = torch.eye(2).to(like)[..., None, None]
+        return self._convolve(_framed(impulses, self.reach), self._norm(like))
 
     def _norm(self, like: Tensor) -> Tensor:
-        """Return the norms of the filters before scaling, ``(1, channels[-1], 1, 1)``."""
-        impulse = _framed(like.new_ones(1, 1, 1, 1), self.reach + 2)
-        return self._convolve(torch.cat(differences(impulse), 1)).square().sum((0, 2, 3), keepdim=True).sqrt()
+        """Return the norms of the filters before scaling, ``(channels[-1], 1, 1, 1)``."""
+        impulse = torch.cat(differences(_framed(like.new_ones(1, 1, 1, 1), 2 * self.reach + 2)), 1)
+        norm = self._convolve(impulse, like.new_ones(())).square().sum((0, 2, 3)).sqrt()
+        return norm[:, None, None, None]
 
-    def _convolve(self, fields: Tensor) -> Tensor:
-        """Convolve ``(B, 2, Y, X)``, zero outside the image, in the precision of the convolutions."""
+    def _convolve(self, fields: Tensor, norm: Tensor) -> Tensor:
+        """Convolve ``(B, 2, Y, X)``, zero outside the image; norms are taken out of the last weights."""
         out = _framed(fields, self.reach)
-        for conv in self.convs:
+        *first, last = self.convs
+        for conv in first:
             out = conv(out)
-        return out.to(fields.dtype)
+        weight: Tensor = last.weight  # type: ignore[assignment]
+        return functional.conv2d(out, weight / norm).to(fields.dtype)
 
 
 def _framed(maps: Tensor, more: int) -> Tensor:
@@ -156,8 +160,10 @@ class Shapes:
 
     @property
     def concavity(self) -> Tensor:
-        """What the curvature is nowhere below, negated."""
-        return self.weight * self.share
+        """What the curvature is nowhere below, negated: with equality for a single summand; at most `weight` / 9."""
+        turn = (self.spread**2 / self.share) ** 0.4
+        outside = ((self.spread**2 - turn) / (self.spread**2 - 1)).clamp_min(0) ** 1.5
+        return self.weight * outside * (self.share - turn**-1.5)
 
 
 class Profiles(nn.Module):
@@ -209,12 +215,19 @@ class Profiles(nn.Module):
     def forward(self, t: Tensor, peak: Tensor) -> Tensor:
         """Return the sum over the channels of ``(B, channels, Y, X)``: ``(B, 1, Y, X)``."""
         shapes, square = self.shapes(peak), t**2
+        steep, wide = shapes.weight * shapes.width, shapes.width * shapes.spread
+        parts = zip(steep, shapes.width, steep * shapes.share * shapes.spread, wide, strict=True)
+        zero, ones = square.new_zeros(()), torch.ones_like(t[:1, :, :1, :1])
         total = torch.zeros_like(t[:, :1])
-        for weight, width, share, spread in zip(
-            shapes.weight, shapes.width, shapes.share, shapes.spread, strict=True
-        ):
-            slope = 1 / (1 + torch.sqrt(1 + square / width**2))
-            if not self.convex:
-                slope = slope - share / (1 + torch.sqrt(1 + square / (width * spread) ** 2))
-            total = total + (weight * slope * square).sum(1, keepdim=True)
+        with torch.autocast(t.device.type, enabled=False):
+            for slope, width, less, wider in parts:
+                value, flat = (_bent(t2, slope, width) for t2 in (square, zero))
+                if not self.convex:
+                    value, flat = value - _bent(square, less, wider), flat - _bent(zero, less, wider)
+                total = total + functional.conv2d(value - flat, ones)
         return total
+
+
+def _bent(square: Tensor, slope: Tensor, width: Tensor) -> Tensor:
+    """Return ``slope sqrt(t^2 + width^2)`` of ``t^2`` in two passes: on responses they are what takes time."""
+    return torch.sqrt(torch.addcmul((slope * width) ** 2, slope**2, square))
