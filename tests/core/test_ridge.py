@@ -126,7 +126,7 @@ def test_the_convex_energy_is_convex_and_the_other_is_not():
 
 
 def test_negative_curvature_stays_within_the_bound_and_comes_near_it():
-    """Along an edge of every height: the bound holds at the worst of them, and is no more than ten times too wide."""
+    """On slopes of every steepness: the bound holds on all, and half of it is reached on one."""
     shares = []
     for seed in range(4):
         regularizer = random(seed, channels=(3, 1), scales=1)
@@ -139,7 +139,7 @@ def test_negative_curvature_stays_within_the_bound_and_comes_near_it():
                 v = v + 0.1 * scale * width * objects(seed, v.shape)
                 shares.append(-torch.linalg.eigvalsh(hessian(regularizer, v, peak))[0].item() / bound)
     assert max(shares) < 1
-    assert max(shares) > 0.1
+    assert max(shares) > 0.5
 
 
 def test_a_convex_one_needs_no_help():
