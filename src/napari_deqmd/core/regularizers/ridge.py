@@ -136,16 +136,16 @@ def _framed(maps: Tensor, more: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Profiles at the peaks of a batch, ``(scales, B, channels, 1, 1)`` each.
+    """Profiles at the peaks of a batch, ``(scales, B or 1, channels, 1, 1)`` each.
 
     Attributes
     ----------
     weight, width : Tensor
         Of the convex part: its curvature at 0, and where it turns from a parabola to a straight line.
     share : Tensor
-        Curvature of the concave part at 0, in units of `weight`, in [0, 1/2); without the batch's dimension 1.
+        Curvature of the concave part at 0, in units of `weight`, in [0, 1/2); the same for the whole batch.
     spread : Tensor
-        Width of the concave part, in units of `width`, > 2.
+        Width of the concave part, in units of `width`, > 2; the same for the whole batch.
     """
 
     weight: Tensor
