@@ -84,6 +84,20 @@ def test_what_was_saved_comes_back(saved):
     torch.testing.assert_close(found, evaluate(before, x, peak).gradient(), rtol=0.02, atol=1e-3)
 
 
+@pytest.mark.parametrize("convex", [False, True])
+def test_a_ridge_model_comes_back(convex, folder):
+    options = {"channels": [2, 3], "kernels": [3, 3], "scales": 2, "convex": convex, "domain": "root"}
+    before = build("ridge", options)
+    save_model(before, folder / "bank.safetensors", CARD | {"family": "ridge", "options": options})
+    after = load_model("bank").regularizer
+    assert str(after) == str(before)
+    x, peak = torch.rand(2, 1, 8, 8), torch.tensor([40.0, 900.0])
+    found, expected = evaluate(after, x, peak), evaluate(before, x, peak)
+    torch.testing.assert_close(found.energy, expected.energy, rtol=0.02, atol=1e-5)
+    torch.testing.assert_close(found.gradient(), expected.gradient(), rtol=0.02, atol=1e-3)
+    assert torch.equal(after.curvature(x, peak) > 0, torch.ones_like(x) > 0)
+
+
 def test_saving_what_was_loaded_changes_nothing(saved, folder):
     save_model(load_model("tiny").regularizer, folder / "again.safetensors", CARD)
     assert (folder / "again.safetensors").read_bytes() == saved.read_bytes()
@@ -314,6 +328,18 @@ BROKEN = {
     "fractional depth": (lambda path: edit(path, options={"channels": 4, "depth": 2.5}), "corrupt"),
     "two scales": (
         lambda path: edit(path, family="red-three-scale", options={"channels": [4, 6]}),
+        "corrupt",
+    ),
+    "filters without sides": (
+        lambda path: edit(path, family="ridge", options={"channels": [4, 8], "kernels": [3]}),
+        "corrupt",
+    ),
+    "no filters": (
+        lambda path: edit(path, family="ridge", options={"channels": [], "kernels": []}),
+        "corrupt",
+    ),
+    "endless list": (
+        lambda path: edit(path, family="ridge", options={"channels": [1] * 10**6, "kernels": [1] * 10**6}),
         "corrupt",
     ),
 }

@@ -121,6 +121,25 @@ def test_a_pretraining_starts_from_the_base_if_the_recipe_has_one(recipe, data, 
         assert torch.equal(a, b)
 
 
+def test_a_ridge_model_goes_through_both_jobs(data, tmp_path):
+    options = "channels = [2, 3]\nkernels = [3, 3]\n"
+    text = TEXT.replace('"red"', '"ridge"').replace("channels = 4\ndepth = 2\n", options)
+    recipe, run = written(tmp_path, text), tmp_path / "run"
+    assert len(list(run_pretraining(recipe, data, run))) == 3
+    assert len(list(run_equilibrium(recipe, data, run))) == 3
+    before = load_model(run / "toy-pretrained.safetensors").regularizer.state_dict()
+    after = load_model(run / "toy.safetensors").regularizer.state_dict()
+    assert all(not torch.equal(before[name], after[name]) for name in after)
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_that_comes_along_can_be_begun(path):
+    recipe = Recipe.read(path)
+    regularizer = build(recipe.family, dict(recipe.options))
+    assert recipe.name == path.stem
+    assert regularizer.ndim == recipe.ndim
+
+
 def test_the_same_recipe_gives_the_same_losses(recipe, data, tmp_path):
     losses = [
         [report.loss for report in islice(run_pretraining(recipe, data, tmp_path / name), 2)]

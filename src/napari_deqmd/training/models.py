@@ -171,7 +171,9 @@ def load_model(name_or_path: str | Path = "default", *, ndim: int = 2) -> Model:
 def _plausible(option: Any) -> bool:
     """Return whether the numbers of an architecture are of a size one would train: building it must not hang."""
     if isinstance(option, dict | list):
-        return all(_plausible(value) for value in (option.values() if isinstance(option, dict) else option))
+        return len(option) <= LARGEST_OPTION and all(
+            _plausible(value) for value in (option.values() if isinstance(option, dict) else option)
+        )
     return not isinstance(option, int | float) or isinstance(option, bool) or 0 < option <= LARGEST_OPTION
 
 

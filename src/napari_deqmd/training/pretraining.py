@@ -1,4 +1,4 @@
-"""Pretraining of a RED regularizer as a gradient-step denoiser."""
+"""Pretraining of a regularizer as a gradient-step denoiser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from napari_deqmd.core.poisson import per_image
-from napari_deqmd.core.regularizers import Red, fold
+from napari_deqmd.core.regularizers import Learned, fold
 from napari_deqmd.training.data import Sampler
 from napari_deqmd.training.distributed import own
 from napari_deqmd.training.progress import Report, Trainer, arithmetic
@@ -19,7 +19,7 @@ VARIANCE_AT_PEAK = 0.3
 
 
 def pretrain(
-    regularizer: Red,
+    regularizer: Learned,
     sampler: Sampler,
     *,
     steps: int,
@@ -32,13 +32,13 @@ def pretrain(
     checkpoint: Path | None = None,
     every: int = 100,
 ) -> Generator[Report, None, None]:
-    """Train ``D(z) = z - grad r(z)``, ``r = 1/2 ||z - N(z)||^2``, to remove white noise; yield a report a step.
+    """Train ``D(z) = z - grad r(z)``, ``r`` the summed potential, to remove white noise; yield a report a step.
 
     Images and noise are in the regularizer's domain.
 
     Parameters
     ----------
-    regularizer : Red
+    regularizer : Learned
         Trained in place; its strength is not touched.
     sampler : Sampler
         Clean patches.
@@ -76,9 +76,8 @@ def pretrain(
         noise = torch.randn(clean.shape, generator=rng).to(where)
         noisy = (clean + per_image(deviation.to(where), clean) * noise).requires_grad_()
         with context():
-            residual = trainer.model.residual(*fold(trainer.model, noisy, peak.to(where)))
-        energy = 0.5 * residual.float().square().sum()
-        (removed,) = torch.autograd.grad(energy, noisy, create_graph=True)
+            potential = trainer.model.potential(*fold(trainer.model, noisy, peak.to(where)))
+        (removed,) = torch.autograd.grad(potential.sum(), noisy, create_graph=True)
         errors = (noisy.detach() - removed - clean).square().flatten(1).mean(1)
         loss = (errors / deviation.to(where)).mean()
         loss.backward()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.regularizers import Red, build
+from napari_deqmd.core.regularizers import Learned, build
 from napari_deqmd.training.data import HELD_BACK, Sampler, load_fluorescence, load_natural
 from napari_deqmd.training.distributed import rank
 from napari_deqmd.training.equilibrium import Solve, train_equilibrium
@@ -192,7 +192,7 @@ def run_pretraining(
     job = replace(job, steps=job.steps if steps is None else steps)
     torch.manual_seed(recipe.seed)
     begun = None if recipe.base is None else load_model(recipe.base)
-    regularizer = _red(recipe) if begun is None else started(recipe, begun.regularizer)
+    regularizer = _denoiser(recipe) if begun is None else started(recipe, begun.regularizer)
     yield from pretrain(
         regularizer,
         _sampler(recipe, job.draws, data, recipe.seed),
@@ -269,12 +269,12 @@ def run_equilibrium(
         save_model(regularizer.cpu(), run / f"{recipe.name}.safetensors", card(recipe, job, begun))
 
 
-def started(recipe: Recipe, base: Any) -> Red:
+def started(recipe: Recipe, base: Any) -> Learned:
     """Return the recipe's regularizer with the weights of a base; context that the base lacks starts at zero."""
-    regularizer = _red(recipe)
+    regularizer = _denoiser(recipe)
     weights, wanted = base.state_dict(), regularizer.state_dict()
     first = next(name for name in wanted if name.startswith("network."))
-    if isinstance(base, Red) and regularizer.context > base.context and first in weights:
+    if isinstance(base, Learned) and regularizer.context > base.context and first in weights:
         head, middle = weights[first], torch.zeros_like(wanted[first])
         reach = regularizer.context - base.context
         middle[:, reach : reach + 2 * base.context + 1] = head[:, :-1]
@@ -301,13 +301,13 @@ def card(recipe: Recipe, job: Pretraining | Equilibrium, base: Model | None = No
     }
 
 
-def _red(recipe: Recipe) -> Red:
+def _denoiser(recipe: Recipe) -> Learned:
     try:
         regularizer = build(recipe.family, dict(recipe.options))
     except TypeError as error:
         raise UserError(f"The options of {recipe.name} do not fit {recipe.family}: {error}.") from error
-    if not isinstance(regularizer, Red):
-        raise UserError(f"{recipe.family} is no denoiser: choose a RED family for {recipe.name}.")
+    if not isinstance(regularizer, Learned):
+        raise UserError(f"{recipe.family} is no denoiser: choose a RED family, or ridge, for {recipe.name}.")
     return regularizer
 
 

@@ -108,7 +108,10 @@ class Run(Runner):
         text = _ENDS[outcome.stopped_by].format(
             iterations=outcome.report["iterations"], time=duration(outcome.report["seconds"])
         )
-        self._section.show_end(" ".join((text, *outcome.report["warnings"])), complete=outcome.stopped_by in ("converged", "max_iter"))
+        self._section.show_end(
+            " ".join((text, *outcome.report["warnings"])),
+            complete=outcome.stopped_by in ("converged", "max_iter"),
+        )
         if outcome.stopped_by == "diverged":
             show_warning(text)
 

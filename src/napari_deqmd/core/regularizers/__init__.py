@@ -9,15 +9,18 @@ from torch import nn
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers.base import Regularizer, energies, evaluate, fold
-from napari_deqmd.core.regularizers.learned import DnCNN, Red, Scalar, ThreeScale
+from napari_deqmd.core.regularizers.learned import DnCNN, Learned, Red, Scalar, ThreeScale
+from napari_deqmd.core.regularizers.ridge import Ridge
 from napari_deqmd.core.regularizers.tv import NoRegularizer, TotalVariation
 
 __all__ = [
     "FAMILIES",
     "DnCNN",
+    "Learned",
     "NoRegularizer",
     "Red",
     "Regularizer",
+    "Ridge",
     "Scalar",
     "ThreeScale",
     "TotalVariation",
@@ -43,6 +46,7 @@ def _red(
 FAMILIES: dict[str, Callable[..., Regularizer]] = {
     "red": lambda **options: _red(DnCNN, **options),
     "red-three-scale": lambda **options: _red(ThreeScale, **options),
+    "ridge": lambda **options: Ridge(**options),
     "scalar": lambda **options: Scalar(**options),
     "tv": lambda **options: TotalVariation(**options),
     "none": lambda **options: NoRegularizer(),

@@ -1,4 +1,4 @@
-"""Learned regularizers: RED with a DnCNN or a three-scale network, and the scalar network."""
+"""Learned regularizers: what they share, RED with a DnCNN or a three-scale network, and the scalar network."""
 
 from __future__ import annotations
 
@@ -31,31 +31,28 @@ class Strength(nn.Module):
         return weight.reshape(-1, 1, 1, 1)
 
 
-class Red(Regularizer):
-    """``R(x) = strength(peak) / 2 ||v - N(v)||^2`` with a residual network ``N(v) = v - f(v, log peak)``.
+class Learned(Regularizer):
+    """``R(x; peak) = strength(peak) * sum potential(v; peak)`` of the object in a domain, ``v = to_domain(x)``.
+
+    Subclasses give the potential, whose gradient step can be pretrained as a denoiser.
 
     Parameters
     ----------
     network : nn.Module
-        ``f``, from ``(B, 2 + 2 context, Y, X)`` (``v``, with the slices around it, and a constant map of
-        ``log(peak / 60)``) to ``(B, 1, Y, X)``.
+        What the potential is made of.
     domain : {"linear", "root"}
         ``v = x``, or ``v = sqrt(x + FLOOR)``: there Poisson noise has the deviation ``1 / (2 sqrt(peak))`` wherever it
         is brighter than the floor, and the prior bends where the data do, by about ``1 / x``.
     slice_weight : float
         Weight of every slice in the sum over a stack.
-    context : int
-        Slices on either side that the network sees: ``v - N(v)`` is then that of the middle one.
 
     Notes
     -----
-    arXiv:2507.11461, section 4.1 ("DEQ-RED", linear), made conditional on the peak. Root: the variance-stabilising
-    transform, Bartlett, Suppl. J. R. Stat. Soc. 3 (1936), 68; Euclidean distance there is Hellinger's.
+    Root: the variance-stabilising transform, Bartlett, Suppl. J. R. Stat. Soc. 3 (1936), 68; Euclidean distance there
+    is Hellinger's.
     """
 
-    def __init__(
-        self, network: nn.Module, *, domain: str = "linear", slice_weight: float = 1.0, context: int = 0
-    ) -> None:
+    def __init__(self, network: nn.Module, *, domain: str = "linear", slice_weight: float = 1.0) -> None:
         super().__init__()
         if domain not in DOMAINS:
             raise UserError(
@@ -64,16 +61,67 @@ class Red(Regularizer):
         self.network = network
         self.domain = domain
         self.slice_weight = slice_weight
-        self.context = context
         self.strength = Strength()
 
     def extra_repr(self) -> str:
         """Return what the weights alone do not tell."""
-        return f"domain={self.domain}, slice_weight={self.slice_weight:g}, context={self.context}"
+        return f"domain={self.domain}, slice_weight={self.slice_weight:g}"
 
     def to_domain(self, x: Tensor) -> Tensor:
         """Return ``v`` of an object ``x >= 0``."""
         return x if self.domain == "linear" else torch.sqrt(x + FLOOR)
+
+    def potential(self, v: Tensor, peak: Tensor) -> Tensor:
+        """Return the energy of every position at strength 1, ``(B, 1, Y, X)``, >= 0, in the precision of `v`."""
+        raise NotImplementedError
+
+    def stiffness(self, peak: Tensor) -> Tensor:
+        """Return a typical curvature of the summed potential in a pixel of ``v``, ``(B,)``."""
+        return torch.ones_like(peak)
+
+    def energy(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return the potential of every position, weighted."""
+        weight: Tensor = self.strength(peak).to(x.dtype)
+        energy: Tensor = weight * self.potential(self.to_domain(x), peak)
+        return energy
+
+    def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return the weighted stiffness, seen through the domain."""
+        strength: Tensor = self.strength(peak)
+        weight = (strength.flatten() * self.stiffness(peak)).to(x.dtype).detach()
+        weight = weight.reshape(-1, *(1,) * (x.ndim - 1))
+        return weight.expand_as(x) if self.domain == "linear" else weight / (4 * (x.clamp_min(0) + FLOOR))
+
+
+class Red(Learned):
+    """``potential(v) = 1/2 (v - N(v))^2`` with a residual network ``N(v) = v - f(v, log peak)``.
+
+    Its stiffness is 1: ``v - N(v)`` passes high frequencies with a gain near 1.
+
+    Parameters
+    ----------
+    network : nn.Module
+        ``f``, from ``(B, 2 + 2 context, Y, X)`` (``v``, with the slices around it, and a constant map of
+        ``log(peak / 60)``) to ``(B, 1, Y, X)``.
+    domain, slice_weight
+        As in `Learned`.
+    context : int
+        Slices on either side that the network sees: ``v - N(v)`` is then that of the middle one.
+
+    Notes
+    -----
+    arXiv:2507.11461, section 4.1 ("DEQ-RED", linear), made conditional on the peak.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, domain: str = "linear", slice_weight: float = 1.0, context: int = 0
+    ) -> None:
+        super().__init__(network, domain=domain, slice_weight=slice_weight)
+        self.context = context
+
+    def extra_repr(self) -> str:
+        """Return what the weights alone do not tell."""
+        return f"{super().extra_repr()}, context={self.context}"
 
     def residual(self, v: Tensor, peak: Tensor) -> Tensor:
         """Return ``v - N(v)`` of the middle slices, ``(B, 1, Y, X)``."""
@@ -81,16 +129,9 @@ class Red(Regularizer):
         out: Tensor = self.network(torch.cat([v, level], 1))
         return out
 
-    def energy(self, x: Tensor, peak: Tensor) -> Tensor:
-        """Return half the squared residual of every pixel, weighted."""
-        weight: Tensor = self.strength(peak).to(x.dtype)
-        return 0.5 * weight * self.residual(self.to_domain(x), peak).to(x.dtype) ** 2
-
-    def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
-        """Return the strength in the domain: ``v - N(v)`` passes high frequencies with a gain near 1."""
-        weight: Tensor = self.strength(peak).to(x.dtype).detach()
-        weight = weight.reshape(-1, *(1,) * (x.ndim - 1))
-        return weight.expand_as(x) if self.domain == "linear" else weight / (4 * (x.clamp_min(0) + FLOOR))
+    def potential(self, v: Tensor, peak: Tensor) -> Tensor:
+        """Return half the squared residual of every pixel."""
+        return 0.5 * self.residual(v, peak).to(v.dtype) ** 2
 
 
 class DnCNN(nn.Sequential):

@@ -9,6 +9,16 @@ from torch.nn import functional
 from napari_deqmd.core.regularizers.base import Regularizer
 
 
+def differences(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return forward differences of ``(B, C, Y, X)`` along y and x; the border is replicated.
+
+    As one operator its squared norm is below 8.
+    """
+    dy = functional.pad(x[:, :, 1:] - x[:, :, :-1], (0, 0, 0, 1))
+    dx = functional.pad(x[:, :, :, 1:] - x[:, :, :, :-1], (0, 1))
+    return dy, dx
+
+
 class TotalVariation(Regularizer):
     """``weight(peak) * sum sqrt(|grad x|^2 + eps^2) - eps``, isotropic, replicated border.
 
@@ -32,8 +42,7 @@ class TotalVariation(Regularizer):
 
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the smoothed gradient magnitude of every pixel, weighted."""
-        dy = functional.pad(x[:, :, 1:] - x[:, :, :-1], (0, 0, 0, 1))
-        dx = functional.pad(x[:, :, :, 1:] - x[:, :, :, :-1], (0, 1))
+        dy, dx = differences(x)
         weight = self._weight(peak).reshape(-1, 1, 1, 1)
         return weight * (torch.sqrt(dy**2 + dx**2 + self.eps**2) - self.eps)
 

@@ -1,0 +1,233 @@
+"""Ridge regularizers (fields of experts): potentials of the responses to one bank of filters, all learned."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_deqmd.core.regularizers.learned import Learned
+from napari_deqmd.core.regularizers.tv import differences
+
+SPECTRUM = 64
+"""Frequencies along an axis at which the filters' gain is looked at; wider filters get more."""
+
+
+class Ridge(Learned):
+    """``potential(v) = sum_c psi_c((w_c * v)(position); peak)``: filters ``w_c`` of zero mean and unit norm.
+
+    Parameters
+    ----------
+    channels, kernels : sequence of int
+        Output channels and sides of the convolutions that make up the bank; the last are the filters.
+    scales : int
+        Summands of every profile ``psi_c``.
+    convex : bool
+        Profiles are convex, and so is the energy in ``v``: with the linear domain in the object. Otherwise they may
+        bend down by a learned, limited amount: see `weak_convexity`.
+    domain, slice_weight
+        As in `Learned`.
+
+    Notes
+    -----
+    Roth and Black, CVPR 2005; convex: Goujon et al., IEEE Trans. Comput. Imaging 9 (2023), arXiv:2211.12461; weakly
+    convex and conditional on the noise: Goujon, Neumayer, Unser, SIAM J. Imaging Sci. 17 (2024), arXiv:2308.10542.
+    There profiles are splines; here they are analytic.
+    """
+
+    network: Filters
+
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int] = (4, 8, 32),
+        kernels: Sequence[int] = (5, 5, 3),
+        scales: int = 1,
+        convex: bool = False,
+        domain: str = "linear",
+        slice_weight: float = 1.0,
+    ) -> None:
+        bank = Filters(channels=channels, kernels=kernels)
+        super().__init__(bank, domain=domain, slice_weight=slice_weight)
+        *_, filters = channels
+        self.profiles = Profiles(filters, scales=scales, convex=convex)
+
+    def potential(self, v: Tensor, peak: Tensor) -> Tensor:
+        """Return the sum of the profiles at every position."""
+        out: Tensor = self.profiles(self.network(v), peak)
+        return out
+
+    def stiffness(self, peak: Tensor) -> Tensor:
+        """Return the curvature where the image is flat: filters have unit norm."""
+        return self.profiles.shapes(peak).bend.sum((0, 2, 3, 4))
+
+    def weak_convexity(self, peak: Tensor) -> Tensor:
+        """Return a bound ``rho`` of every image, ``(B,)``: ``potential(v) + rho / 2 ||v||^2``, summed, is convex.
+
+        Notes
+        -----
+        The Hessian is ``sum_c W_c^T diag(psi_c'') W_c``, with ``psi_c'' >= -concavity_c``. `W_c` is a convolution of
+        differences; the differences' squared norm is below 8, and that of the weighted convolutions the largest gain
+        over all frequencies. It is a trigonometric polynomial, bounded by its values on a grid (Ehlich and Zeller,
+        Math. Z. 86 (1964), 41).
+        """
+        reach = self.network.reach
+        points = max(SPECTRUM, 8 * reach)
+        gains = torch.fft.fft2(self.network.kernels(), s=(points, points)).abs().square().sum(0)
+        concavity = self.profiles.shapes(peak).concavity.sum(0)[..., 0, 0]
+        gain = torch.einsum("bc,cyx->byx", concavity, gains).amax((1, 2))
+        return 8 * gain / math.cos(math.pi * reach / points) ** 2
+
+
+class Filters(nn.Module):
+    """A composition of convolutions of the image's differences: filters of zero mean, scaled to unit norm.
+
+    They start from differences so that a constant image has no response at all, at the border neither.
+
+    Parameters
+    ----------
+    channels, kernels : sequence of int
+        Output channels and sides of the convolutions.
+    """
+
+    def __init__(self, *, channels: Sequence[int], kernels: Sequence[int]) -> None:
+        super().__init__()
+        widths = itertools.pairwise([2, *channels])
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, kernel, bias=False) for (a, b), kernel in zip(widths, kernels, strict=True)
+        )
+        self.reach = sum(kernels) - len(kernels)
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Return the responses to ``(B, 1, Y, X)``: ``(B, channels[-1], Y, X)``."""
+        return self._convolve(torch.cat(differences(v), 1), self._norm(v))
+
+    def kernels(self) -> Tensor:
+        """Return the kernels of both differences, ``(2, channels[-1], side, side)``, mirrored."""
+        like = next(self.parameters())
+        impulses = torch.eye(2).to(like)[..., None, None]
+        return self._convolve(_framed(impulses, self.reach), self._norm(like))
+
+    def _norm(self, like: Tensor) -> Tensor:
+        """Return the norms of the filters before scaling, ``(channels[-1], 1, 1, 1)``."""
+        impulse = torch.cat(differences(_framed(like.new_ones(1, 1, 1, 1), 2 * self.reach + 2)), 1)
+        norm = self._convolve(impulse, like.new_ones(())).square().sum((0, 2, 3)).sqrt()
+        return norm[:, None, None, None]
+
+    def _convolve(self, fields: Tensor, norm: Tensor) -> Tensor:
+        """Convolve ``(B, 2, Y, X)``, zero outside the image; norms are taken out of the last weights."""
+        out = _framed(fields, self.reach)
+        *first, last = self.convs
+        for conv in first:
+            out = conv(out)
+        weight: Tensor = last.weight  # type: ignore[assignment]
+        return functional.conv2d(out, weight / norm).to(fields.dtype)
+
+
+def _framed(maps: Tensor, more: int) -> Tensor:
+    """Return maps in a frame of zeros that makes every side longer by `more`."""
+    return functional.pad(maps, (more // 2, more - more // 2) * 2)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Profiles at the peaks of a batch, ``(scales, B or 1, channels, 1, 1)`` each.
+
+    Attributes
+    ----------
+    weight, width : Tensor
+        Of the convex part: its curvature at 0, and where it turns from a parabola to a straight line.
+    share : Tensor
+        Curvature of the concave part at 0, in units of `weight`, in [0, 1/2); the same for the whole batch.
+    spread : Tensor
+        Width of the concave part, in units of `width`, > 2; the same for the whole batch.
+    """
+
+    weight: Tensor
+    width: Tensor
+    share: Tensor
+    spread: Tensor
+
+    @property
+    def bend(self) -> Tensor:
+        """Curvature at 0."""
+        return self.weight * (1 - self.share)
+
+    @property
+    def concavity(self) -> Tensor:
+        """What the curvature is nowhere below, negated: with equality for a single summand; at most `weight` / 9."""
+        turn = (self.spread**2 / self.share) ** 0.4
+        outside = ((self.spread**2 - turn) / (self.spread**2 - 1)).clamp_min(0) ** 1.5
+        return self.weight * outside * (self.share - turn**-1.5)
+
+
+class Profiles(nn.Module):
+    """Even analytic functions of a channel's response, ``psi(t) = sum weight (h(t; s) - share h(t; r))``, ``r > 2 s``.
+
+    ``h(t; s) = s^2 (sqrt(1 + t^2 / s^2) - 1)`` is a parabola that turns into a straight line at ``s``, with a curvature
+    in (0, 1]. With ``share = balance s / r``, ``balance < 1``, the difference still grows with ``|t|``, up to a plateau
+    if the lines cancel; without it the profile is convex. Weights and widths are powers of the peak.
+
+    Parameters
+    ----------
+    channels, scales : int
+        Functions, and summands of each.
+    convex : bool
+        Nothing is subtracted.
+    """
+
+    def __init__(self, channels: int, *, scales: int, convex: bool) -> None:
+        super().__init__()
+        self.convex = convex
+        shape = (scales, channels)
+        # Noise of a peak of 60 where pretraining sees it; then every frequency is removed with a gain of about 1.
+        widths = math.log(0.07) + torch.linspace(-1, 1, scales * channels).reshape(shape)
+        self.width = nn.Parameter(widths)
+        self.width_power = nn.Parameter(torch.full(shape, -0.5))
+        self.weight = nn.Parameter(torch.full(shape, -math.log(scales * channels)))
+        self.weight_power = nn.Parameter(torch.zeros(shape))
+        if not convex:
+            self.balance = nn.Parameter(torch.zeros(shape))
+            self.spread = nn.Parameter(torch.zeros(shape))
+
+    def extra_repr(self) -> str:
+        """Return what the weights alone do not tell."""
+        return f"scales={len(self.width)}, convex={self.convex}"
+
+    def shapes(self, peak: Tensor) -> Shapes:
+        """Return the profiles at the peaks of a batch."""
+        level = torch.log(peak / 60).to(self.width.dtype)[:, None, None, None]
+
+        def power(log: Tensor, exponent: Tensor) -> Tensor:
+            return torch.exp(log[:, None, :, None, None] + exponent[:, None, :, None, None] * level)
+
+        weight, width = power(self.weight, self.weight_power), power(self.width, self.width_power)
+        if self.convex:
+            return Shapes(weight, width, torch.zeros_like(weight[:, :1]), torch.full_like(weight[:, :1], 2))
+        spread = 2 + torch.exp(self.spread)[:, None, :, None, None]
+        return Shapes(weight, width, torch.sigmoid(self.balance)[:, None, :, None, None] / spread, spread)
+
+    def forward(self, t: Tensor, peak: Tensor) -> Tensor:
+        """Return the sum over the channels of ``(B, channels, Y, X)``: ``(B, 1, Y, X)``."""
+        shapes, square = self.shapes(peak), t**2
+        steep, wide = shapes.weight * shapes.width, shapes.width * shapes.spread
+        parts = zip(steep, shapes.width, steep * shapes.share * shapes.spread, wide, strict=True)
+        zero, ones = square.new_zeros(()), torch.ones_like(t[:1, :, :1, :1])
+        total = torch.zeros_like(t[:, :1])
+        with torch.autocast(t.device.type, enabled=False):
+            for slope, width, less, wider in parts:
+                value, flat = (_bent(t2, slope, width) for t2 in (square, zero))
+                if not self.convex:
+                    value, flat = value - _bent(square, less, wider), flat - _bent(zero, less, wider)
+                total = total + functional.conv2d(value - flat, ones)
+        return total
+
+
+def _bent(square: Tensor, slope: Tensor, width: Tensor) -> Tensor:
+    """Return ``slope sqrt(t^2 + width^2)`` of ``t^2`` in two passes: on responses they are what takes time."""
+    return torch.sqrt(torch.addcmul((slope * width) ** 2, slope**2, square))
