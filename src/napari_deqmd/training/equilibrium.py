@@ -41,8 +41,8 @@ class Solve:
     """
 
     tol: float = 1e-4
-    first: int = 60
-    again: int = 12
+    first: int = 40
+    again: int = 10
     enough: float = 1e-2
 
 
@@ -199,7 +199,7 @@ def train_equilibrium(
     steps: int,
     limit: float = math.inf,
     batch: int = 12,
-    learning_rate: float = 2e-4,
+    learning_rate: float = 5e-5,
     numbers: float = 10.0,
     warm_up: int = 50,
     groups: int = 2,

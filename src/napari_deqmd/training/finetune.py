@@ -18,7 +18,7 @@ from torch import Tensor
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.methods import in_precision
 from napari_deqmd.core.regularizers import Regularizer
-from napari_deqmd.training.equilibrium import Solve, fixed_point, train_equilibrium
+from napari_deqmd.training.equilibrium import fixed_point, train_equilibrium
 from napari_deqmd.training.finetune_reports import Outcome, Progress, Settings, card
 from napari_deqmd.training.models import Model, save_model
 from napari_deqmd.training.progress import NOT_A_CHECKPOINT, write_checkpoint
@@ -26,7 +26,7 @@ from napari_deqmd.training.sources import Source
 
 __all__ = ["Finetuning", "Outcome", "Progress", "Settings", "card"]
 
-TOL, ITERATIONS = 1e-4, 80
+TOL, ITERATIONS = 1e-4, 60
 """Certificate and largest number of evaluations of the held-out reconstructions."""
 
 CERTAIN = 1.5
@@ -178,7 +178,6 @@ class Finetuning:
             warm_up=settings.warm_up,
             groups=settings.groups,
             lifetime=settings.lifetime,
-            solve=Solve(first=80),
             precision=settings.precision,
             validate=self._validate,
             every=settings.every or 5,
