@@ -14,6 +14,7 @@ from skimage import io as skio
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers import build
+from napari_deqmd.core.regularizers.learned import COUPLING
 from napari_deqmd.training.models import BUNDLED, load_model
 from napari_deqmd.training.recipes import Recipe, run_equilibrium, run_pretraining, started
 
@@ -161,7 +162,9 @@ def test_context_starts_at_zero():
     recipe = Recipe("wide", "", "red", {"channels": 4, "depth": 2, "context": 2}, ndim=3)
     wide = started(recipe, base)
     stack, peak = torch.rand(3, 5, 8, 8), torch.tensor([30.0, 60.0, 200.0])
-    assert torch.allclose(wide.energy(stack, peak), base.energy(stack[:, 2:3], peak), atol=1e-6)
+    coupled = wide.strength(peak) * COUPLING / 2 * (stack[:, 3:4] - stack[:, 2:3]) ** 2
+    alone = base.energy(stack[:, 2:3], peak)
+    assert torch.allclose(wide.energy(stack, peak), alone + coupled, atol=1e-6)
     assert all(parameter.requires_grad for parameter in wide.parameters())
 
 

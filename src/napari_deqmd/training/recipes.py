@@ -280,6 +280,7 @@ def started(recipe: Recipe, base: Any) -> Learned:
         middle[:, reach : reach + 2 * base.context + 1] = head[:, :-1]
         middle[:, -1] = head[:, -1]
         weights[first] = middle
+        weights.setdefault("coupling", regularizer.coupling.detach())
     if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in wanted.items()}:
         raise UserError(f"The base is of another architecture than {recipe.name}: choose another base model.")
     regularizer.load_state_dict(weights)
