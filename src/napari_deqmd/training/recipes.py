@@ -270,7 +270,7 @@ def run_equilibrium(
 
 
 def started(recipe: Recipe, base: Any) -> Learned:
-    """Return the recipe's regularizer with the weights of a base; context that the base lacks starts at zero."""
+    """Return the recipe's regularizer with the weights of a base; slices that it did not see start without a part."""
     regularizer = _denoiser(recipe)
     weights, wanted = base.state_dict(), regularizer.state_dict()
     first = next(name for name in wanted if name.startswith("network."))
@@ -280,7 +280,7 @@ def started(recipe: Recipe, base: Any) -> Learned:
         middle[:, reach : reach + 2 * base.context + 1] = head[:, :-1]
         middle[:, -1] = head[:, -1]
         weights[first] = middle
-        weights.setdefault("coupling", regularizer.coupling.detach())
+        weights.setdefault("coupling", wanted["coupling"])
     if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in wanted.items()}:
         raise UserError(f"The base is of another architecture than {recipe.name}: choose another base model.")
     regularizer.load_state_dict(weights)
