@@ -108,7 +108,8 @@ class Trainer:
     @property
     def elapsed(self) -> float:
         """Share of the schedule that is over, by its steps or its seconds; 1 and more: it has ended."""
-        return max(self.step / self.steps, self.seconds / self.limit)
+        done = self.step / self.steps if self.steps else 1.0
+        return max(done, self.seconds / self.limit)
 
     def update(self) -> None:
         """Take one optimiser step with the gradients that were accumulated, then clear them."""

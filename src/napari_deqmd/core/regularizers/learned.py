@@ -15,16 +15,16 @@ from napari_deqmd.core.regularizers.base import Regularizer
 DOMAINS = ("linear", "root")
 FLOOR = 0.03
 """What is dark in the root's domain, in units of the peak: below it the root is nearly linear."""
-COUPLING = 0.06
-"""Weight that couples neighbouring slices, to begin with."""
+COUPLING = 0.1
+"""Weight that couples neighbouring slices at a peak of 60, to begin with."""
 
 
 class Strength(nn.Module):
     """``strength(peak) = exp(a - p log(peak / 60))``: a fixed prior under MAP scaling has ``p = 1``."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_60: float = 1.0) -> None:
         super().__init__()
-        self.a = nn.Parameter(torch.zeros(()))
+        self.a = nn.Parameter(torch.tensor(at_60).log())
         self.p = nn.Parameter(torch.ones(()))
 
     def forward(self, peak: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Red(Learned):
     """``potential(v) = 1/2 (v - N(v))^2`` with a residual network ``N(v) = v - f(v, log peak)``.
 
     Its stiffness is 1: ``v - N(v)`` passes high frequencies with a gain near 1. Of stacks whose network sees
-    neighbouring slices, ``exp(coupling) / 2 (v_next - v)^2`` is added: what the blur along Z hides would otherwise
+    neighbouring slices, ``coupling(peak) / 2 (v_next - v)^2`` is added: what the blur along Z hides would otherwise
     gather in single slices.
 
     Parameters
@@ -123,7 +123,7 @@ class Red(Learned):
         super().__init__(network, domain=domain, slice_weight=slice_weight)
         self.context = context
         if context:
-            self.coupling = nn.Parameter(torch.tensor(COUPLING).log())
+            self.coupling = Strength(COUPLING)
 
     def extra_repr(self) -> str:
         """Return what the weights alone do not tell."""
@@ -141,7 +141,8 @@ class Red(Learned):
         if not self.context:
             return potential
         here, after = v[:, self.context, None], v[:, self.context + 1, None]
-        return potential + 0.5 * self.coupling.exp() * (after - here) ** 2
+        coupling: Tensor = self.coupling(peak).to(v.dtype)
+        return potential + 0.5 * coupling * (after - here) ** 2
 
 
 class DnCNN(nn.Sequential):
