@@ -159,6 +159,29 @@ def test_a_slice_sees_its_context_and_no_more(wrap, piece, monkeypatch):
     assert seen.tolist() == [False, False, True, True, True, True, True, False, False]
 
 
+@pytest.mark.parametrize("wrap", [lambda regularizer: regularizer, HalfPrecision])
+@pytest.mark.parametrize("piece", [100, 10**6])
+def test_slices_are_coupled_by_what_they_differ_in_the_domain(wrap, piece, monkeypatch):
+    monkeypatch.setattr(base, "PIECE", piece)
+    torch.manual_seed(0)
+    options = {"channels": 4, "depth": 2, "domain": "root"}
+    alone = build("red", options)
+    coupled = build("red", options | {"coupling": 0.3, "coupling_power": 0.5})
+    coupled.load_state_dict(alone.state_dict())
+    x, peak = torch.rand(2, 1, 5, 8, 12), torch.tensor([60.0, 240.0])
+    found, without = (evaluate(wrap(one), x, peak) for one in (coupled, alone))
+    leaf = x.clone().requires_grad_()
+    v = torch.sqrt(leaf + FLOOR)
+    weight = torch.tensor([1, 1 / 4]) * 0.3 * torch.tensor([1, 1 / 2])  # strength, coupling, its power
+    expected = 0.5 * weight.reshape(2, 1, 1, 1, 1) * (v[:, :, 1:] - v[:, :, :-1]) ** 2
+    (gradient,) = torch.autograd.grad(expected.sum(), leaf)
+    assert torch.allclose((found.energy - without.energy)[:, :, :-1], expected, atol=1e-5)
+    assert torch.equal(found.energy[:, :, -1], without.energy[:, :, -1])
+    assert torch.allclose(found.gradient() - without.gradient(), gradient, atol=1e-5)
+    plane = x[:, :, 0]
+    assert torch.equal(evaluate(coupled, plane, peak).energy, evaluate(alone, plane, peak).energy)
+
+
 def test_context_repeats_the_outermost_slices_and_its_gradient_is_finite_differences():
     torch.manual_seed(0)
     regularizer = build("red", {"channels": 4, "depth": 2, "context": 1}).double()

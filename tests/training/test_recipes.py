@@ -140,18 +140,6 @@ def test_every_recipe_that_comes_along_can_be_begun(path):
     assert recipe.ndim == (3 if regularizer.context else 2)
 
 
-def test_the_model_for_stacks_is_what_its_recipe_makes(tmp_path):
-    recipe = Recipe.read(REPOSITORY / "recipes" / "fluorescence-3d.toml")
-    assert list(run_equilibrium(recipe, tmp_path, tmp_path)) == []
-    made = load_model(tmp_path / "fluorescence-3d.safetensors")
-    bundled = load_model("fluorescence-3d")
-    assert made.card["base"] == bundled.card["base"]
-    for (name, a), b in zip(
-        made.regularizer.named_parameters(), bundled.regularizer.parameters(), strict=True
-    ):
-        assert torch.allclose(a, b, atol=1e-4), name
-
-
 def test_the_same_recipe_gives_the_same_losses(recipe, data, tmp_path):
     losses = [
         [report.loss for report in islice(run_pretraining(recipe, data, tmp_path / name), 2)]
@@ -173,10 +161,7 @@ def test_context_starts_at_zero():
     recipe = Recipe("wide", "", "red", {"channels": 4, "depth": 2, "context": 2}, ndim=3)
     wide = started(recipe, base)
     stack, peak = torch.rand(3, 5, 8, 8), torch.tensor([30.0, 60.0, 200.0])
-    coupled = wide.strength(peak) * wide.coupling(peak) / 2 * (stack[:, 3:4] - stack[:, 2:3]) ** 2
-    assert (coupled > 0).all()
-    alone = base.energy(stack[:, 2:3], peak)
-    assert torch.allclose(wide.energy(stack, peak), alone + coupled, atol=1e-6)
+    assert torch.allclose(wide.energy(stack, peak), base.energy(stack[:, 2:3], peak), atol=1e-6)
     assert all(parameter.requires_grad for parameter in wide.parameters())
 
 
@@ -229,10 +214,6 @@ def test_what_does_not_fit_is_said_before_the_first_step(old, new, sentence, dat
 def test_a_missing_job_or_base_is_said(recipe, data, tmp_path):
     with pytest.raises(UserError, match="There is no model"):
         next(run_equilibrium(recipe, data, tmp_path / "run"))
-    list(run_pretraining(recipe, data, tmp_path / "run", steps=0))
-    coupled = written(tmp_path, TEXT.replace("strength = [0.5", "coupling = [0.5"))
-    with pytest.raises(UserError, match="has no coupling"):
-        next(run_equilibrium(coupled, data, tmp_path / "run"))
     alone = written(tmp_path, TEXT[: TEXT.index("[pretraining]")])
     with pytest.raises(UserError, match="has no \\[pretraining\\]"):
         next(run_pretraining(alone, data, tmp_path))

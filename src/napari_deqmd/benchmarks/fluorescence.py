@@ -53,8 +53,8 @@ class Method:
         It is told the true peak and background.
     robust : bool
         It is run on variations, too.
-    ndim : int
-        Fewest dimensions of its images.
+    ndim : int, optional
+        Dimensions of the images it is for; by default any.
     """
 
     name: str
@@ -64,11 +64,13 @@ class Method:
     oracle: bool = False
     true_numbers: bool = False
     robust: bool = False
-    ndim: int = 2
+    ndim: int | None = None
 
     def takes(self, case: Case) -> bool:
         """Return whether it is to be run on a case."""
-        if case.given.electrons.ndim - 2 < self.ndim or (self.true_numbers and not case.condition.known):
+        if self.ndim not in (None, case.given.electrons.ndim - 2):
+            return False
+        if self.true_numbers and not case.condition.known:
             return False
         return self.robust or not case.variation
 

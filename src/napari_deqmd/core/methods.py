@@ -63,6 +63,10 @@ class HalfPrecision(Regularizer):
             energy: Any = self.inner.energy(x, peak)  # type: ignore[operator]
         return torch.as_tensor(energy).float()
 
+    def between(self, x: Tensor, peak: Tensor) -> Tensor | None:
+        """Return the inner energy between slices: it has no network."""
+        return self.inner.between(x, peak)  # type: ignore[operator, no-any-return]
+
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the inner curvature."""
         return self.inner.curvature(x, peak)  # type: ignore[operator, no-any-return]

@@ -19,7 +19,7 @@ FORMAT = "napari-deqmd model"
 FORMAT_VERSION = 1
 LARGEST = 2**28
 LARGEST_OPTION = 4096
-DEFAULTS = {2: "fluorescence-2d", 3: "fluorescence-3d"}
+DEFAULTS = {2: "fluorescence-2d", 3: "fluorescence-2d"}
 """Bundled models for images and for stacks."""
 BUNDLED = Path(__file__).parent.parent / "models"
 

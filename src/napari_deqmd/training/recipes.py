@@ -71,8 +71,8 @@ class Equilibrium:
         Share of 2D PSFs that are wide Gaussians, beside those of the family.
     boundary : {"extended", "periodic"}
         Of the measurements, as in `measure`.
-    strength, coupling : tuple of float, optional
-        ``(a, p)`` of the strength, and of the coupling of slices, to begin with.
+    strength : tuple of float, optional
+        ``(a, p)`` of the strength to begin with.
     afterwards : float
         Factor on the strength at the end, chosen on validation images.
     solve : Solve
@@ -92,7 +92,6 @@ class Equilibrium:
     wide: float = 0.0
     boundary: str = "extended"
     strength: tuple[float, float] | None = None
-    coupling: tuple[float, float] | None = None
     afterwards: float = 1.0
     solve: Solve = field(default_factory=Solve)
 
@@ -242,14 +241,10 @@ def run_equilibrium(
     first = None if recipe.pretraining else recipe.base
     begun = load_model(base or first or run / f"{recipe.name}-pretrained.safetensors", ndim=recipe.ndim)
     regularizer = started(recipe, begun.regularizer)
-    for numbers in ("strength", "coupling"):
-        if (given := getattr(job, numbers)) is None:
-            continue
-        if not hasattr(regularizer, numbers):
-            raise UserError(f"The model of {recipe.name} has no {numbers}: leave it out, or give it context.")
+    if job.strength is not None:
         with torch.no_grad():
-            for parameter, value in zip(getattr(regularizer, numbers).parameters(), given, strict=True):
-                parameter.fill_(value)
+            regularizer.strength.a.fill_(job.strength[0])
+            regularizer.strength.p.fill_(job.strength[1])
     sampler = _sampler(recipe, job.draws, data, recipe.seed + 4)
     draw_psf = partial(any_psf, wide=job.wide) if recipe.ndim == 2 else any_stack_psf
     yield from train_equilibrium(
@@ -275,7 +270,7 @@ def run_equilibrium(
 
 
 def started(recipe: Recipe, base: Any) -> Learned:
-    """Return the recipe's regularizer with the weights of a base; slices that it did not see start without a part."""
+    """Return the recipe's regularizer with the weights of a base; context that the base lacks starts at zero."""
     regularizer = _denoiser(recipe)
     weights, wanted = base.state_dict(), regularizer.state_dict()
     first = next(name for name in wanted if name.startswith("network."))
@@ -285,7 +280,6 @@ def started(recipe: Recipe, base: Any) -> Learned:
         middle[:, reach : reach + 2 * base.context + 1] = head[:, :-1]
         middle[:, -1] = head[:, -1]
         weights[first] = middle
-        weights = {name: wanted[name] for name in wanted if name.startswith("coupling.")} | weights
     if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in wanted.items()}:
         raise UserError(f"The base is of another architecture than {recipe.name}: choose another base model.")
     regularizer.load_state_dict(weights)

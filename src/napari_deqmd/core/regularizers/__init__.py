@@ -9,7 +9,7 @@ from torch import nn
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers.base import Regularizer, energies, evaluate, fold
-from napari_deqmd.core.regularizers.learned import DnCNN, Learned, Red, Scalar, ThreeScale
+from napari_deqmd.core.regularizers.learned import SHARED, DnCNN, Learned, Red, Scalar, ThreeScale
 from napari_deqmd.core.regularizers.ridge import Ridge
 from napari_deqmd.core.regularizers.tv import NoRegularizer, TotalVariation
 
@@ -31,16 +31,9 @@ __all__ = [
 ]
 
 
-def _red(
-    network: Callable[..., nn.Module],
-    *,
-    domain: str = "linear",
-    slice_weight: float = 1.0,
-    context: int = 0,
-    **options: Any,
-) -> Red:
-    built = network(inputs=2 * context + 2, **options)
-    return Red(built, domain=domain, slice_weight=slice_weight, context=context)
+def _red(network: Callable[..., nn.Module], *, context: int = 0, **options: Any) -> Red:
+    of_red = {name: options.pop(name) for name in SHARED & options.keys()}
+    return Red(network(inputs=2 * context + 2, **options), context=context, **of_red)
 
 
 FAMILIES: dict[str, Callable[..., Regularizer]] = {

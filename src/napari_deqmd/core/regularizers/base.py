@@ -52,6 +52,10 @@ class Regularizer(nn.Module):
         """
         raise NotImplementedError
 
+    def between(self, x: Tensor, peak: Tensor) -> Tensor | None:
+        """Return the energy between every slice of a stack ``(B, 1, Z, Y, X)`` and the next, or None; 2D only."""
+        return None
+
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return a typical curvature of ``R`` at every pixel of ``x``: a scale for metrics, not a bound."""
         return torch.zeros_like(x)
@@ -68,7 +72,13 @@ class Evaluation:
 def energies(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Tensor:
     """Return the weighted energy of every position of ``(B, 1, [Z,] Y, X)``, differentiable."""
     energy: Tensor = regularizer.energy(*fold(regularizer, x, peak))
-    return slice_weight(regularizer, x) * energy.reshape(x.shape)
+    return _stacked(regularizer, x, peak, slice_weight(regularizer, x) * energy.reshape(x.shape))
+
+
+def _stacked(regularizer: Regularizer, x: Tensor, peak: Tensor, energy: Tensor) -> Tensor:
+    """Add what couples the slices of a stack, if anything does."""
+    between = regularizer.between(x, peak) if regularizer.ndim == 2 and x.ndim == 5 else None
+    return energy if between is None else energy + between
 
 
 def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
@@ -91,7 +101,12 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
             gradient += torch.autograd.grad(part.sum(), point)[0]
         found.append(part.detach())
     weight = slice_weight(regularizer, x)
-    return Evaluation(weight * torch.cat(found).reshape(x.shape), lambda: weight * gradient)
+    gradient *= weight
+    with torch.enable_grad():
+        energy = _stacked(regularizer, point, peak, weight * torch.cat(found).reshape(x.shape))
+        if energy.requires_grad:
+            gradient += torch.autograd.grad(energy.sum(), point)[0]
+    return Evaluation(energy.detach(), lambda: gradient)
 
 
 def slice_weight(regularizer: Regularizer, x: Tensor) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +14,18 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers.base import Regularizer
 
 DOMAINS = ("linear", "root")
+SHARED = frozenset({"domain", "slice_weight", "coupling", "coupling_power"})
+"""Options of every `Learned` regularizer."""
 FLOOR = 0.03
 """What is dark in the root's domain, in units of the peak: below it the root is nearly linear."""
-COUPLING = 0.1
-"""Weight that couples neighbouring slices at a peak of 60, to begin with."""
 
 
 class Strength(nn.Module):
     """``strength(peak) = exp(a - p log(peak / 60))``: a fixed prior under MAP scaling has ``p = 1``."""
 
-    def __init__(self, at_60: float = 1.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.a = nn.Parameter(torch.tensor(at_60).log())
+        self.a = nn.Parameter(torch.zeros(()))
         self.p = nn.Parameter(torch.ones(()))
 
     def forward(self, peak: Tensor) -> Tensor:
@@ -47,6 +48,9 @@ class Learned(Regularizer):
         is brighter than the floor, and the prior bends where the data do, by about ``1 / x``.
     slice_weight : float
         Weight of every slice in the sum over a stack.
+    coupling, coupling_power : float
+        Of a stack ``coupling (60 / peak)^coupling_power / 2 (v_next - v)^2`` is added between slices, times the
+        strength: what the blur along Z hides would otherwise gather in single slices.
 
     Notes
     -----
@@ -54,7 +58,15 @@ class Learned(Regularizer):
     is Hellinger's.
     """
 
-    def __init__(self, network: nn.Module, *, domain: str = "linear", slice_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        domain: str = "linear",
+        slice_weight: float = 1.0,
+        coupling: float = 0.0,
+        coupling_power: float = 0.0,
+    ) -> None:
         super().__init__()
         if domain not in DOMAINS:
             raise UserError(
@@ -63,11 +75,14 @@ class Learned(Regularizer):
         self.network = network
         self.domain = domain
         self.slice_weight = slice_weight
+        self.coupling = coupling
+        self.coupling_power = coupling_power
         self.strength = Strength()
 
     def extra_repr(self) -> str:
         """Return what the weights alone do not tell."""
-        return f"domain={self.domain}, slice_weight={self.slice_weight:g}"
+        stacks = f"slice_weight={self.slice_weight:g}, coupling={self.coupling:g}"
+        return f"domain={self.domain}, {stacks}, coupling_power={self.coupling_power:g}"
 
     def to_domain(self, x: Tensor) -> Tensor:
         """Return ``v`` of an object ``x >= 0``."""
@@ -87,6 +102,15 @@ class Learned(Regularizer):
         energy: Tensor = weight * self.potential(self.to_domain(x), peak)
         return energy
 
+    def between(self, x: Tensor, peak: Tensor) -> Tensor | None:
+        """Return the weighted square of what slices differ by in the domain; the last has no next."""
+        if not self.coupling:
+            return None
+        v = self.to_domain(x)
+        weight = self.strength(peak)[..., None].to(x.dtype) * self.coupling
+        weight = weight * (60 / peak.to(x.dtype)).reshape(-1, 1, 1, 1, 1) ** self.coupling_power
+        return functional.pad(0.5 * weight * torch.diff(v, dim=-3) ** 2, (0, 0, 0, 0, 0, 1))
+
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the weighted stiffness, seen through the domain."""
         strength: Tensor = self.strength(peak)
@@ -98,32 +122,26 @@ class Learned(Regularizer):
 class Red(Learned):
     """``potential(v) = 1/2 (v - N(v))^2`` with a residual network ``N(v) = v - f(v, log peak)``.
 
-    Its stiffness is 1: ``v - N(v)`` passes high frequencies with a gain near 1. Of stacks whose network sees
-    neighbouring slices, ``coupling(peak) / 2 (v_next - v)^2`` is added: what the blur along Z hides would otherwise
-    gather in single slices.
+    Its stiffness is 1: ``v - N(v)`` passes high frequencies with a gain near 1.
 
     Parameters
     ----------
     network : nn.Module
         ``f``, from ``(B, 2 + 2 context, Y, X)`` (``v``, with the slices around it, and a constant map of
         ``log(peak / 60)``) to ``(B, 1, Y, X)``.
-    domain, slice_weight
-        As in `Learned`.
     context : int
         Slices on either side that the network sees: ``v - N(v)`` is then that of the middle one.
+    options
+        Domain, slice weight and coupling, as in `Learned`.
 
     Notes
     -----
     arXiv:2507.11461, section 4.1 ("DEQ-RED", linear), made conditional on the peak.
     """
 
-    def __init__(
-        self, network: nn.Module, *, domain: str = "linear", slice_weight: float = 1.0, context: int = 0
-    ) -> None:
-        super().__init__(network, domain=domain, slice_weight=slice_weight)
+    def __init__(self, network: nn.Module, *, context: int = 0, **options: Any) -> None:
+        super().__init__(network, **options)
         self.context = context
-        if context:
-            self.coupling = Strength(COUPLING)
 
     def extra_repr(self) -> str:
         """Return what the weights alone do not tell."""
@@ -136,13 +154,8 @@ class Red(Learned):
         return out
 
     def potential(self, v: Tensor, peak: Tensor) -> Tensor:
-        """Return half the squared residual of every pixel, and what couples it to the next slice."""
-        potential = 0.5 * self.residual(v, peak).to(v.dtype) ** 2
-        if not self.context:
-            return potential
-        here, after = v[:, self.context, None], v[:, self.context + 1, None]
-        coupling: Tensor = self.coupling(peak).to(v.dtype)
-        return potential + 0.5 * coupling * (after - here) ** 2
+        """Return half the squared residual of every pixel."""
+        return 0.5 * self.residual(v, peak).to(v.dtype) ** 2
 
 
 class DnCNN(nn.Sequential):

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,8 @@ class Ridge(Learned):
     convex : bool
         Profiles are convex, and so is the energy in ``v``: with the linear domain in the object. Otherwise they may
         bend down by a learned, limited amount: see `weak_convexity`.
-    domain, slice_weight
-        As in `Learned`.
+    options
+        Domain, slice weight and coupling, as in `Learned`.
 
     Notes
     -----
@@ -49,11 +50,9 @@ class Ridge(Learned):
         kernels: Sequence[int] = (5, 5, 3),
         scales: int = 1,
         convex: bool = False,
-        domain: str = "linear",
-        slice_weight: float = 1.0,
+        **options: Any,
     ) -> None:
-        bank = Filters(channels=channels, kernels=kernels)
-        super().__init__(bank, domain=domain, slice_weight=slice_weight)
+        super().__init__(Filters(channels=channels, kernels=kernels), **options)
         *_, filters = channels
         self.profiles = Profiles(filters, scales=scales, convex=convex)
 
