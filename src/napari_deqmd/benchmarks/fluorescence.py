@@ -46,15 +46,15 @@ class Method:
     regularizer : Regularizer
         Of the problem.
     identity : str
-        What tells it from another method of its name: a model's checksum.
+        What tells it from another method of its name: a model's checksum and options.
     oracle : bool
         The truth chooses among the iterates of its own start and of the data.
     true_numbers : bool
         It is told the true peak and background.
     robust : bool
         It is run on variations, too.
-    ndim : int, optional
-        Dimensions of the images it is for; by default any.
+    ndim : int
+        Fewest dimensions of its images.
     """
 
     name: str
@@ -64,13 +64,11 @@ class Method:
     oracle: bool = False
     true_numbers: bool = False
     robust: bool = False
-    ndim: int | None = None
+    ndim: int = 2
 
     def takes(self, case: Case) -> bool:
         """Return whether it is to be run on a case."""
-        if self.ndim not in (None, case.given.electrons.ndim - 2):
-            return False
-        if self.true_numbers and not case.condition.known:
+        if case.given.electrons.ndim - 2 < self.ndim or (self.true_numbers and not case.condition.known):
             return False
         return self.robust or not case.variation
 
@@ -234,7 +232,7 @@ def methods(models: Sequence[str], *, max_iter: int = 200) -> list[Method]:
             str(model.card["name"]),
             minimise,
             model.regularizer,
-            identity=str(model.card["sha256"]),
+            identity=json.dumps([model.card["sha256"], model.card["options"]]),
             robust=True,
             ndim=int(model.card["ndim"]),
         )
