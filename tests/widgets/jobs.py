@@ -23,6 +23,7 @@ class FakeJob:
     #: Raised at this iteration, if any.
     error: Exception | None = None
     error_at = 3
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig) -> None:
         self.config, self.input, self.psf = config, image, psf
@@ -67,7 +68,12 @@ class FakeJob:
         assert self.closed.is_set(), "result() before the generator was closed"
         if self.stopped_by == "user":
             self.image[...] = self.iteration
-        report = {"iterations": self.iteration, "seconds": 0.1, "stopped_by": self.stopped_by}
+        report = {
+            "iterations": self.iteration,
+            "seconds": 0.1,
+            "stopped_by": self.stopped_by,
+            "warnings": list(self.warnings),
+        }
         return SimpleNamespace(
             image=self.image, stopped_by=self.stopped_by, config=self.config, report=report, history={}
         )

@@ -125,6 +125,14 @@ def test_result_keeps_what_the_input_says(bench: Any) -> None:
     assert bench.find("image_layer").currentText() == "cells"
 
 
+def test_what_the_report_warns_of_is_shown(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeJob, "warnings", ("3 voxels are held.",))
+    bench.add()
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    assert bench.find("status").text().endswith("3 voxels are held.")
+
+
 def test_previews_update_one_layer_and_leave_the_contrast_alone(bench: Any, qtbot: Any) -> None:
     bench.add()
     bench.run()
