@@ -219,6 +219,20 @@ def test_a_resumed_training_is_the_same_bit_by_bit(tmp_path: Path):
     assert same(resumed, whole)
 
 
+def test_the_first_losses_are_kept_over_an_interruption(tmp_path: Path):
+    path = tmp_path / "run.pt"
+    trainer = few(checkpoint=path)
+    for step in range(3):
+        pull(trainer, [0.1, 0.1, 0.1])
+        trainer.report(float(step))
+    trainer.save()
+    resumed = few(checkpoint=path)
+    for step in range(3, 30):
+        pull(resumed, [0.1, 0.1, 0.1])
+        resumed.report(float(step))
+    assert resumed.first_losses == [float(step) for step in range(20)]
+
+
 def test_a_checkpoint_is_one_file_in_a_folder_made_for_it(tmp_path: Path):
     path = tmp_path / "runs" / "a" / "run.pt"
     trainer = few(checkpoint=path)

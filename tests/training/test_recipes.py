@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -146,6 +147,18 @@ def test_the_same_recipe_gives_the_same_losses(recipe, data, tmp_path):
         for name in ("one", "two")
     ]
     assert losses[0] == losses[1]
+
+
+def test_the_card_has_the_losses_by_which_its_recipe_is_checked(recipe, data, tmp_path):
+    run = tmp_path / "run"
+    assert len(list(islice(run_pretraining(recipe, data, run, steps=2), 2))) == 2
+    list(run_pretraining(recipe, data, run, steps=2))  # resumed, or begun again: the card is the whole job's
+    list(run_equilibrium(recipe, data, run))
+    for job, name in ((partial(run_pretraining, steps=2), "toy-pretrained"), (run_equilibrium, "toy")):
+        again = [report.loss for report in job(recipe, data, tmp_path / "again")]
+        told = load_model(run / f"{name}.safetensors").card["first_losses"]
+        assert told == pytest.approx(again, abs=1e-6)
+        assert len(told) == len(again) > 0
 
 
 def test_an_interrupted_job_goes_on(recipe, data, tmp_path):

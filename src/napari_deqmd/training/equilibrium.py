@@ -212,8 +212,10 @@ def train_equilibrium(
     validate: Callable[[Regularizer], Mapping[str, float]] | None = None,
     checkpoint: Path | None = None,
     every: int = 50,
-) -> Generator[Report, None, None]:
+) -> Generator[Report, None, list[float]]:
     """Train a regularizer through the fixed points of its reconstructions; yield a report a step.
+
+    Returns the losses of the first steps.
 
     Parameters
     ----------
@@ -302,12 +304,15 @@ def train_equilibrium(
             "unused": 1 - usable.double().mean().item(),
             "flat": flat.double().mean().item(),
         }
-        if trainer.step % every == 0 or trainer.elapsed >= 1:
-            if validate is not None:
-                figures |= validate(trainer.averaged)
+        due = trainer.step % every == 0 or trainer.elapsed >= 1
+        if due and validate is not None:
+            figures |= validate(trainer.averaged)
+        report = trainer.report(loss, figures)
+        if due:
             trainer.save()
-        yield trainer.report(loss, figures)
+        yield report
     regularizer.load_state_dict(trainer.averaged.state_dict())
+    return trainer.first_losses
 
 
 def _product(gradient: Tensor, leaf: Tensor, vector: Tensor) -> Tensor:

@@ -31,8 +31,10 @@ def pretrain(
     device: str = "cpu",
     checkpoint: Path | None = None,
     every: int = 100,
-) -> Generator[Report, None, None]:
+) -> Generator[Report, None, list[float]]:
     """Train ``D(z) = z - grad r(z)``, ``r`` the summed potential, to remove white noise; yield a report a step.
+
+    Returns the losses of the first steps.
 
     Images and noise are in the regularizer's domain.
 
@@ -84,7 +86,9 @@ def pretrain(
         trainer.update()
         if not math.isfinite(loss.item()):
             raise FloatingPointError("the loss is not finite: lower the learning rate")
+        report = trainer.report(loss.item())
         if trainer.step % every == 0 or trainer.step == steps:
             trainer.save()
-        yield trainer.report(loss.item())
+        yield report
     regularizer.load_state_dict(trainer.averaged.state_dict())
+    return trainer.first_losses

@@ -29,6 +29,8 @@ NOT_A_CHECKPOINT = (
     pickle.UnpicklingError,
 )
 """What reading a file raises that is broken, or of something else."""
+RECORDED = 20
+"""Losses of so many first steps are kept: by them a card is checked against its recipe."""
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -73,6 +75,11 @@ class Trainer:
         Largest norm of the gradient.
     checkpoint : path, optional
         File to resume from when it exists, written by `save`.
+
+    Attributes
+    ----------
+    first_losses : list of float
+        Of the first `RECORDED` steps, also of a training that was resumed.
     """
 
     def __init__(
@@ -101,6 +108,7 @@ class Trainer:
         self.checkpoint = checkpoint
         self.step = 0
         self.seconds = 0.0
+        self.first_losses: list[float] = []
         self._clock = time.monotonic()
         if checkpoint is not None and checkpoint.exists():
             self._load(checkpoint)
@@ -131,7 +139,9 @@ class Trainer:
         self._clock = now
 
     def report(self, loss: float, validation: Mapping[str, float] | None = None) -> Report:
-        """Freeze the state for the caller."""
+        """Freeze the state after a step for the caller."""
+        if len(self.first_losses) < min(self.step, RECORDED):
+            self.first_losses.append(loss)
         return Report(self.step, loss, self.seconds, validation or {})
 
     def save(self) -> None:
@@ -144,6 +154,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "first_losses": self.first_losses,
             "architecture": str(self.model),
         }
         write_checkpoint(self.checkpoint, state)
@@ -154,6 +165,7 @@ class Trainer:
             if state["architecture"] != str(self.model):
                 raise KeyError("architecture")
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            self.first_losses = [float(loss) for loss in state["first_losses"]]
             self.optimiser.load_state_dict(state["optimiser"])
             self.averaged.load_state_dict(state["averaged"])
             self.model.load_state_dict(state["model"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -193,7 +193,7 @@ def run_pretraining(
     torch.manual_seed(recipe.seed)
     begun = None if recipe.base is None else load_model(recipe.base)
     regularizer = _denoiser(recipe) if begun is None else started(recipe, begun.regularizer)
-    yield from pretrain(
+    first = yield from pretrain(
         regularizer,
         _sampler(recipe, job.draws, data, recipe.seed),
         steps=job.steps,
@@ -203,7 +203,8 @@ def run_pretraining(
         checkpoint=run / f"{recipe.name}-pretraining.pt",
     )
     if rank() == 0:
-        save_model(regularizer.cpu(), run / f"{recipe.name}-pretrained.safetensors", card(recipe, job, begun))
+        model = run / f"{recipe.name}-pretrained.safetensors"
+        save_model(regularizer.cpu(), model, card(recipe, job, first, begun))
 
 
 def run_equilibrium(
@@ -238,8 +239,8 @@ def run_equilibrium(
         raise UserError(f"The recipe of {recipe.name} has no [equilibrium]: run its pretraining.")
     job = replace(job, steps=job.steps if steps is None else steps)
     torch.manual_seed(recipe.seed)
-    first = None if recipe.pretraining else recipe.base
-    begun = load_model(base or first or run / f"{recipe.name}-pretrained.safetensors", ndim=recipe.ndim)
+    own_base = None if recipe.pretraining else recipe.base
+    begun = load_model(base or own_base or run / f"{recipe.name}-pretrained.safetensors", ndim=recipe.ndim)
     regularizer = started(recipe, begun.regularizer)
     if job.strength is not None:
         with torch.no_grad():
@@ -247,7 +248,7 @@ def run_equilibrium(
             regularizer.strength.p.fill_(job.strength[1])
     sampler = _sampler(recipe, job.draws, data, recipe.seed + 4)
     draw_psf = partial(any_psf, wide=job.wide) if recipe.ndim == 2 else any_stack_psf
-    yield from train_equilibrium(
+    first = yield from train_equilibrium(
         regularizer.to(device),
         partial(measure, sampler, draw_psf=draw_psf, boundary=job.boundary),
         steps=job.steps,
@@ -266,7 +267,7 @@ def run_equilibrium(
     with torch.no_grad():
         regularizer.strength.a.add_(math.log(job.afterwards))
     if rank() == 0:
-        save_model(regularizer.cpu(), run / f"{recipe.name}.safetensors", card(recipe, job, begun))
+        save_model(regularizer.cpu(), run / f"{recipe.name}.safetensors", card(recipe, job, first, begun))
 
 
 def started(recipe: Recipe, base: Any) -> Learned:
@@ -286,8 +287,13 @@ def started(recipe: Recipe, base: Any) -> Learned:
     return regularizer.requires_grad_(True)
 
 
-def card(recipe: Recipe, job: Pretraining | Equilibrium, base: Model | None = None) -> dict[str, Any]:
-    """Return the card of the model that a job, as it was run, ends with, JSON-able, for `save_model`."""
+def card(
+    recipe: Recipe, job: Pretraining | Equilibrium, first_losses: Sequence[float], base: Model | None = None
+) -> dict[str, Any]:
+    """Return the card of the model that a job, as it was run, ends with, JSON-able, for `save_model`.
+
+    The job's first steps, run again, have the same losses (on a like machine, within rounding).
+    """
     return {
         "description": recipe.description,
         "family": recipe.family,
@@ -295,6 +301,7 @@ def card(recipe: Recipe, job: Pretraining | Equilibrium, base: Model | None = No
         "ndim": recipe.ndim,
         "data": {**recipe.data, "simulated": "the project's own scenes", "held back": sorted(HELD_BACK)},
         "recipe": {type(job).__name__.lower(): asdict(job)},
+        "first_losses": [round(loss, 6) for loss in first_losses],
         "base": None if base is None else {key: base.card[key] for key in ("name", "sha256")},
         "seed": recipe.seed,
         "versions": versions(),
