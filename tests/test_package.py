@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +35,17 @@ def run_python(code: str) -> str:
 def test_importing_the_package_loads_nothing_heavy() -> None:
     loaded = run_python("import sys, napari_deqmd; print(*sys.modules)").split()
     assert not {"torch", "numpy", "scipy", "skimage", "tifffile", "qtpy", "napari", "magicgui"} & set(loaded)
+
+
+def test_threads_that_wait_leave_the_cores_to_others() -> None:
+    """Unless the user says otherwise."""
+    code = "import os, napari_deqmd; print(os.environ['OMP_WAIT_POLICY'])"
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for before, after in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        found = subprocess.run(
+            [sys.executable, "-c", code], env=others | before, capture_output=True, text=True, check=True
+        )
+        assert found.stdout.strip() == after
 
 
 def test_command_line_starts_without_torch_and_qt() -> None:
