@@ -14,7 +14,7 @@ import torch
 from skimage import io as skio
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.regularizers import build
+from napari_deqmd.core.regularizers import Learned, build
 from napari_deqmd.training.models import BUNDLED, load_model
 from napari_deqmd.training.recipes import Recipe, run_equilibrium, run_pretraining, started
 
@@ -138,7 +138,7 @@ def test_every_recipe_that_comes_along_can_be_begun(path):
     recipe = Recipe.read(path)
     regularizer = build(recipe.family, dict(recipe.options))
     assert recipe.name == path.stem
-    assert recipe.ndim == (3 if regularizer.context else 2)
+    assert isinstance(regularizer, Learned)
 
 
 def test_the_same_recipe_gives_the_same_losses(recipe, data, tmp_path):
@@ -167,15 +167,6 @@ def test_an_interrupted_job_goes_on(recipe, data, tmp_path):
     short = load_model(run / "toy-pretrained.safetensors").card["recipe"]["pretraining"]
     assert short["steps"] == 2
     assert [report.step for report in run_pretraining(recipe, data, run)] == [3]
-
-
-def test_context_starts_at_zero():
-    base = build("red", {"channels": 4, "depth": 2})
-    recipe = Recipe("wide", "", "red", {"channels": 4, "depth": 2, "context": 2}, ndim=3)
-    wide = started(recipe, base)
-    stack, peak = torch.rand(3, 5, 8, 8), torch.tensor([30.0, 60.0, 200.0])
-    assert torch.allclose(wide.energy(stack, peak), base.energy(stack[:, 2:3], peak), atol=1e-6)
-    assert all(parameter.requires_grad for parameter in wide.parameters())
 
 
 def test_a_base_of_another_architecture_is_refused():

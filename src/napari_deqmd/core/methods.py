@@ -55,17 +55,13 @@ class HalfPrecision(Regularizer):
     def __init__(self, inner: Regularizer) -> None:
         super().__init__()
         self.inner: nn.Module = inner
-        self.ndim, self.slice_weight, self.context = inner.ndim, inner.slice_weight, inner.context
+        self.ndim, self.slice_weight, self.across_weight = inner.ndim, inner.slice_weight, inner.across_weight
 
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the inner energy under autocast."""
         with torch.autocast(x.device.type, torch.bfloat16):
             energy: Any = self.inner.energy(x, peak)  # type: ignore[operator]
         return torch.as_tensor(energy).float()
-
-    def between(self, x: Tensor, peak: Tensor) -> Tensor | None:
-        """Return the inner energy between slices: it has no network."""
-        return self.inner.between(x, peak)  # type: ignore[operator, no-any-return]
 
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the inner curvature."""

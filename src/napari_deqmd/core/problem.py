@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_deqmd.core.burg import Burg
 from napari_deqmd.core.operators import Operator
 from napari_deqmd.core.poisson import PoissonLikelihood, per_image, sum_images
-from napari_deqmd.core.regularizers.base import Regularizer, evaluate, slice_weight
+from napari_deqmd.core.regularizers.base import Regularizer, curvature, evaluate
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ class Problem:
         the image tells less (``A^T 1 / u``); steps there stay as short as elsewhere, or it would run ahead.
         """
         x = self.burg.to_x(u)
-        weight = self.strength * slice_weight(self.regularizer, x)
-        return 1 / u + weight * self.regularizer.curvature(x, self.peak) + 1e-3
+        return 1 / u + self.strength * curvature(self.regularizer, x, self.peak) + 1e-3
 
     def certificate(self, u: Tensor, gradient: Tensor) -> Tensor:
         """Return the first-order certificate ``||u - P(u - g / metric)|| / ||x||``, float64 ``(B,)``.

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from napari_deqmd.core.poisson import per_image
-from napari_deqmd.core.regularizers import Learned, fold
+from napari_deqmd.core.regularizers import Learned, views
 from napari_deqmd.training.data import Sampler
 from napari_deqmd.training.distributed import own
 from napari_deqmd.training.progress import Report, Trainer, arithmetic
@@ -77,8 +77,9 @@ def pretrain(
         clean = trainer.model.to_domain(clean * per_image(scale.to(where), clean))
         noise = torch.randn(clean.shape, generator=rng).to(where)
         noisy = (clean + per_image(deviation.to(where), clean) * noise).requires_grad_()
+        planes, *_ = views(trainer.model, noisy)
         with context():
-            potential = trainer.model.potential(*fold(trainer.model, noisy, peak.to(where)))
+            potential = trainer.model.potential(*planes.fold(noisy, peak.to(where)))
         (removed,) = torch.autograd.grad(potential.sum(), noisy, create_graph=True)
         errors = (noisy.detach() - removed - clean).square().flatten(1).mean(1)
         loss = (errors / deviation.to(where)).mean()

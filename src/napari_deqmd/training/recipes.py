@@ -109,7 +109,7 @@ class Recipe:
     ndim : int
         2 or 3: what the model is for.
     base : str, optional
-        Model whose weights the first job starts from; a slice's context starts at zero.
+        Model whose weights the first job starts from.
     data : mapping
         Folders of ``fluorescence`` and ``natural`` images, below the data folder.
     seed : int
@@ -271,16 +271,9 @@ def run_equilibrium(
 
 
 def started(recipe: Recipe, base: Any) -> Learned:
-    """Return the recipe's regularizer with the weights of a base; context that the base lacks starts at zero."""
+    """Return the recipe's regularizer with the weights of a base."""
     regularizer = _denoiser(recipe)
     weights, wanted = base.state_dict(), regularizer.state_dict()
-    first = next(name for name in wanted if name.startswith("network."))
-    if isinstance(base, Learned) and regularizer.context > base.context and first in weights:
-        head, middle = weights[first], torch.zeros_like(wanted[first])
-        reach = regularizer.context - base.context
-        middle[:, reach : reach + 2 * base.context + 1] = head[:, :-1]
-        middle[:, -1] = head[:, -1]
-        weights[first] = middle
     if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in wanted.items()}:
         raise UserError(f"The base is of another architecture than {recipe.name}: choose another base model.")
     regularizer.load_state_dict(weights)

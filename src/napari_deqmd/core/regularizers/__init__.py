@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.regularizers.base import Regularizer, energies, evaluate, fold
+from napari_deqmd.core.regularizers.base import Regularizer, curvature, energies, evaluate, views
 from napari_deqmd.core.regularizers.learned import SHARED, DnCNN, Learned, Red, Scalar, ThreeScale
 from napari_deqmd.core.regularizers.ridge import Ridge
 from napari_deqmd.core.regularizers.tv import NoRegularizer, TotalVariation
@@ -25,15 +25,16 @@ __all__ = [
     "ThreeScale",
     "TotalVariation",
     "build",
+    "curvature",
     "energies",
     "evaluate",
-    "fold",
+    "views",
 ]
 
 
-def _red(network: Callable[..., nn.Module], *, context: int = 0, **options: Any) -> Red:
-    of_red = {name: options.pop(name) for name in SHARED & options.keys()}
-    return Red(network(inputs=2 * context + 2, **options), context=context, **of_red)
+def _red(network: Callable[..., nn.Module], **options: Any) -> Red:
+    shared = {name: options.pop(name) for name in SHARED & options.keys()}
+    return Red(network(**options), **shared)
 
 
 FAMILIES: dict[str, Callable[..., Regularizer]] = {

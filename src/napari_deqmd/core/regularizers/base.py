@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,13 +22,13 @@ class Regularizer(nn.Module):
     """
 
     ndim: int | None = 2
-    """Spatial dimensions the energy couples; 2 sums over the slices of a stack, ``None`` takes any."""
+    """Spatial dimensions the energy couples; 2 sums over the planes of a stack, ``None`` takes any."""
 
     slice_weight: float = 1.0
-    """Weight of every slice in the sum over a stack: what neighbouring slices tell is partly the same."""
+    """Weight of every XY plane in the sum over a stack: what neighbouring ones tell is partly the same."""
 
-    context: int = 0
-    """Slices on either side that the energy of a slice sees; 2D only. Beyond the stack the outermost is repeated."""
+    across_weight: float = 0.0
+    """Weight of every XZ and of every YZ plane in it."""
 
     exact: bool = True
     """Whether energies have float32's precision: differences between close points can be told from them."""
@@ -40,24 +39,19 @@ class Regularizer(nn.Module):
         Parameters
         ----------
         x : Tensor
-            ``(B, 1 + 2 context, Y, X)``, in units of the peak: slices, the one the energy belongs to in the middle; or
-            ``(B, 1, [Z,] Y, X)`` where more than planes are coupled.
+            ``(B, 1, Y, X)``, in units of the peak, or ``(B, 1, [Z,] Y, X)`` where more than planes are coupled.
         peak : Tensor
             ``(B,)``, photo-electrons at ``x = 1``.
 
         Returns
         -------
         Tensor
-            ``(B, 1, [Z,] Y, X)``, >= 0.
+            Of the shape of `x`, >= 0.
         """
         raise NotImplementedError
 
-    def between(self, x: Tensor, peak: Tensor) -> Tensor | None:
-        """Return the energy between every slice of a stack ``(B, 1, Z, Y, X)`` and the next, or None; 2D only."""
-        return None
-
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
-        """Return a typical curvature of ``R`` at every pixel of ``x``: a scale for metrics, not a bound."""
+        """Return a typical curvature of the energy at every pixel of ``x``: a scale for metrics, not a bound."""
         return torch.zeros_like(x)
 
 
@@ -69,65 +63,84 @@ class Evaluation:
     gradient: Callable[[], Tensor]
 
 
+@dataclass(frozen=True)
+class View:
+    """One way to see an object as a batch of what a regularizer takes: whole, or planes of one orientation."""
+
+    weight: float
+    axes: tuple[int, ...] = ()
+    """Of ``(B, 1, Z, Y, X)`` in the order that has those of the planes last; none: the object as it is."""
+
+    def fold(self, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the batch, and the peak of each."""
+        if not self.axes:
+            return x, peak
+        stack = x.permute(self.axes)
+        planes = stack.reshape(-1, 1, *stack.shape[-2:])
+        return planes, peak.repeat_interleave(len(planes) // len(x))
+
+    def unfold(self, batch: Tensor, x: Tensor) -> Tensor:
+        """Return a batch as an array of the shape of ``x``."""
+        if not self.axes:
+            return batch
+        shape = [x.shape[axis] for axis in self.axes]
+        return batch.reshape(shape).permute([self.axes.index(axis) for axis in range(x.ndim)])
+
+
+XY, XZ, YZ = (0, 1, 2, 3, 4), (0, 1, 3, 2, 4), (0, 1, 4, 2, 3)
+
+
+def views(regularizer: Regularizer, x: Tensor) -> list[View]:
+    """Return how an object ``(B, 1, [Z,] Y, X)`` is seen: of a stack, planes along all axes that have a weight.
+
+    What the blur along Z hides, a prior that sees XY planes alone would gather in single ones.
+    """
+    if regularizer.ndim != 2 or x.ndim == 4:
+        return [View(1.0)]
+    weights = {XY: regularizer.slice_weight, XZ: regularizer.across_weight, YZ: regularizer.across_weight}
+    return [View(weight, axes) for axes, weight in weights.items() if weight]
+
+
+def curvature(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Tensor:
+    """Return a typical curvature of ``R`` at every pixel of ``(B, 1, [Z,] Y, X)``: see `Regularizer.curvature`."""
+    return sum(view.weight for view in views(regularizer, x)) * regularizer.curvature(x, peak)
+
+
 def energies(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Tensor:
     """Return the weighted energy of every position of ``(B, 1, [Z,] Y, X)``, differentiable."""
-    energy: Tensor = regularizer.energy(*fold(regularizer, x, peak))
-    return _stacked(regularizer, x, peak, slice_weight(regularizer, x) * energy.reshape(x.shape))
-
-
-def _stacked(regularizer: Regularizer, x: Tensor, peak: Tensor, energy: Tensor) -> Tensor:
-    """Add what couples the slices of a stack, if anything does."""
-    between = regularizer.between(x, peak) if regularizer.ndim == 2 and x.ndim == 5 else None
-    return energy if between is None else energy + between
+    total = torch.zeros_like(x)
+    for view in views(regularizer, x):
+        total = total + view.weight * view.unfold(regularizer.energy(*view.fold(x, peak)), x)
+    return total
 
 
 def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
-    """Evaluate a regularizer at ``(B, 1, [Z,] Y, X)``; a 2D one is summed over the slices of a stack.
+    """Evaluate a regularizer at ``(B, 1, [Z,] Y, X)``; a 2D one is summed over the planes of a stack.
 
     The graph of the value is the graph of the gradient: asking for the gradient costs one backward pass, not asking
     (a rejected trial) costs none. Batches beyond `PIECE` pixels are differentiated piece by piece to bound memory.
     """
-    with torch.enable_grad():
-        point = x.detach().requires_grad_()
-        if x.numel() <= PIECE:
+    if x.numel() <= PIECE:
+        with torch.enable_grad():
+            point = x.detach().requires_grad_()
             energy = energies(regularizer, point, peak)
             return Evaluation(energy.detach(), lambda: torch.autograd.grad(energy.sum(), point)[0])
-    items = math.prod(x.shape[:-2]) if regularizer.ndim == 2 else len(x)
-    step = max(1, PIECE * items // x.numel())
-    found, gradient = [], torch.zeros_like(x)
-    for start in range(0, items, step):
-        with torch.enable_grad():
-            part = regularizer.energy(*fold(regularizer, point, peak, slice(start, start + step)))
-            gradient += torch.autograd.grad(part.sum(), point)[0]
-        found.append(part.detach())
-    weight = slice_weight(regularizer, x)
-    gradient *= weight
+    total, gradient = torch.zeros_like(x), torch.zeros_like(x)
+    for view in views(regularizer, x):
+        batch, peaks = view.fold(x.detach(), peak)
+        step = max(1, PIECE * len(batch) // x.numel())
+        found = [
+            _differentiated(regularizer, batch[start : start + step], peaks[start : start + step])
+            for start in range(0, len(batch), step)
+        ]
+        for sum_, parts in zip((total, gradient), zip(*found, strict=True), strict=True):
+            sum_.add_(view.unfold(torch.cat(parts), x), alpha=view.weight)
+    return Evaluation(total, lambda: gradient)
+
+
+def _differentiated(regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
-        energy = _stacked(regularizer, point, peak, weight * torch.cat(found).reshape(x.shape))
-        if energy.requires_grad:
-            gradient += torch.autograd.grad(energy.sum(), point)[0]
-    return Evaluation(energy.detach(), lambda: gradient)
-
-
-def slice_weight(regularizer: Regularizer, x: Tensor) -> float:
-    """Return the weight of the energy of an object: 1 unless slices of a stack are summed."""
-    return regularizer.slice_weight if regularizer.ndim == 2 and x.ndim == 5 else 1.0
-
-
-def fold(
-    regularizer: Regularizer, x: Tensor, peak: Tensor, part: slice = slice(None)
-) -> tuple[Tensor, Tensor]:
-    """Return what a regularizer takes, or a part of its batch, with the peak of each.
-
-    Slices of a stack become a batch, each with its context as channels, when planes are coupled only.
-    """
-    if regularizer.ndim != 2 or (x.ndim == 4 and not regularizer.context):
-        return x[part], peak[part]
-    depth = math.prod(x.shape[1:-2])
-    planes, peaks = x.reshape(-1, *x.shape[-2:]), peak.repeat_interleave(depth)
-    if not regularizer.context:
-        return planes[part, None], peaks[part]
-    around = torch.arange(-regularizer.context, regularizer.context + 1, device=x.device)
-    within = (torch.arange(depth, device=x.device)[:, None] + around).clamp(0, depth - 1)
-    first = depth * torch.arange(len(x), device=x.device)[:, None, None]
-    return planes[(first + within).reshape(-1, len(around))[part]], peaks[part]
+        point = x.requires_grad_()
+        energy = regularizer.energy(point, peak)
+        (gradient,) = torch.autograd.grad(energy.sum(), point)
+    return energy.detach(), gradient

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers.base import Regularizer
 
 DOMAINS = ("linear", "root")
-SHARED = frozenset({"domain", "slice_weight", "coupling", "coupling_power"})
+SHARED = frozenset({"domain", "slice_weight", "across_weight"})
 """Options of every `Learned` regularizer."""
 FLOOR = 0.03
 """What is dark in the root's domain, in units of the peak: below it the root is nearly linear."""
@@ -46,11 +45,8 @@ class Learned(Regularizer):
     domain : {"linear", "root"}
         ``v = x``, or ``v = sqrt(x + FLOOR)``: there Poisson noise has the deviation ``1 / (2 sqrt(peak))`` wherever it
         is brighter than the floor, and the prior bends where the data do, by about ``1 / x``.
-    slice_weight : float
-        Weight of every slice in the sum over a stack.
-    coupling, coupling_power : float
-        Of a stack ``coupling (60 / peak)^coupling_power / 2 (v_next - v)^2`` is added between slices, times the
-        strength: what the blur along Z hides would otherwise gather in single slices.
+    slice_weight, across_weight : float
+        Weights of a stack's XY planes, and of its XZ and its YZ planes.
 
     Notes
     -----
@@ -64,8 +60,7 @@ class Learned(Regularizer):
         *,
         domain: str = "linear",
         slice_weight: float = 1.0,
-        coupling: float = 0.0,
-        coupling_power: float = 0.0,
+        across_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if domain not in DOMAINS:
@@ -75,14 +70,13 @@ class Learned(Regularizer):
         self.network = network
         self.domain = domain
         self.slice_weight = slice_weight
-        self.coupling = coupling
-        self.coupling_power = coupling_power
+        self.across_weight = across_weight
         self.strength = Strength()
 
     def extra_repr(self) -> str:
         """Return what the weights alone do not tell."""
-        stacks = f"slice_weight={self.slice_weight:g}, coupling={self.coupling:g}"
-        return f"domain={self.domain}, {stacks}, coupling_power={self.coupling_power:g}"
+        weights = f"slice_weight={self.slice_weight:g}, across_weight={self.across_weight:g}"
+        return f"domain={self.domain}, {weights}"
 
     def to_domain(self, x: Tensor) -> Tensor:
         """Return ``v`` of an object ``x >= 0``."""
@@ -102,15 +96,6 @@ class Learned(Regularizer):
         energy: Tensor = weight * self.potential(self.to_domain(x), peak)
         return energy
 
-    def between(self, x: Tensor, peak: Tensor) -> Tensor | None:
-        """Return the weighted square of what slices differ by in the domain; the last has no next."""
-        if not self.coupling:
-            return None
-        v = self.to_domain(x)
-        weight = self.strength(peak)[..., None].to(x.dtype) * self.coupling
-        weight = weight * (60 / peak.to(x.dtype)).reshape(-1, 1, 1, 1, 1) ** self.coupling_power
-        return functional.pad(0.5 * weight * torch.diff(v, dim=-3) ** 2, (0, 0, 0, 0, 0, 1))
-
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the weighted stiffness, seen through the domain."""
         strength: Tensor = self.strength(peak)
@@ -127,29 +112,18 @@ class Red(Learned):
     Parameters
     ----------
     network : nn.Module
-        ``f``, from ``(B, 2 + 2 context, Y, X)`` (``v``, with the slices around it, and a constant map of
-        ``log(peak / 60)``) to ``(B, 1, Y, X)``.
-    context : int
-        Slices on either side that the network sees: ``v - N(v)`` is then that of the middle one.
+        ``f``, from ``(B, 2, Y, X)`` (``v``, and a constant map of ``log(peak / 60)``) to ``(B, 1, Y, X)``.
     options
-        Domain, slice weight and coupling, as in `Learned`.
+        Domain and weights of planes, as in `Learned`.
 
     Notes
     -----
     arXiv:2507.11461, section 4.1 ("DEQ-RED", linear), made conditional on the peak.
     """
 
-    def __init__(self, network: nn.Module, *, context: int = 0, **options: Any) -> None:
-        super().__init__(network, **options)
-        self.context = context
-
-    def extra_repr(self) -> str:
-        """Return what the weights alone do not tell."""
-        return f"{super().extra_repr()}, context={self.context}"
-
     def residual(self, v: Tensor, peak: Tensor) -> Tensor:
-        """Return ``v - N(v)`` of the middle slices, ``(B, 1, Y, X)``."""
-        level = torch.log(peak / 60).reshape(-1, 1, 1, 1).expand_as(v[:, :1]).to(v.dtype)
+        """Return ``v - N(v)``, ``(B, 1, Y, X)``."""
+        level = torch.log(peak / 60).reshape(-1, 1, 1, 1).expand_as(v).to(v.dtype)
         out: Tensor = self.network(torch.cat([v, level], 1))
         return out
 
@@ -161,8 +135,8 @@ class Red(Learned):
 class DnCNN(nn.Sequential):
     """Plain stack of ``depth`` 3x3 convolutions with SiLU between, no normalisation (arXiv:2507.11461: 5 x 64)."""
 
-    def __init__(self, *, channels: int = 64, depth: int = 5, inputs: int = 2) -> None:
-        widths = [inputs, *[channels] * (depth - 1), 1]
+    def __init__(self, *, channels: int = 64, depth: int = 5) -> None:
+        widths = [2, *[channels] * (depth - 1), 1]
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
             layers += [nn.Conv2d(a, b, 3, padding=1), *([nn.SiLU()] if i < depth - 1 else [])]
@@ -176,14 +150,12 @@ class ThreeScale(nn.Module):
     ----------
     channels : sequence of int
         Channels at full, half and quarter resolution.
-    inputs : int
-        Channels of the input.
     """
 
-    def __init__(self, *, channels: Sequence[int] = (24, 48, 96), inputs: int = 2) -> None:
+    def __init__(self, *, channels: Sequence[int] = (24, 48, 96)) -> None:
         super().__init__()
         a, b, c = channels
-        self.head = nn.Conv2d(inputs, a, 3, padding=1)
+        self.head = nn.Conv2d(2, a, 3, padding=1)
         self.encode_full = Block(a, 1)
         self.down1 = nn.Conv2d(a, b, 2, stride=2)
         self.encode_half = Block(b, 2)
@@ -196,7 +168,7 @@ class ThreeScale(nn.Module):
         self.tail = nn.Conv2d(a, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, inputs, Y, X)`` to ``(B, 1, Y, X)``; sides that 4 does not divide are padded by their edge."""
+        """Map ``(B, 2, Y, X)`` to ``(B, 1, Y, X)``; sides that 4 does not divide are padded by their edge."""
         height, width = x.shape[-2:]
         if pads := (-width % 4, -height % 4) if (height % 4 or width % 4) else None:
             x = functional.pad(x, (0, pads[0], 0, pads[1]), mode="replicate")

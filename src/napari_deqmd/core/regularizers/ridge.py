@@ -32,7 +32,7 @@ class Ridge(Learned):
         Profiles are convex, and so is the energy in ``v``: with the linear domain in the object. Otherwise they may
         bend down by a learned, limited amount: see `weak_convexity`.
     options
-        Domain, slice weight and coupling, as in `Learned`.
+        Domain and weights of planes, as in `Learned`.
 
     Notes
     -----
