@@ -197,5 +197,6 @@ def middle_of(region: Region) -> np.ndarray:
 
 def _around(part: slice, middle: float, most: int) -> slice:
     length = min(most, part.stop - part.start)
-    start = int(np.clip(np.rint(middle - (length - 1) / 2), part.start, part.stop - length))
+    # Halves are always rounded down, as the window would jump from plane to plane otherwise.
+    start = int(np.clip(np.ceil(middle - length / 2), part.start, part.stop - length))
     return slice(start, start + length)
