@@ -102,6 +102,7 @@ def test_a_region_without_an_area_is_refused(bench: Any, notices: list[str]) -> 
 def test_a_preview_of_the_current_view(bench: Any, jobs: list[FakeJob]) -> None:
     source = bench.add((2, 40, 80, 100), axis_labels=("t", "z", "y", "x"), scale=(1, 2, 0.5, 0.5))
     bench.viewer.dims.set_point((0, 1), (1, 40))
+    bench.find("time_choice").setCurrentText("0")
     source.corner_pixels = np.array([[0, 0, 20, 10], [0, 0, 79, 49]])
     result = preview(bench)
     assert jobs[0].input.shape == (1, 16, 60, 40)
@@ -110,6 +111,14 @@ def test_a_preview_of_the_current_view(bench: Any, jobs: list[FakeJob]) -> None:
     assert result.metadata["region"]["Z"] == [12, 27]
     assert preview(bench) is result
     assert len(bench.viewer.layers) == 2
+
+
+def test_a_preview_of_a_shape_is_about_its_middle(bench: Any, jobs: list[FakeJob]) -> None:
+    source = bench.add((320, 900))
+    box(bench, (2, 300), (300, 500))
+    bench.find("roi").setCurrentText("box")
+    preview(bench)
+    np.testing.assert_array_equal(jobs[0].input, source.data[24:280, 422:678])
 
 
 def test_a_preview_does_not_hide_the_channel_it_lies_on(bench: Any, jobs: list[FakeJob]) -> None:
@@ -134,6 +143,15 @@ def test_a_part_runs_with_the_peak_of_the_whole(bench: Any, jobs: list[FakeJob],
     bench.run(max_iter=3)
     bench.wait_idle()
     assert jobs[2].config.background == "auto"
+
+
+def test_holes_outside_the_part_do_no_harm(bench: Any, jobs: list[FakeJob], notices: list[str]) -> None:
+    data = np.random.default_rng(0).poisson(5, (300, 300)).astype(np.float32)
+    data[0] = np.nan
+    bench.viewer.add_image(data, name="cells", contrast_limits=(0, 10))
+    preview(bench)
+    assert jobs[0].config.peak == "auto"
+    assert notices == []
 
 
 def test_stop_and_pause_act_on_a_preview(bench: Any, qtbot: Any) -> None:
@@ -208,6 +226,15 @@ def test_data_of_another_shape_are_noticed(bench: Any, jobs: list[FakeJob]) -> N
     source.data = np.full((4, 8, 8), 255, np.uint8)
     assert bench.find("axes").text() == "TYX"
     assert "100.0% of the pixels are at 255" in bench.find("image_summary").text()
+
+
+def test_data_of_another_shape_mid_run(bench: Any, notices: list[str]) -> None:
+    source = bench.add((32, 32))
+    bench.run(max_iter=200)
+    source.data = np.ones((4, 16, 16), np.uint16)
+    bench.wait_idle()
+    assert (bench.viewer.layers["cells deconvolved"].data == 200).all()
+    assert notices == []
 
 
 def test_nothing_is_heard_after_the_dock_is_closed(bench: Any, qtbot: Any) -> None:

@@ -108,6 +108,26 @@ def to_electrons(counts: Any, *, offset: float, gain: float) -> tuple[NDArray[np
     return electrons, below / electrons.size
 
 
+def saturation(counts: NDArray[Any]) -> str:
+    """Return a sentence on the pixels at the largest value a camera can give, or nothing where hardly any are.
+
+    Parameters
+    ----------
+    counts : ndarray
+        Camera counts in ADU, any shape, at least one.
+    """
+    largest = counts.max()
+    if counts.dtype.kind not in "ui" or int(largest) not in _LARGEST:
+        return ""
+    saturated = float(np.count_nonzero(counts == largest)) / counts.size
+    if saturated <= _SATURATED_WARNING:
+        return ""
+    return (
+        f"{saturated:.1%} of the pixels are at {largest}, where the camera saturates: "
+        "what is brighter there is lost."
+    )
+
+
 def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> Photons:
     """Estimate peak and background of an image.
 
@@ -167,26 +187,6 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
         background=background,
         clipped_fraction=clipped,
         warnings=tuple(sentences),
-    )
-
-
-def saturation(counts: NDArray[Any]) -> str:
-    """Return a sentence on the pixels at the largest value a camera can give, or nothing where hardly any are.
-
-    Parameters
-    ----------
-    counts : ndarray
-        Camera counts in ADU, any shape, at least one.
-    """
-    largest = counts.max()
-    if counts.dtype.kind not in "ui" or int(largest) not in _LARGEST:
-        return ""
-    saturated = float(np.count_nonzero(counts == largest)) / counts.size
-    if saturated <= _SATURATED_WARNING:
-        return ""
-    return (
-        f"{saturated:.1%} of the pixels are at {largest}, where the camera saturates: "
-        "what is brighter there is lost."
     )
 
 

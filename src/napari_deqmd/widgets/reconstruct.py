@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.widgets.dock import DockWidget
-from napari_deqmd.widgets.form import PsfChoice, collect, config_from
+from napari_deqmd.widgets.form import PsfChoice, collect, config_from, settled
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.opening import layers_of
 from napari_deqmd.widgets.region import camera_of
@@ -173,24 +171,4 @@ class ReconstructWidget(DockWidget):
 def _make_job(
     factory: Callable[..., Job], image: LayerImage, psf: PsfChoice, config: ReconstructionConfig
 ) -> Job:
-    return factory(image.load(), psf.load(image), _settled(image, config))
-
-
-def _settled(image: LayerImage, config: ReconstructionConfig) -> ReconstructionConfig:
-    """Return the configuration of a part of one channel with the peak and background of all of it, so they agree."""
-    if "auto" not in (config.peak, config.background) or not image.is_quick:
-        return config
-    basis, part = image.basis(), image.part
-    several = "C" in image.axes and part.shape[image.axes.index("C")] > 1
-    if several or basis.shape == part.shape:
-        return config
-    from napari_deqmd.core.photons import estimate_photons
-
-    photons = estimate_photons(basis, offset=config.offset, gain=config.gain)
-    for sentence in photons.warnings:
-        warnings.warn(sentence, stacklevel=2)
-    return replace(
-        config,
-        peak=photons.peak if config.peak == "auto" else config.peak,
-        background=photons.background if config.background == "auto" else config.background,
-    )
+    return factory(image.load(), psf.load(image), settled(image, config))
