@@ -54,7 +54,6 @@ def test_reads_a_plain_layer() -> None:
             None,
             "'photo' is a colour picture",
         ),
-        (Image([np.zeros((8, 8)), np.zeros((4, 4))], multiscale=True, name="slide"), None, "multiscale"),
         (Image(np.zeros((3, 8, 8)), name="cells"), "YX", "has 3 dimensions but the axes are 'YX'"),
         (
             Image(dask.array.zeros((300, 1000, 1000, 1), chunks=100, dtype=np.float64), name="big"),

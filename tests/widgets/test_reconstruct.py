@@ -18,7 +18,8 @@ from widgets.jobs import FakeJob
 
 NAMES = (
     "open_image image_layer axes psf_source psf_layer psf_file psf_sigma offset gain estimate peak background method "
-    "model strength max_iter run pause stop progress convergence_plot status device_label"
+    "model strength max_iter roi time_choice channel_choice preview run pause stop progress convergence_plot status "
+    "device_label"
 ).split()
 
 
@@ -317,11 +318,8 @@ def test_refuses_layers_it_cannot_take(bench: Any, notices: list[str]) -> None:
     bench.viewer.add_image(np.zeros((16, 16, 3), dtype=np.uint8), rgb=True)
     refuse(bench, notices, "colour picture")
     bench.viewer.layers.clear()
-    bench.viewer.add_image([np.zeros((16, 16)), np.zeros((8, 8))], multiscale=True)
-    refuse(bench, notices, "multiscale")
-    bench.viewer.layers.clear()
     bench.viewer.add_image(dask.array.zeros((100, 5000, 5000), chunks=1000), contrast_limits=(0, 1))
-    refuse(bench, notices, "lazily")
+    refuse(bench, notices, "holds 20.0 GB: choose a region of it, or only the current time and channel.")
 
 
 def test_takes_small_lazy_data(bench: Any) -> None:

@@ -30,6 +30,7 @@ _NOISE_WARNING = (0.5, 3.0)
 
 _CLIPPED_WARNING = 0.01
 _SATURATED_WARNING = 0.001
+_LARGEST = {2**bits - 1 for bits in (8, 10, 12, 14, 16)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +108,26 @@ def to_electrons(counts: Any, *, offset: float, gain: float) -> tuple[NDArray[np
     return electrons, below / electrons.size
 
 
+def saturation(counts: NDArray[Any]) -> str:
+    """Return a sentence on the pixels at the largest value a camera can give, or nothing where hardly any are.
+
+    Parameters
+    ----------
+    counts : ndarray
+        Camera counts in ADU, any shape, at least one.
+    """
+    largest = counts.max()
+    if counts.dtype.kind not in "ui" or int(largest) not in _LARGEST:
+        return ""
+    saturated = float(np.count_nonzero(counts == largest)) / counts.size
+    if saturated <= _SATURATED_WARNING:
+        return ""
+    return (
+        f"{saturated:.1%} of the pixels are at {largest}, where the camera saturates: "
+        "what is brighter there is lost."
+    )
+
+
 def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> Photons:
     """Estimate peak and background of an image.
 
@@ -176,14 +197,8 @@ def _warnings(counts: NDArray[Any], clipped: float, offset: float) -> list[str]:
             f"{clipped:.1%} of the pixels lie below the offset of {offset:g} and became 0: "
             "the offset is probably too high."
         )
-    largest = counts.max()
-    if counts.dtype.kind in "ui" and int(largest) in {2**bits - 1 for bits in (8, 10, 12, 14, 16)}:
-        saturated = float(np.count_nonzero(counts == largest)) / counts.size
-        if saturated > _SATURATED_WARNING:
-            sentences.append(
-                f"{saturated:.1%} of the pixels are at {largest}, where the camera saturates: "
-                "what is brighter there is lost."
-            )
+    if saturated := saturation(counts):
+        sentences.append(saturated)
     return sentences
 
 

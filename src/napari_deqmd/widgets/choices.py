@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from napari.layers import Image
+from napari.layers import Image, Shapes
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QSizePolicy, QToolButton, QWidget
+
+from napari_deqmd.widgets.region import ALL, CURRENT, VIEW, WHOLE
 
 # Between layers, files and folders that are named together.
 _AND = "; "
@@ -34,10 +36,7 @@ class LayerCombo(QComboBox):
         self._viewer = viewer
         self._psf = psf
         self._kept = False
-        # Long layer names must not widen the dock.
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        _keep_narrow(self)
         self.currentIndexChanged.connect(self._choice_made)
         self.refresh()
 
@@ -136,6 +135,61 @@ class ImagesCombo(LayerCombo):
         return super()._guess() if self._guessing else -1
 
 
+class RegionCombo(QComboBox):
+    """The whole image, the current view, or the viewer's Shapes layers.
+
+    Call `refresh` whenever the layer list changes; the choice stays.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        _keep_narrow(self)
+        self.addItems((WHOLE, VIEW))
+
+    @property
+    def shapes(self) -> Shapes | None:
+        """The chosen Shapes layer."""
+        return self.currentData()
+
+    @property
+    def in_view(self) -> bool:
+        """Whether the current view is chosen."""
+        return self.shapes is None and self.currentText() == VIEW
+
+    def refresh(self) -> None:
+        """Read the viewer's layers again, newest first as napari lists them."""
+        row, before = self.currentIndex(), self.shapes
+        self.blockSignals(True)
+        while self.count() > 2:
+            self.removeItem(2)
+        for layer in reversed(list(self._viewer.layers)):
+            if isinstance(layer, Shapes):
+                self.addItem(layer.name, layer)
+                if before is not None and layer == before:
+                    row = self.count() - 1
+        self.setCurrentIndex(row if before is None or self.itemData(row) == before else 0)
+        self.blockSignals(False)
+        if self.shapes != before:
+            self.currentIndexChanged.emit(self.currentIndex())
+
+
+class PartCombo(QComboBox):
+    """All, the current, or a typed range of the positions along an axis; an axis that is not there is hidden."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.addItems((ALL, CURRENT))
+        self.setEditable(True)
+        self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.setCompleter(None)
+        _keep_narrow(self)
+
+
 class ImagesField(QWidget):
     """An `ImagesCombo` and a button that looks for folders, files and selected layers."""
 
@@ -171,3 +225,10 @@ class ImagesField(QWidget):
         self.combo.choose_several(
             layer.name for layer in self._viewer.layers if layer in chosen and isinstance(layer, Image)
         )
+
+
+def _keep_narrow(combo: QComboBox) -> None:
+    """Let the dock's width, and not the longest name, decide."""
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(8)
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.widgets.layers import LayerImage
 
 # Voxel sizes of image and PSF may differ by this much before it matters.
@@ -39,6 +41,30 @@ def config_from(values: dict[str, Any]) -> ReconstructionConfig:
 def default(name: str) -> Any:
     """Return the default of one setting, so that no control declares it again."""
     return {field.name: field.default for field in fields(ReconstructionConfig)}[name]
+
+
+def settled(image: LayerImage, config: ReconstructionConfig) -> ReconstructionConfig:
+    """Return the configuration of a part of one channel with the peak and background of all of it, so they agree.
+
+    It looks at many pixels, so it belongs into the other thread; what the estimate warns of becomes warnings.
+    """
+    if "auto" not in (config.peak, config.background) or not image.is_quick:
+        return config
+    basis, part = image.basis(), image.part
+    several = "C" in image.axes and part.shape[image.axes.index("C")] > 1
+    if several or basis.shape == part.shape:
+        return config
+    try:
+        photons = estimate_photons(basis, offset=config.offset, gain=config.gain)
+    except UserError:  # there may be holes elsewhere
+        return config
+    for sentence in photons.warnings:
+        warnings.warn(sentence, stacklevel=2)
+    return replace(
+        config,
+        peak=photons.peak if config.peak == "auto" else config.peak,
+        background=photons.background if config.background == "auto" else config.background,
+    )
 
 
 class Spatial(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,22 +12,63 @@ from napari.layers import Image
 
 from napari_deqmd.core.config import AXES
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.photons import saturation
+from napari_deqmd.widgets.region import SPATIAL, Region, whole
 
-SPATIAL = "ZYX"
-# Lazy data are loaded as a whole, so only up to here (bytes).
+# Lazy data, or the region of them, are loaded up to here (bytes).
 LAZY_LIMIT = 2_000_000_000
+# Pixels up to which peak and background of a region are read from the whole image.
+_ESTIMATED = 2**26
+# Pixels that are looked at for saturation, in whole rows: the window waits for it.
+_LOOKED_AT = 2**19
 _BY_NDIM = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 _PLANES = {2: "YX", 3: "TYX", 4: "TCYX"}
 
 
 @dataclass(frozen=True)
 class LayerImage:
-    """An image taken from a layer; `data` is an ndarray, or a lazy array that is still to be computed."""
+    """An image taken from a layer.
+
+    Attributes
+    ----------
+    data : ndarray or lazy array
+        All of the layer's.
+    name : str
+    axes : str
+    voxel_size : tuple of float or None
+    region : Region or None
+        The part that is meant, unless all is.
+    """
 
     data: Any
     name: str
     axes: str
     voxel_size: tuple[float, ...] | None
+    region: Region | None = None
+
+    @property
+    def part(self) -> Region:
+        """The part that is meant."""
+        return whole(self.data.shape) if self.region is None else self.region
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether all of it is in memory and can be looked at in no time."""
+        return isinstance(self.data, np.ndarray) and self.data.size <= _ESTIMATED
+
+    def load(self) -> np.ndarray:
+        """Return the part that is meant; of lazy data it computes no more, so it belongs into the other thread."""
+        return np.asarray(self.data[self.part.slices])
+
+    def basis(self) -> np.ndarray:
+        """Return what peak and background are read from, so that a part of the image runs with the numbers of all.
+
+        That is all of its channels while that is quick, else the part.
+        """
+        if not self.is_quick:
+            return self.load()
+        named = zip(self.axes, self.part.slices, strict=True)
+        return self.data[tuple(part if letter == "C" else slice(None) for letter, part in named)]
 
 
 def guess_axes(layer: Image, *, planes: bool = False) -> str:
@@ -52,8 +94,36 @@ def voxel_size(layer: Image, axes: str) -> tuple[float, ...] | None:
     return tuple(sizes)
 
 
-def read_layer(layer: Image | None, axes: str | None = None, *, what: str = "image") -> LayerImage:
-    """Take the data of a layer, or say in one sentence why that cannot be.
+def level_0(layer: Image) -> Any:
+    """Return the data of a layer, at full resolution."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
+def require_fitting(layer: Image | None, axes: str, *, what: str = "image") -> Image:
+    """Return the layer if it can be used with these axes.
+
+    Raises
+    ------
+    UserError
+        No layer, a colour layer, or axes that do not fit.
+    """
+    if layer is None:
+        raise UserError(f"There is no {what} layer: open an image, or add one to the viewer.")
+    if layer.rgb:
+        raise UserError(
+            f"{layer.name!r} is a colour picture: split it into channels (right-click, Split RGB) first."
+        )
+    if len(axes) != layer.ndim:
+        raise UserError(
+            f"{layer.name!r} has {layer.ndim} dimensions but the axes are {axes!r}: give one letter for each."
+        )
+    return layer
+
+
+def read_layer(
+    layer: Image | None, axes: str | None = None, *, what: str = "image", region: Region | None = None
+) -> LayerImage:
+    """Take the data of a layer, of a multiscale one at full resolution, or say in one sentence why that cannot be.
 
     Parameters
     ----------
@@ -62,6 +132,8 @@ def read_layer(layer: Image | None, axes: str | None = None, *, what: str = "ima
         Overrides what the layer says.
     what : str
         How the sentence calls the layer.
+    region : Region, optional
+        The part that is meant.
 
     Returns
     -------
@@ -70,40 +142,45 @@ def read_layer(layer: Image | None, axes: str | None = None, *, what: str = "ima
     Raises
     ------
     UserError
-        No layer, a colour or multiscale layer, axes that do not fit, or lazy data too large to load.
+        No layer, a colour layer, axes that do not fit, or lazy data too large to load.
     """
-    if layer is None:
-        raise UserError(f"There is no {what} layer: open an image, or add one to the viewer.")
-    if layer.rgb:
-        raise UserError(
-            f"{layer.name!r} is a colour picture: split it into channels (right-click, Split RGB) first."
+    axes = axes if axes is not None else guess_axes(layer) if layer is not None else ""
+    layer = require_fitting(layer, axes, what=what)
+    data = level_0(layer)
+    image = LayerImage(
+        data=data, name=layer.name, axes=axes, voxel_size=voxel_size(layer, axes), region=region
+    )
+    size = math.prod(image.part.shape) * np.dtype(data.dtype).itemsize
+    if not isinstance(data, np.ndarray) and size > LAZY_LIMIT:
+        way_out = (
+            f"crop it to {LAZY_LIMIT / 1e9:.0f} GB first"
+            if region is None
+            else "choose a region of it, or only the current time and channel"
         )
-    if layer.multiscale:
-        raise UserError(
-            f"{layer.name!r} is a multiscale layer: add one of its resolution levels as its own layer."
-        )
-    axes = guess_axes(layer) if axes is None else axes
-    if len(axes) != layer.ndim:
-        raise UserError(
-            f"{layer.name!r} has {layer.ndim} dimensions but the axes are {axes!r}: give one letter for each."
-        )
-    data = layer.data
-    if not isinstance(data, np.ndarray):
-        size = int(np.prod(data.shape)) * np.dtype(data.dtype).itemsize
-        if size > LAZY_LIMIT:
-            raise UserError(
-                f"{layer.name!r} is loaded lazily and holds {size / 1e9:.1f} GB: "
-                f"crop it to {LAZY_LIMIT / 1e9:.0f} GB first."
-            )
-    return LayerImage(data=data, name=layer.name, axes=axes, voxel_size=voxel_size(layer, axes))
+        raise UserError(f"{layer.name!r} is loaded lazily and holds {size / 1e9:.1f} GB: {way_out}.")
+    return image
 
 
 def describe(layer: Image, axes: str) -> str:
     """Return shape and voxel size for a reader."""
-    shape = " × ".join(str(size) for size in layer.data.shape)
+    shape = sizes_of(level_0(layer).shape)
     if len(axes) != layer.ndim:
         return f"{shape}: give {layer.ndim} axes"
     sizes = voxel_size(layer, axes)
     if sizes is None:
         return f"{shape} · voxel size unknown"
     return f"{shape} · voxel {' × '.join(f'{size:.3g}' for size in sizes)} µm"
+
+
+def sizes_of(shape: tuple[int, ...]) -> str:
+    """Return a shape for a reader."""
+    return " × ".join(str(size) for size in shape)
+
+
+def saturation_of(layer: Image) -> str:
+    """Return a sentence on the saturated pixels of a layer that is in memory, or nothing; looks at some rows only."""
+    data = level_0(layer)
+    if not isinstance(data, np.ndarray) or isinstance(data, np.memmap) or data.ndim < 2 or not data.size:
+        return ""
+    step = math.ceil((data.size / _LOOKED_AT) ** (1 / (data.ndim - 1)))
+    return saturation(data[(slice(None, None, step),) * (data.ndim - 1)])

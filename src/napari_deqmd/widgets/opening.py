@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from napari_deqmd.widgets.layers import SPATIAL
+from napari_deqmd.widgets.region import SPATIAL
 
 # Channels are shown added up, in colours that stay apart (napari's own order).
 _COLORS = ("magenta", "green", "cyan", "yellow", "red", "blue")

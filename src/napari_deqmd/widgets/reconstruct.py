@@ -7,13 +7,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from qtpy.compat import isalive
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.widgets.dock import DockWidget
-from napari_deqmd.widgets.form import PsfChoice, collect, config_from
+from napari_deqmd.widgets.form import PsfChoice, collect, config_from, settled
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.opening import layers_of
+from napari_deqmd.widgets.region import camera_of
 from napari_deqmd.widgets.reports import Job
 from napari_deqmd.widgets.result import ResultLayer
 from napari_deqmd.widgets.run import Run
@@ -82,31 +84,39 @@ class ReconstructWidget(DockWidget):
         def task() -> Any:
             from napari_deqmd.core.photons import estimate_photons
 
-            return estimate_photons(np.asarray(image.data), **camera)
+            return estimate_photons(image.basis(), **camera)
 
         self.photons.say("Estimating…")
         self._estimating.start(task, partial(self._show_estimate, self.image.layer_combo.layer))
 
-    def run(self) -> None:
-        """Start a run on the chosen image, unless one is going."""
+    def run(self, *, preview: bool = False) -> None:
+        """Start a run on the chosen part of the image, or on little of it, unless one is going."""
         if self.runner.active:
             return
         try:
-            image = self.image.read()
+            image = self.image.read(preview=preview)
             psf = self.psf.read()
             place = {"axes": image.axes, "voxel_size": image.voxel_size}
             config = config_from(collect((self.photons, self.method)) | place)
             metadata = {"input": image.name, "psf": str(psf), "config": config.to_dict()}
-            result = ResultLayer(self._viewer, self.image.layer_combo.layer, image.axes, metadata)
+            suffix = "deconvolved"
+            if preview or not image.part.is_whole:
+                metadata["region"] = image.part.record(image.axes)
+                suffix = "preview" if preview else "deconvolved (region)"
+            result = ResultLayer(self._viewer, self.image.layer_combo.layer, image, metadata, suffix=suffix)
         except Exception as error:  # layers come from anywhere: whatever they do ends as a sentence
             self.complain(error)
             return
         make_job = partial(_make_job, self.job_factory, image, psf, config)
         self.runner.start(make_job, result, max_iter=config.max_iter, tol=config.tol)
 
+    def preview(self) -> None:
+        """Try the settings on a small part."""
+        self.run(preview=True)
+
     def refresh_layers(self) -> None:
         """Read the viewer's layers again."""
-        self.image.layer_combo.refresh()
+        self.image.refresh_layers()
         self.psf.layer_combo.refresh()
 
     def layer_removed(self, layer: Any) -> None:
@@ -118,8 +128,22 @@ class ReconstructWidget(DockWidget):
         self.image.layer_combo.layer_changed.connect(self.photons.follow)
         self.photons.estimate_button.clicked.connect(self.estimate)
         self.run_section.run_button.clicked.connect(self.run)
+        self.run_section.preview_button.clicked.connect(self.preview)
         self.run_section.pause_button.clicked.connect(self.runner.pause_or_resume)
         self.run_section.stop_button.clicked.connect(self._stop)
+
+    def _listening(self) -> list[tuple[Any, Callable[..., None]]]:
+        dims, camera = self._viewer.dims.events, camera_of(self._viewer).events
+        view = (dims.current_step, dims.order, dims.ndisplay, camera.center, camera.zoom)
+        return [*super()._listening(), *((event, self._view_changed) for event in view)]
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self.image.let_go()
+
+    def _view_changed(self, event: Any = None) -> None:
+        if isalive(self):
+            self.image.view_changed()
 
     def _ask_for_file(self) -> None:
         kinds = "TIFF stacks (*.tif *.tiff);;All files (*)"
@@ -147,4 +171,4 @@ class ReconstructWidget(DockWidget):
 def _make_job(
     factory: Callable[..., Job], image: LayerImage, psf: PsfChoice, config: ReconstructionConfig
 ) -> Job:
-    return factory(np.asarray(image.data), psf.load(image), config)
+    return factory(image.load(), psf.load(image), settled(image, config))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 
-from napari_deqmd.widgets.layers import SPATIAL
+from napari_deqmd.widgets.layers import LayerImage
+from napari_deqmd.widgets.region import SPATIAL
 
 # Structures get brighter as they sharpen: by about this much from the first iterate, and from the raw image. The
 # limits are set once, so they must fit the last iterate rather than the first.
@@ -27,21 +28,32 @@ class ResultLayer:
     viewer : napari.viewer.Viewer
     source : napari.layers.Image
         The input; geometry, colormap and blending are its.
-    axes : str
-        Axes of the input's data.
+    image : LayerImage
+        What was read from it; the result lies on the region that is meant.
     metadata : dict
         Goes into the layer's metadata; ``config`` in it says the camera's offset and gain.
+    suffix : str
+        What follows the input's name.
     """
 
-    def __init__(self, viewer: Any, source: Image, axes: str, metadata: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        viewer: Any,
+        source: Image,
+        image: LayerImage,
+        metadata: dict[str, Any],
+        *,
+        suffix: str = "deconvolved",
+    ) -> None:
         self._viewer = viewer
         self._source = source
-        self._axes = axes
+        self._image = image
         self._metadata = metadata
         self._camera = (float(metadata["config"]["offset"]), float(metadata["config"]["gain"]))
-        self._shape = tuple(source.data.shape)
+        self._region = image.part
         self._geometry = {name: getattr(source, name) for name in _GEOMETRY}
-        self.name = f"{source.name} deconvolved"
+        self._geometry["translate"] = self._region.translate(source)
+        self.name = f"{source.name} {suffix}"
         self.layer: Image | None = None
 
     def is_about(self, layer: Any) -> bool:
@@ -62,7 +74,7 @@ class ResultLayer:
         layer = self.layer or self._find() or self._add(item)
         self.layer = layer
         position = iter(index)
-        where = tuple(slice(None) if letter in SPATIAL else next(position) for letter in self._axes)
+        where = tuple(slice(None) if letter in SPATIAL else next(position) for letter in self._image.axes)
         layer.data[where] = item
         layer.refresh(extent=False, highlight=False, thumbnail=first)
 
@@ -80,11 +92,11 @@ class ResultLayer:
                 layer.name == self.name
                 and isinstance(layer, Image)
                 and layer.metadata.get("input") == self._source.name
-                and isinstance(layer.data, np.ndarray)
-                and layer.data.shape == self._shape
-                and layer.data.dtype == np.float32
-                and layer.data.flags.writeable
+                and layer.ndim == len(self._region.shape)
+                and not (layer.rgb or layer.multiscale)
             ):
+                if not _takes(layer.data, self._region.shape):
+                    layer.data = self._empty()
                 for name, value in self._geometry.items():
                     # Setting the same again would draw the layer again, each time.
                     if not np.array_equal(getattr(layer, name), value):
@@ -95,27 +107,39 @@ class ResultLayer:
 
     def _add(self, first: np.ndarray) -> Image:
         top = max(_FIRST_TO_LAST * _bright(first), _RAW_TO_LAST * self._raw_brightness()) or 1.0
+        # Raw and result of one place would add up to a picture of neither.
+        added = self._source.blending == "additive"
         layer = self._viewer.add_image(
-            np.zeros(self._shape, dtype=np.float32),
+            self._empty(),
             name=self.name,
             colormap=self._source.colormap,
-            blending=self._source.blending,
+            blending=self._source.blending if self._region.is_whole or not added else "translucent_no_depth",
             contrast_limits=(0.0, top),
             metadata=dict(self._metadata),
             **self._geometry,
         )
         layer.contrast_limits_range = (0.0, 4 * top)
-        if self._source.blending == "additive":
-            # Raw and result would add up to a picture of neither.
+        if added and self._region.is_whole:
             self._source.visible = False
         return layer
 
+    def _empty(self) -> np.ndarray:
+        return np.zeros(self._region.shape, dtype=np.float32)
+
     def _raw_brightness(self) -> float:
-        data = self._source.data
-        if not isinstance(data, np.ndarray):
+        if not isinstance(self._image.data, np.ndarray):
             return 0.0
         offset, gain = self._camera
-        return (_bright(data) - offset) / gain
+        return (_bright(self._image.load()) - offset) / gain
+
+
+def _takes(data: Any, shape: tuple[int, ...]) -> bool:
+    return (
+        isinstance(data, np.ndarray)
+        and data.shape == shape
+        and data.dtype == np.float32
+        and data.flags.writeable
+    )
 
 
 def _bright(image: np.ndarray) -> float:

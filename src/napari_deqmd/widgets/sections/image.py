@@ -4,21 +4,60 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QRegularExpression
+from qtpy.compat import isalive
+from qtpy.QtCore import QRegularExpression, QTimer
 from qtpy.QtGui import QRegularExpressionValidator
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
 from napari_deqmd.core.config import AXES
-from napari_deqmd.widgets.choices import LayerCombo
-from napari_deqmd.widgets.layers import LayerImage, describe, guess_axes, read_layer
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.choices import LayerCombo, PartCombo, RegionCombo
+from napari_deqmd.widgets.layers import (
+    LayerImage,
+    describe,
+    guess_axes,
+    level_0,
+    read_layer,
+    require_fitting,
+    saturation_of,
+    sizes_of,
+)
+from napari_deqmd.widgets.region import (
+    ALL,
+    CURRENT,
+    Region,
+    chosen_part,
+    focus,
+    in_view,
+    marked,
+    middle_of,
+    preview_of,
+    whole,
+)
 from napari_deqmd.widgets.sections.parts import SectionBox, hint, named
+
+# Milliseconds from a change of the view to the summary of what is in it.
+_SOON = 200
+_HOW_MANY = (
+    "All of them, the current one that the slider shows, or a range as the slider counts, for example 3-7. "
+    "Each is deconvolved on its own."
+)
 
 
 class ImageSection(SectionBox):
-    """Open a stack or choose a layer; axes come from the layer and may be edited."""
+    """Open a stack or choose a layer, and the part of it that is meant; axes come from the layer and may be edited.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    parent : QWidget, optional
+    """
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__("1 · Image", parent)
+        self._viewer = viewer
+        self._watched: Any = None
+        self._saturated = ""
         self.open_button = named(QPushButton("Open…"), "open_image")
         self.open_button.setToolTip(
             "<p>Open a TIFF or OME-TIFF stack with its axes and voxel size; each channel becomes a layer.</p>"
@@ -41,10 +80,31 @@ class ImageSection(SectionBox):
             "One letter for each dimension: T time, C channel, Z depth, Y, X. Times and channels are deconvolved one "
             "by one; Z, Y, X together. A time series of planes is TYX, a focus stack ZYX.",
         )
+        self.part_combos = {
+            "T": ("Time", named(PartCombo(), "time_choice")),
+            "C": ("Channel", named(PartCombo(), "channel_choice")),
+        }
+        for label, combo in self.part_combos.values():
+            self.row(label, combo, _HOW_MANY)
+        self.region_combo = named(RegionCombo(viewer), "roi")
+        self.row(
+            "Region",
+            self.region_combo,
+            "What is deconvolved: the whole image, what the canvas shows of it now, or the box around the selected "
+            "(else the last) shape of a Shapes layer: add one with the polygon button above the layer list and draw "
+            "a rectangle. Of a stack all planes are taken. The result is a layer that lies on this part.",
+        )
         self.summary = hint("image_summary")
         self.column.addWidget(self.summary)
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_SOON)
+        self._soon.timeout.connect(self._summarise)
         self.layer_combo.layer_changed.connect(self._show_layer)
-        self.axes_edit.textChanged.connect(self._summarise)
+        self.axes_edit.textChanged.connect(self._axes_changed)
+        self.region_combo.currentIndexChanged.connect(self._summarise)
+        for _, combo in self.part_combos.values():
+            combo.currentTextChanged.connect(self._summarise)
         self._show_layer(self.layer_combo.layer)
 
     @property
@@ -52,23 +112,118 @@ class ImageSection(SectionBox):
         """The axes as typed, in capitals."""
         return self.axes_edit.text().strip().upper()
 
-    def read(self) -> LayerImage:
-        """Take the image from the chosen layer."""
+    def read(self, *, preview: bool = False) -> LayerImage:
+        """Take the image and the region that is meant, or a small part of that for a preview.
+
+        Raises
+        ------
+        UserError
+            The layer cannot be used, or there is no such region.
+        """
         self.layer_combo.keep()
-        return read_layer(self.layer_combo.layer, self.axes)
+        layer = require_fitting(self.layer_combo.layer, self.axes)
+        return read_layer(layer, self.axes, region=self._region(layer, preview=preview))
+
+    def refresh_layers(self) -> None:
+        """Read the viewer's layers again."""
+        self.layer_combo.refresh()
+        self.region_combo.refresh()
+
+    def view_changed(self) -> None:
+        """Follow the camera and the sliders."""
+        if self.region_combo.in_view or any(
+            combo.currentText().strip() == CURRENT for _, combo in self.part_combos.values()
+        ):
+            self._soon.start()
+
+    def let_go(self) -> None:
+        """Listen to no layer any more."""
+        self._watch(None)
+
+    def _region(self, layer: Any, *, preview: bool) -> Region:
+        axes, shape = self.axes, tuple(level_0(layer).shape)
+        here = focus(self._viewer, layer)
+        shapes = self.region_combo.shapes
+        if shapes is not None:
+            region = marked(self._viewer, layer, axes, shape, shapes)
+        elif preview or self.region_combo.in_view:
+            region = in_view(self._viewer, layer, axes, shape)
+        else:
+            region = whole(shape)
+        for axis, letter in enumerate(axes):
+            if letter in self.part_combos:
+                label, combo = self.part_combos[letter]
+                text = CURRENT if preview else combo.currentText()
+                region = region.narrow(axis, chosen_part(text, shape[axis], here[axis], what=label))
+        if preview:
+            middle = here
+            if shapes is not None:
+                middle[-2:] = middle_of(region)[-2:]
+            region = preview_of(region, axes, middle)
+        return region
 
     def _show_layer(self, layer: Any) -> None:
+        self._watch(layer)
         self.axes_edit.setText(guess_axes(layer) if layer is not None else "")
+        for _, combo in self.part_combos.values():
+            combo.setCurrentText(ALL)
+        self._look_for_saturation()
+        self._axes_changed()
+
+    def _watch(self, layer: Any) -> None:
+        for watched, connected in ((self._watched, False), (layer, True)):
+            if watched is None:
+                continue
+            for event, callback in (
+                (watched.events.data, self._data_changed),
+                (watched.events.axis_labels, self._labels_changed),
+                (watched.events.scale, self._summarise),
+                (watched.events.units, self._summarise),
+            ):
+                (event.connect if connected else event.disconnect)(callback)
+        self._watched = layer
+
+    def _data_changed(self, event: Any = None) -> None:
+        if not isalive(self):
+            return
+        layer = self.layer_combo.layer
+        if layer is not None and len(self.axes) != layer.ndim:
+            self.axes_edit.setText(guess_axes(layer))
+        self._look_for_saturation()
         self._summarise()
 
-    def _summarise(self) -> None:
+    def _labels_changed(self, event: Any = None) -> None:
+        layer = self.layer_combo.layer if isalive(self) else None
+        if layer is not None:
+            self.axes_edit.setText(guess_axes(layer))
+
+    def _look_for_saturation(self) -> None:
+        layer = self.layer_combo.layer
+        self._saturated = "" if layer is None or layer.rgb else saturation_of(layer)
+
+    def _axes_changed(self) -> None:
+        for letter, (_, combo) in self.part_combos.items():
+            self.form.setRowVisible(combo, letter in self.axes)
+        self._summarise()
+
+    def _summarise(self, event: Any = None) -> None:
+        if not isalive(self):
+            return
         layer = self.layer_combo.layer
         if layer is None:
             text = "Open an image, or one of File > Open Sample > DEQ-MD Deconvolution."
-        elif layer.rgb or layer.multiscale:
-            text = (
-                "A colour or multiscale layer cannot be deconvolved: add one plain channel as its own layer."
-            )
+        elif layer.rgb:
+            text = "A colour layer cannot be deconvolved: split it into channels (right-click, Split RGB)."
         else:
-            text = describe(layer, self.axes)
+            sentences = (describe(layer, self.axes), self._describe_region(layer), self._saturated)
+            text = "<br>".join(filter(None, sentences))
         self.summary.setText(text)
+
+    def _describe_region(self, layer: Any) -> str:
+        if len(self.axes) != layer.ndim:
+            return ""
+        try:
+            region = self._region(layer, preview=False)
+        except UserError as error:
+            return str(error)
+        return "" if region.is_whole else f"Runs on {sizes_of(region.shape)} of it."

@@ -17,6 +17,12 @@ class RunSection(SectionBox):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("5 · Run", parent)
         buttons = QHBoxLayout()
+        self.preview_button = named(QPushButton("Preview"), "preview")
+        self.preview_button.setToolTip(
+            "<p>Try these settings in seconds: on what the canvas shows (or on the region), at most 256 × 256 pixels "
+            "about its middle and 16 planes about this one, at this time and in this channel. The result lies on the "
+            "image as its own layer.</p>"
+        )
         self.run_button = named(QPushButton("Run"), "run")
         self.run_button.setToolTip(
             "<p>Deconvolve. The result grows in its own layer, named after the image with 'deconvolved'. Running "
@@ -26,7 +32,7 @@ class RunSection(SectionBox):
         self.pause_button.setToolTip("Wait after this iteration, to look at it; press again to go on.")
         self.stop_button = named(QPushButton("Stop"), "stop")
         self.stop_button.setToolTip("Stop after this iteration and keep the image as it is now.")
-        for button in (self.run_button, self.pause_button, self.stop_button):
+        for button in (self.preview_button, self.run_button, self.pause_button, self.stop_button):
             buttons.addWidget(button)
         self.column.addLayout(buttons)
         self.progress = named(QProgressBar(), "progress")
@@ -53,6 +59,7 @@ class RunSection(SectionBox):
 
     def show_state(self, state: RunState) -> None:
         """Enable what makes sense now."""
+        self.preview_button.setEnabled(state is RunState.IDLE)
         self.run_button.setEnabled(state is RunState.IDLE)
         self.pause_button.setEnabled(state in (RunState.RUNNING, RunState.PAUSED))
         self.pause_button.setText("Resume" if state is RunState.PAUSED else "Pause")
