@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from qtpy.compat import isalive
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_deqmd.core.config import ReconstructionConfig
@@ -23,13 +24,14 @@ from napari_deqmd.widgets.sections.photons import PhotonsSection
 from napari_deqmd.widgets.sections.psf import PsfSection
 from napari_deqmd.widgets.sections.run import RunSection
 from napari_deqmd.widgets.tasks import ButtonTask
+from napari_deqmd.widgets.warm import RunOrder
 
 
-def default_job(image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig) -> Job:
+def default_job(image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig, start: Any = None) -> Job:
     """Return the job that the command line runs too; imports torch, so it belongs into the other thread."""
     from napari_deqmd.api import Reconstruction
 
-    return Reconstruction(image, psf, config)
+    return Reconstruction(image, psf, config, start)
 
 
 class ReconstructWidget(DockWidget):
@@ -44,14 +46,14 @@ class ReconstructWidget(DockWidget):
     Attributes
     ----------
     job_factory : callable
-        ``(image, psf, config) -> Job``, called in the other thread.
+        ``(image, psf, config, start) -> Job``, called in the other thread.
     """
 
     runner: Run
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(napari_viewer, parent)
-        self.job_factory: Callable[[np.ndarray, np.ndarray, ReconstructionConfig], Job] = default_job
+        self.job_factory: Callable[..., Job] = default_job
         self.image = ImageSection(napari_viewer)
         self.psf = PsfSection(napari_viewer)
         self.photons = PhotonsSection()
@@ -89,20 +91,47 @@ class ReconstructWidget(DockWidget):
 
     def run(self) -> None:
         """Start a run on the chosen image, unless one is going."""
-        if self.runner.active:
+        self._begin()
+
+    def resume(self) -> None:
+        """Go on with a run that is paused, or was stopped, or used up its iterations."""
+        if self.runner.paused:
+            self.runner.pause_or_resume()
+        else:
+            self._begin(going_on=True)
+
+    def _begin(self, *, going_on: bool = False) -> None:
+        last = self.runner.kept
+        if self.runner.active or (going_on and last is None):
             return
         try:
-            image = self.image.read()
-            psf = self.psf.read()
-            place = {"axes": image.axes, "voxel_size": image.voxel_size}
-            config = config_from(collect((self.photons, self.method)) | place)
+            image, psf, config = self._read()
             metadata = {"input": image.name, "psf": str(psf), "config": config.to_dict()}
             result = ResultLayer(self._viewer, self.image.layer_combo.layer, image.axes, metadata)
         except Exception as error:  # layers come from anywhere: whatever they do ends as a sentence
             self.complain(error)
             return
-        make_job = partial(_make_job, self.job_factory, image, psf, config)
-        self.runner.start(make_job, result, max_iter=config.max_iter, tol=config.tol)
+        warm = last is not None and self.method.warm_check.isChecked() and last.helps(config)
+        order = RunOrder(
+            self.job_factory, image, psf, config, last if going_on or warm else None, going_on=going_on
+        )
+        self.runner.start(order, result)
+
+    def _read(self) -> tuple[LayerImage, PsfChoice, ReconstructionConfig]:
+        image, psf = self.image.read(), self.psf.read()
+        place = {"axes": image.axes, "voxel_size": image.voxel_size}
+        return image, psf, config_from(collect((self.photons, self.method)) | place)
+
+    def _offer_resume(self, *_changed: object) -> None:
+        kept = self.runner.kept
+        resumable = kept is not None and kept.unfinished and kept.source == self.image.layer_combo.layer
+        if kept is not None and resumable:
+            try:
+                _, psf, config = self._read()
+                resumable = kept.fits(str(psf), config)
+            except Exception:  # told when a run is asked for
+                resumable = False
+        self.run_section.offer_resume(resumable)
 
     def refresh_layers(self) -> None:
         """Read the viewer's layers again."""
@@ -112,6 +141,14 @@ class ReconstructWidget(DockWidget):
     def layer_removed(self, layer: Any) -> None:
         """Stop the run of a layer that left."""
         self.runner.layer_removed(layer)
+        self._offer_resume()
+
+    def _listening(self) -> list[tuple[Any, Callable[..., None]]]:
+        return [*super()._listening(), (self._viewer.dims.events, self._view_changed)]
+
+    def _view_changed(self, event: Any = None) -> None:
+        if isalive(self):
+            self.runner.view_changed()
 
     def _connect(self) -> None:
         self.image.open_button.clicked.connect(self._ask_for_file)
@@ -119,6 +156,13 @@ class ReconstructWidget(DockWidget):
         self.photons.estimate_button.clicked.connect(self.estimate)
         self.run_section.run_button.clicked.connect(self.run)
         self.run_section.pause_button.clicked.connect(self.runner.pause_or_resume)
+        self.run_section.resume_button.clicked.connect(self.resume)
+        self.runner.rested.connect(self._offer_resume)
+        for section in (self.image, self.psf, self.photons, self.method):
+            for control in section.findChildren(QWidget):
+                for name in ("currentIndexChanged", "textChanged", "toggled"):
+                    if (changed := getattr(control, name, None)) is not None:
+                        changed.connect(self._offer_resume)
         self.run_section.stop_button.clicked.connect(self._stop)
 
     def _ask_for_file(self) -> None:
@@ -142,9 +186,3 @@ class ReconstructWidget(DockWidget):
 
     def _stop(self) -> None:
         self.runner.stop()
-
-
-def _make_job(
-    factory: Callable[..., Job], image: LayerImage, psf: PsfChoice, config: ReconstructionConfig
-) -> Job:
-    return factory(np.asarray(image.data), psf.load(image), config)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 
-from napari_deqmd.widgets.layers import SPATIAL
+from napari_deqmd.widgets.view import Index, Shown, place, shown_of
 
 # Structures get brighter as they sharpen: by about this much from the first iterate, and from the raw image. The
 # limits are set once, so they must fit the last iterate rather than the first.
@@ -35,7 +35,7 @@ class ResultLayer:
 
     def __init__(self, viewer: Any, source: Image, axes: str, metadata: dict[str, Any]) -> None:
         self._viewer = viewer
-        self._source = source
+        self.source = source
         self._axes = axes
         self._metadata = metadata
         self._camera = (float(metadata["config"]["offset"]), float(metadata["config"]["gain"]))
@@ -46,31 +46,36 @@ class ResultLayer:
 
     def is_about(self, layer: Any) -> bool:
         """Whether a layer is the input or the result of this run."""
-        return layer == self._source or (self.layer is not None and layer == self.layer)
+        return layer == self.source or (self.layer is not None and layer == self.layer)
 
-    def show(self, item: np.ndarray, index: tuple[int, ...]) -> None:
+    @property
+    def shown(self) -> Shown | None:
+        """What the viewer shows of it, once it is there: its first preview is of all."""
+        return None if self.layer is None else shown_of(self._viewer, self.layer, self._axes)
+
+    def show(self, item: np.ndarray, index: tuple[int, ...], part: Index | None = None) -> None:
         """Write a preview of one item.
 
         Parameters
         ----------
         item : ndarray
-            ``(Y, X)`` or ``(Z, Y, X)``, photo-electrons.
+            ``(Y, X)`` or ``(Z, Y, X)``, photo-electrons; or that part of it.
         index : tuple of int
             Its position along the axes that are not spatial.
+        part : tuple of int or slice, optional
+            What part of it, along the axes that are.
         """
         first = self.layer is None
         layer = self.layer or self._find() or self._add(item)
         self.layer = layer
-        position = iter(index)
-        where = tuple(slice(None) if letter in SPATIAL else next(position) for letter in self._axes)
-        layer.data[where] = item
+        _write(layer.data, place(self._axes, index, part), item)
         layer.refresh(extent=False, highlight=False, thumbnail=first)
 
     def finish(self, image: np.ndarray, **entries: Any) -> None:
         """Write the whole result, and what is known of it into the metadata."""
         layer = self.layer or self._find() or self._add(image)
         self.layer = layer
-        layer.data[...] = image
+        _write(layer.data, ..., image)
         layer.refresh(extent=False, highlight=False)
         layer.metadata = self._metadata | entries
 
@@ -79,7 +84,7 @@ class ResultLayer:
             if (
                 layer.name == self.name
                 and isinstance(layer, Image)
-                and layer.metadata.get("input") == self._source.name
+                and layer.metadata.get("input") == self.source.name
                 and isinstance(layer.data, np.ndarray)
                 and layer.data.shape == self._shape
                 and layer.data.dtype == np.float32
@@ -95,27 +100,34 @@ class ResultLayer:
 
     def _add(self, first: np.ndarray) -> Image:
         top = max(_FIRST_TO_LAST * _bright(first), _RAW_TO_LAST * self._raw_brightness()) or 1.0
+        # To fill a large stack with zeros and then with values would take the window twice as long.
+        whole = first.shape == self._shape and first.flags.writeable
         layer = self._viewer.add_image(
-            np.zeros(self._shape, dtype=np.float32),
+            first if whole else np.zeros(self._shape, dtype=np.float32),
             name=self.name,
-            colormap=self._source.colormap,
-            blending=self._source.blending,
+            colormap=self.source.colormap,
+            blending=self.source.blending,
             contrast_limits=(0.0, top),
             metadata=dict(self._metadata),
             **self._geometry,
         )
         layer.contrast_limits_range = (0.0, 4 * top)
-        if self._source.blending == "additive":
+        if self.source.blending == "additive":
             # Raw and result would add up to a picture of neither.
-            self._source.visible = False
+            self.source.visible = False
         return layer
 
     def _raw_brightness(self) -> float:
-        data = self._source.data
+        data = self.source.data
         if not isinstance(data, np.ndarray):
             return 0.0
         offset, gain = self._camera
         return (_bright(data) - offset) / gain
+
+
+def _write(data: np.ndarray, where: Any, values: np.ndarray) -> None:
+    if data is not values:
+        data[where] = values
 
 
 def _bright(image: np.ndarray) -> float:
