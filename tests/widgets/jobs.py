@@ -24,6 +24,7 @@ class FakeJob:
     error: Exception | None = None
     error_at = 3
     warnings: tuple[str, ...] = ()
+    ending = "max_iter"
 
     def __init__(
         self, image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig, start: Any = None
@@ -63,7 +64,7 @@ class FakeJob:
                         seconds=time.perf_counter() - start,
                     )
                 np.moveaxis(self.image, self.where, range(len(self.where)))[index] = self.iteration
-            self.stopped_by = "max_iter"
+            self.stopped_by = self.ending
         finally:
             self.closed.set()
 
