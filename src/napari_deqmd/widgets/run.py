@@ -20,6 +20,8 @@ from napari_deqmd.widgets.sections.run import RunSection
 from napari_deqmd.widgets.warm import Kept, RunOrder
 from napari_deqmd.widgets.worker import RunWorker
 
+# Milliseconds after which a slider is taken to rest.
+_LOOK_AFTER = 50
 _FROM_LAST = "Starting from the last result."
 _ENDS = {
     "converged": "Converged after {iterations} iterations in {time}.",
@@ -88,7 +90,7 @@ class Run(Runner):
     def view_changed(self) -> None:
         """Notice that the viewer shows something else."""
         if self.active:
-            self._looking.start()
+            self._looking.start(_LOOK_AFTER)
 
     def layer_removed(self, layer: Any) -> None:
         """Stop when the input or the result of the run leaves the viewer; a result that left does not come back."""
