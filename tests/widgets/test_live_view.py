@@ -69,7 +69,7 @@ def test_a_slice_moved_to_appears_before_a_slow_iteration_ends(bench: Any, qtbot
         result, jobs = start(bench, job=Stuck)
         qtbot.waitUntil(lambda: jobs[0].iteration == 40, timeout=10_000)
         bench.viewer.dims.set_current_step(0, 3)
-        qtbot.waitUntil(lambda: bool((result.data[3] == 40).all()), timeout=400)
+        qtbot.waitUntil(lambda: bool((result.data[3] == 40).all()), timeout=3000)
     finally:
         gate.set()
     end(bench)
