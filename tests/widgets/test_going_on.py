@@ -88,11 +88,13 @@ def test_continue_only_where_it_makes_sense(bench: Any, jobs: list[FakeJob], mon
     assert resume.isEnabled()
     bench.viewer.layers.remove("cells deconvolved")
     assert not resume.isEnabled()
-    # A run that converged has nothing to go on with.
-    monkeypatch.setattr(FakeJob, "ending", "converged")
-    bench.run(max_iter=4)
-    bench.wait_idle()
-    assert not resume.isEnabled()
+    # A run that converged has nothing to go on with, and of one that diverged nothing is kept.
+    for ending in ("converged", "diverged"):
+        monkeypatch.setattr(FakeJob, "ending", ending)
+        bench.run(max_iter=4)
+        bench.wait_idle()
+        assert not resume.isEnabled()
+    assert bench.widget.runner.kept is None
 
 
 def test_run_starts_warm_when_only_the_method_changed(bench: Any, jobs: list[FakeJob]) -> None:

@@ -19,6 +19,12 @@ from widgets.jobs import FakeJob
 STACK = (4, 16, 18)
 
 
+@pytest.fixture(autouse=True)
+def generous_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where painting is slow previews become rare; that is tested elsewhere."""
+    monkeypatch.setattr("napari_deqmd.widgets.clock.PREVIEW_ALLOWANCE", 1000.0)
+
+
 def start(bench: Any, shape: tuple[int, ...] = STACK, job: type[FakeJob] = FakeJob, **options: Any) -> Any:
     """Start an endless run; return its result layer and the jobs made."""
     jobs: list[FakeJob] = []
@@ -126,8 +132,8 @@ def test_what_is_shown_of_a_layer(make_napari_viewer: Any) -> None:
     assert shown_of(viewer, stack, "TZYX").where == (3, ALL, 2, ALL)
     with pytest.warns(UserWarning, match="Non-orthogonal"):
         stack.rotate = 20  # of the last two axes: the plane is oblique
-        assert shown_of(viewer, stack, "TZYX").where == (ALL,) * 4
-        viewer.dims.order = (0, 1, 2, 3)
+    assert shown_of(viewer, stack, "TZYX").where == (ALL,) * 4
+    viewer.dims.order = (0, 1, 2, 3)
     assert shown_of(viewer, stack, "TZYX").where == (3, 2, ALL, ALL)
     viewer.dims.ndisplay = 3
     assert shown_of(viewer, stack, "TZYX").where == (3, ALL, ALL, ALL)

@@ -51,7 +51,9 @@ class ResultLayer:
     @property
     def shown(self) -> Shown | None:
         """What the viewer shows of it, once it is there: its first preview is of all."""
-        return None if self.layer is None else shown_of(self._viewer, self.layer, self._axes)
+        if self.layer is None or self.layer.ndim != len(self._axes):
+            return None
+        return shown_of(self._viewer, self.layer, self._axes)
 
     def show(self, item: np.ndarray, index: tuple[int, ...], part: Index | None = None) -> None:
         """Write a preview of one item.

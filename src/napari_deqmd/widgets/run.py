@@ -134,19 +134,11 @@ class Run(Runner):
         outcome, result, order = worker.outcome, self._result, self._order
         if result is not None and order is not None:
             result.finish(outcome.image, config=outcome.config.to_dict(), report=outcome.report)
-            self.kept = Kept(
-                source=result.source,
-                layer=result.layer,
-                psf=order.psf,
-                config=order.config,
-                fingerprint=order.fingerprint,
-                iterates=outcome.iterates,
-                unfinished=outcome.stopped_by in ("user", "max_iter"),
-            )
+            self.kept = order.keep(outcome, result.source, result.layer)
         text = _ENDS[outcome.stopped_by].format(
             iterations=outcome.report["iterations"], time=duration(outcome.report["seconds"])
         )
-        begun = [_FROM_LAST.replace("Starting", "It started")] if order is not None and order.warm else []
+        begun = ["It started from the last result."] if order is not None and order.warm else []
         self._section.show_end(
             " ".join((text, *begun, *outcome.report["warnings"])),
             complete=outcome.stopped_by in ("converged", "max_iter"),
@@ -165,7 +157,10 @@ class Run(Runner):
         if shown is None or self._worker is None:
             return
         start = time.perf_counter()
-        seen = self._worker.watch(shown)
+        try:
+            seen = self._worker.watch(shown)
+        except Exception:  # the job's next step tells what is wrong with it
+            return
         if seen is not None:
             self._write([seen])
             self._worker.spend(time.perf_counter() - start)

@@ -109,6 +109,13 @@ class RunOrder:
         start = last.iterates if last is not None and self.warm else None
         return self._factory(image, psf, self.config, start)
 
+    def keep(self, outcome: Any, source: Any, layer: Any) -> Kept | None:
+        """Return what its outcome leaves for the next; nothing good comes of numbers that diverged."""
+        if outcome.stopped_by == "diverged":
+            return None
+        unfinished = outcome.stopped_by in ("user", "max_iter")
+        return Kept(source, layer, self.psf, self.config, self.fingerprint, outcome.iterates, unfinished)
+
 
 def fingerprint(image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig) -> bytes:
     """Return a digest of the data of a run: values that were changed in place show too."""

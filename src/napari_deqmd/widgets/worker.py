@@ -213,9 +213,9 @@ class RunWorker(JobWorker):
             What the last step made of it: a step may take long, a slice of its iterate does not. ``None`` where that
             would have to wait for the device.
         """
-        if shown == self._shown:
+        before, self._shown = self._shown, shown
+        if before in (None, shown):  # the first preview was of all there is
             return None
-        self._shown = shown
         self._clock.hasten()
         last = self._last
         if last is None or self.device != "cpu":
