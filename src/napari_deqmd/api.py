@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import check_image, resolve_axes
+from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.operators import Blur
 from napari_deqmd.psf.prepare import prepare_psf
 from napari_deqmd.reconstruction import Progress, Reconstruction, Result, resolve_device
 
-__all__ = ["Progress", "Reconstruction", "Result", "reconstruct", "resolve_device", "simulate"]
+__all__ = ["Iterates", "Progress", "Reconstruction", "Result", "reconstruct", "resolve_device", "simulate"]
 
 
 def reconstruct(
@@ -41,6 +42,7 @@ def reconstruct(
     seed: int = 0,
     upper: float = 10.0,
     on_step: Callable[[Progress], bool | None] | None = None,
+    start: Iterates | None = None,
 ) -> Result:
     """Deconvolve photon-limited images.
 
@@ -52,13 +54,18 @@ def reconstruct(
         ``(Y, X)`` or ``(Z, Y, X)``, at the image's voxel size.
     on_step : callable, optional
         Called with every `Progress`; returning False stops and keeps the current iterate.
+    start : Iterates, optional
+        ``iterates`` of an earlier result of the same image and PSF: it goes on from there, which saves most iterations
+        when only strength, model or limits differ. With a regularizer that is not convex it may end at another
+        stationary point than a run from the data.
 
     The other parameters are those of `ReconstructionConfig`.
 
     Returns
     -------
     Result
-        ``image`` (float32, the input's shape, photo-electrons), ``history``, ``stopped_by``, ``config``, ``report``.
+        ``image`` (float32, the input's shape, photo-electrons), ``history``, ``stopped_by``, ``config``, ``report``,
+        ``iterates``.
 
     Raises
     ------
@@ -89,7 +96,7 @@ def reconstruct(
         precision=precision,
         seed=seed,
     )
-    job = Reconstruction(image, psf, config)
+    job = Reconstruction(image, psf, config, start)
     with closing(job.steps()) as steps:
         for progress in steps:
             if on_step is not None and on_step(progress) is False:

@@ -14,13 +14,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 import napari_deqmd
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import check_image, resolve_axes
+from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.methods import LEARNED, regularizer_of, solve
-from napari_deqmd.core.operators import Blur
+from napari_deqmd.core.operators import Blur, object_shape
 from napari_deqmd.core.photons import Photons, estimate_photons, to_electrons
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers import Step
@@ -30,6 +32,7 @@ from napari_deqmd.training.models import find_model, load_model
 
 StoppedBy = Literal["converged", "max_iter", "user", "diverged"]
 Image = NDArray[np.float32]
+Index = tuple[int | slice, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Result:
         Everything needed to run it again.
     report : dict
         JSON-able: what was found and measured, for a sidecar.
+    iterates : Iterates
+        Where it ended, for another run to go on from.
     """
 
     image: Image
@@ -66,6 +71,7 @@ class Result:
     stopped_by: StoppedBy
     config: ReconstructionConfig
     report: dict[str, Any]
+    iterates: Iterates
 
 
 class Reconstruction:
@@ -79,6 +85,10 @@ class Reconstruction:
         ``(Y, X)`` or ``(Z, Y, X)``, at the image's voxel size.
     config : ReconstructionConfig
         How.
+    start : Iterates, optional
+        Where an earlier job of the same image, PSF and boundary ended: it goes on from there instead of beginning at
+        the data. Both end at the same image if the regularizer is convex, else perhaps at another stationary point;
+        the report says where it started.
 
     Raises
     ------
@@ -86,7 +96,9 @@ class Reconstruction:
         Anything that cannot work, before any long work.
     """
 
-    def __init__(self, image: Any, psf: Any, config: ReconstructionConfig) -> None:
+    def __init__(
+        self, image: Any, psf: Any, config: ReconstructionConfig, start: Iterates | None = None
+    ) -> None:
         counts = check_image(image, config.offset)
         axes = resolve_axes(counts.shape, config.axes)
         spatial = tuple(axes.index(a) for a in "ZYX" if a in axes)
@@ -106,6 +118,9 @@ class Reconstruction:
         self._indices = list(itertools.product(*(range(n) for n in self._counts.shape[: len(loops)])))
         self.items = len(self._indices)
         self.psf = prepare_psf(psf, ndim=len(spatial), image_shape=self._shape, boundary=config.boundary)
+        if start is not None:
+            start.require(self.items, object_shape(self._shape, self.psf.shape, config.boundary))
+        self.start = start
         self._info = find_model(config.model, ndim=len(spatial)) if config.method in LEARNED else None
         if self._info is not None and self._info.card["ndim"] > len(spatial):
             raise UserError(
@@ -123,10 +138,18 @@ class Reconstruction:
         self._reports: list[dict[str, Any]] = []
         self._history: list[tuple[float, float, float, float]] = []
         self._operator: Blur | None = None
+        self._photons: dict[int, Photons] = {}
+        before = start or Iterates((None,) * self.items, (0,) * self.items)
+        self._objects, self._iterations = list(before.objects), list(before.iterations)
+
+    @property
+    def iterates(self) -> Iterates:
+        """Where each item is, or ended; in memory of the CPU, so that it outlives the device."""
+        return Iterates(tuple(self._objects), tuple(self._iterations))
 
     @property
     def image(self) -> Image:
-        """Reconstruction so far, of the input's shape, photo-electrons; items not reached are 0."""
+        """Reconstruction so far, of the input's shape, photo-electrons; items not reached are 0, or the start's."""
         return np.transpose(self._image, np.argsort(self._order))
 
     def steps(self) -> Generator[Progress, None, None]:
@@ -137,11 +160,14 @@ class Reconstruction:
         self._operator = Blur(
             torch.from_numpy(self.psf).to(self.device), self._shape, boundary=self.config.boundary
         )
+        for index, known in zip(self._indices, self._objects, strict=True):
+            if known is not None:
+                self._image[index] = self._operator.crop(torch.from_numpy(known)).numpy()
         channels = sorted({self._channel(index) for index in self._indices})
         # Of all channels before the first is computed: one of them may have no contrast.
-        photons = {channel: self._estimate(channel) for channel in channels}
+        self._photons = {channel: self._estimate(channel) for channel in channels}
         for item, index in enumerate(self._indices):
-            self.photons = photons[self._channel(index)]
+            self.photons = self._photons[self._channel(index)]
             electrons, clipped = to_electrons(
                 self._counts[index], offset=self.config.offset, gain=self.config.gain
             )
@@ -157,7 +183,7 @@ class Reconstruction:
             self._history = []
             progress: Progress | None = None
             try:
-                with closing(solve(problem, self.config)) as steps:
+                with closing(solve(problem, self.config, self._start(item))) as steps:
                     for step in steps:
                         seconds = time.monotonic() - began
                         progress = Progress(item, self.items, index, step, seconds)
@@ -165,15 +191,27 @@ class Reconstruction:
                         yield progress
             finally:
                 if progress is not None:
-                    self._image[index] = self.preview(progress)
                     self._reports.append(self._item_report(progress, clipped))
+                    self._keep(progress)
 
-    def preview(self, progress: Progress) -> Image:
-        """Return the current iterate of the step's item, ``([Z,] Y, X)``, photo-electrons, on the CPU."""
+    def preview(self, progress: Progress, shown: Index | None = None) -> Image:
+        """Return the iterate of a step, photo-electrons, on the CPU.
+
+        Parameters
+        ----------
+        progress : Progress
+            What `steps` yielded.
+        shown : tuple of int or slice, optional
+            The part of ``([Z,] Y, X)`` that is wanted, all of it by default: only that leaves the device.
+
+        Returns
+        -------
+        ndarray of float32
+            A copy.
+        """
         assert self._operator is not None
-        assert self.photons is not None
-        x = self._operator.crop(progress.step.iterate)[0, 0] * self.photons.peak
-        return np.array(x.to("cpu", torch.float32).numpy())
+        x = self._operator.crop(progress.step.iterate)[0, 0]
+        return self._electrons(x if shown is None else x[shown], progress)
 
     def result(self) -> Result:
         """Return the result so far; a job whose steps were not exhausted was stopped by the user."""
@@ -192,7 +230,29 @@ class Reconstruction:
             stopped_by=stopped_by,
             config=self.config,
             report=self._report(stopped_by),
+            iterates=self.iterates,
         )
+
+    def _start(self, item: int) -> Tensor | None:
+        """Return where an item begins, in units of the peak, if not at the data."""
+        assert self.photons is not None
+        known = self._objects[item]
+        if known is None:
+            return None
+        return torch.from_numpy(known)[None, None].to(self.device) / self.photons.peak
+
+    def _keep(self, progress: Progress) -> None:
+        """Take an item off the device, for the result and for a run that goes on from it."""
+        assert self._operator is not None
+        known = self._electrons(progress.step.iterate[0, 0], progress)
+        self._objects[progress.item] = known
+        self._iterations[progress.item] += progress.step.iteration
+        self._image[progress.index] = self._operator.crop(torch.from_numpy(known)).numpy()
+
+    def _electrons(self, x: Tensor, progress: Progress) -> Image:
+        # Of the step's channel: the job may be further by now.
+        peak = self._photons[self._channel(progress.index)].peak
+        return np.ascontiguousarray((x.to("cpu", torch.float32) * peak).numpy())
 
     def _channel(self, index: tuple[int, ...]) -> int:
         return index[self._looped.index("C")] if "C" in self._looped else 0
@@ -223,6 +283,7 @@ class Reconstruction:
         return {
             "index": dict(zip(self._looped, progress.index, strict=True)),
             "iterations": step.iteration,
+            "iterations_before": self._iterations[progress.item],
             "stopped_by": step.stopped_by or "user",
             "objective_first": self._history[0][0],
             "objective_last": step.objective,
@@ -234,6 +295,13 @@ class Reconstruction:
             "seconds": progress.seconds,
             "warnings": [*self.photons.warnings, *self._bounded(step)],
         }
+
+    @property
+    def _started_from(self) -> dict[str, Any] | None:
+        """Say what the run began with: with a regularizer that is not convex the end may depend on it."""
+        if self.start is None:
+            return None
+        return {"what": "an earlier result", "iterations": sum(self.start.iterations)}
 
     def _bounded(self, step: Step) -> list[str]:
         """Say when the upper bound holds voxels: what is cut off is never cut off silently."""
@@ -255,6 +323,7 @@ class Reconstruction:
         return {
             "seconds": last["seconds"],
             "iterations": sum(report["iterations"] for report in self._reports),
+            "started_from": self._started_from,
             "stopped_by": stopped_by,
             "objective_first": last["objective_first"],
             "objective_last": last["objective_last"],

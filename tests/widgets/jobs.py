@@ -24,15 +24,19 @@ class FakeJob:
     error: Exception | None = None
     error_at = 3
     warnings: tuple[str, ...] = ()
+    ending = "max_iter"
 
-    def __init__(self, image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig) -> None:
-        self.config, self.input, self.psf = config, image, psf
+    def __init__(
+        self, image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig, start: Any = None
+    ) -> None:
+        self.config, self.input, self.psf, self.start = config, image, psf, start
         axes = config.axes or ""
         self.where = [axes.index(letter) for letter in axes if letter not in SPATIAL]
         self.shape = tuple(size for size, letter in zip(image.shape, axes, strict=True) if letter in SPATIAL)
         self.outer = tuple(image.shape[axis] for axis in self.where)
         self.image = np.zeros(image.shape, dtype=np.float32)
         self.iteration = 0
+        self.looks: list[Any] = []
         self.stopped_by = "user"
         self.closed = threading.Event()
 
@@ -47,7 +51,10 @@ class FakeJob:
                         raise self.error
                     self.iteration = iteration
                     step = SimpleNamespace(
-                        iteration=iteration, objective=1 / iteration, residual=0.1**iteration
+                        iteration=iteration,
+                        objective=1 / iteration,
+                        residual=0.1**iteration,
+                        step_size=1.0,
                     )
                     yield SimpleNamespace(
                         item=item,
@@ -57,12 +64,14 @@ class FakeJob:
                         seconds=time.perf_counter() - start,
                     )
                 np.moveaxis(self.image, self.where, range(len(self.where)))[index] = self.iteration
-            self.stopped_by = "max_iter"
+            self.stopped_by = self.ending
         finally:
             self.closed.set()
 
-    def preview(self, progress: Any) -> np.ndarray:
-        return np.full(self.shape, progress.step.iteration, dtype=np.float32)
+    def preview(self, progress: Any, shown: Any = None) -> np.ndarray:
+        self.looks.append((progress.index, shown))
+        whole = np.full(self.shape, progress.step.iteration, dtype=np.float32)
+        return whole if shown is None else whole[shown].copy()
 
     def result(self) -> Any:
         assert self.closed.is_set(), "result() before the generator was closed"
@@ -75,7 +84,12 @@ class FakeJob:
             "warnings": list(self.warnings),
         }
         return SimpleNamespace(
-            image=self.image, stopped_by=self.stopped_by, config=self.config, report=report, history={}
+            image=self.image,
+            stopped_by=self.stopped_by,
+            config=self.config,
+            report=report,
+            history={},
+            iterates=("iterates", self.iteration),
         )
 
 

@@ -162,7 +162,7 @@ def test_stop_and_pause_act_on_a_preview(bench: Any, qtbot: Any) -> None:
     assert not bench.find("run").isEnabled()
     result = bench.wait_preview("cells preview")
     bench.find("pause").click()
-    assert bench.find("pause").text() == "Resume"
+    assert bench.find("pause").isChecked()
     bench.find("stop").click()
     bench.wait_idle()
     assert bench.find("preview").isEnabled()

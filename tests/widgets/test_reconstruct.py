@@ -18,8 +18,8 @@ from widgets.jobs import FakeJob
 
 NAMES = (
     "open_image image_layer axes psf_source psf_layer psf_file psf_sigma offset gain estimate peak background method "
-    "model strength max_iter roi time_choice channel_choice preview run pause stop progress convergence_plot status "
-    "device_label"
+    "model strength max_iter warm_start roi time_choice channel_choice preview run pause resume stop progress "
+    "convergence_plot status device_label"
 ).split()
 
 
@@ -203,7 +203,8 @@ def test_pause_and_resume(bench: Any, qtbot: Any) -> None:
     bench.wait_preview()
     pause = bench.find("pause")
     pause.click()
-    assert pause.text() == "Resume"
+    assert pause.isChecked()
+    assert bench.find("resume").isEnabled()
     assert not bench.find("run").isEnabled()
     qtbot.wait(200)
     held = bench.find("progress").value()
@@ -211,12 +212,18 @@ def test_pause_and_resume(bench: Any, qtbot: Any) -> None:
     assert bench.find("progress").value() == held
     assert bench.viewer.layers["cells deconvolved"].data[0, 0] == held
     pause.click()
-    assert pause.text() == "Pause"
+    assert not pause.isChecked()
+    qtbot.waitUntil(lambda: bench.find("progress").value() > held, timeout=5000)
+    pause.click()
+    held = bench.find("progress").value()
+    bench.find("resume").click()
+    assert not pause.isChecked()
     qtbot.waitUntil(lambda: bench.find("progress").value() > held, timeout=5000)
     pause.click()
     bench.find("stop").click()
     bench.wait_idle()
     assert pause.text() == "Pause"
+    assert not pause.isChecked()
     assert not pause.isEnabled()
 
 

@@ -63,7 +63,7 @@ def test_a_window_that_never_looks_gets_one_signal(qtbot) -> None:
     assert len(signals) == 1
     news = worker.take()
     assert news is not None
-    assert news.preview is not None
+    assert news.seen is not None
     assert news.iteration == 200
 
 
@@ -102,8 +102,8 @@ def test_pause_holds_the_iteration_and_shows_it(qtbot) -> None:
     qtbot.wait(100)
     held = worker.take()
     assert held is not None
-    assert held.preview is not None
-    assert held.preview[0, 0] == held.iteration
+    assert held.seen is not None
+    assert held.seen.image[0, 0] == held.iteration
     qtbot.wait(100)
     assert worker.take() is None
     worker.pause(False)
@@ -183,11 +183,11 @@ def test_previews_take_little_of_the_run(qtbot) -> None:
     class Costly(FakeJob):
         spent = 0.0
 
-        def preview(self, progress: Any) -> np.ndarray:
+        def preview(self, progress: Any, shown: Any = None) -> np.ndarray:
             start = time.perf_counter()
             time.sleep(0.1)
             type(self).spent += time.perf_counter() - start
-            return super().preview(progress)
+            return super().preview(progress, shown)
 
     worker = make_worker(Costly, max_iter=400)
     worker.news.connect(worker.take)

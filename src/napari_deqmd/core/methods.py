@@ -41,10 +41,12 @@ def in_precision(regularizer: Regularizer, precision: str) -> Regularizer:
     return HalfPrecision(regularizer) if precision == "bfloat16" else regularizer
 
 
-def solve(problem: Problem, config: ReconstructionConfig) -> Generator[Step, None, None]:
-    """Run the method of a configuration on a problem."""
+def solve(
+    problem: Problem, config: ReconstructionConfig, start: Tensor | None = None
+) -> Generator[Step, None, None]:
+    """Run the method of a configuration on a problem, from an object or else from the data."""
     solver = _DIRECT.get(config.method) or SOLVERS[config.solver]
-    return solver(problem, max_iter=config.max_iter, tol=config.tol)
+    return solver(problem, start, max_iter=config.max_iter, tol=config.tol)
 
 
 class HalfPrecision(Regularizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -72,7 +73,7 @@ class Blur:
         else:
             # A kernel of size k centred on k // 2 reaches k - 1 - k // 2 pixels before and k // 2 after the image.
             self._before = tuple(k - 1 - k // 2 for k in size)
-            self.object_shape = tuple(n + k - 1 for n, k in zip(fine, size, strict=True))
+            self.object_shape = object_shape(fine, size, boundary)
             self._fft_shape = tuple(next_fast_len(n, real=True) for n in self.object_shape)
         self._fine = fine
         self._window: tuple[Any, ...] = (
@@ -126,6 +127,13 @@ class Blur:
         for dim in self.dims:
             v = v.repeat_interleave(s, dim)
         return v / float(s ** len(self.dims))
+
+
+def object_shape(image_shape: Sequence[int], psf_shape: Sequence[int], boundary: str) -> tuple[int, ...]:
+    """Return the shape of the object: the image's, grown by all that the PSF brings in where it is extended."""
+    if boundary == "periodic":
+        return tuple(image_shape)
+    return tuple(n + k - 1 for n, k in zip(image_shape, psf_shape, strict=True))
 
 
 def _pad_to(shape: tuple[int, ...] | torch.Size, target: tuple[int, ...]) -> list[int]:

@@ -22,9 +22,10 @@ CGROUP = Path("/sys/fs/cgroup")
 _PIECE = 2**22
 
 # float32 arrays of the object's size that are alive at the worst moment of a step, by method and solver; of the
-# image's size: counts, electrons, expected images, result. Measured as the resident peak of runs of 1 to 5 GB.
+# image's size: counts, electrons, expected images, result with the iterate it is cut from. Measured as the resident
+# peak of runs of 1 to 5 GB.
 _OBJECTS = {"rl": 4, "rl-accelerated": 5, "plain": 17, "accelerated": 44}
-_IMAGES = 8
+_IMAGES = 9
 # float32 values per pixel in the graph of a regularizer: the bundled three-scale network, and TV.
 _GRAPH = {"deq-md": 300, "md-tv": 3}
 _CHANNELS = 24

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import csv
+import io
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QFont
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import QBuffer, QSize, Qt
+from qtpy.QtGui import QAction, QFont
+from qtpy.QtWidgets import QFileDialog, QWidget
 
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.io.atomic import atomic_files
 from napari_deqmd.widgets.form import default
+from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.reports import Point
 
 _FIRST = "#4fa3ff"
 _SECOND = "#ffa94d"
+_THIRD = "#51b36b"
 
 
 class TwoPlots(pg.GraphicsLayoutWidget):
@@ -71,12 +79,26 @@ class TwoPlots(pg.GraphicsLayoutWidget):
 
 
 class ConvergencePlot(TwoPlots):
-    """What is minimised, and how far from the optimum it still is."""
+    """What is minimised, how far from the optimum it still is, and how long the steps are.
+
+    Certificate and step size are both relative to what is there, so they share one logarithmic axis.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Objective", "Certificate", parent)
+        colors = (("Certificate", _SECOND), ("step size", _THIRD))
+        right = " · ".join(f'<span style="color: {color}">{name}</span>' for name, color in colors)
+        super().__init__("Objective", right, parent)
+        self._third = self._right.plot(pen=pg.mkPen(_THIRD, width=1))
         self._right.setLogMode(y=True)
         self.points: list[Point] = []
+        self.setContextMenuPolicy(Qt.ContextMenuPolicy.ActionsContextMenu)
+        for text, kind, save in (
+            ("Save numbers (CSV)…", "csv", self.save_numbers),
+            ("Save picture (PNG)…", "png", self.save_picture),
+        ):
+            action = QAction(text, self)
+            action.triggered.connect(partial(self._ask_and_save, kind, save))
+            self.addAction(action)
         self.set_goal(default("tol"))
         self.clear_points()
 
@@ -88,6 +110,7 @@ class ConvergencePlot(TwoPlots):
     def clear_points(self) -> None:
         """Forget the curves."""
         self.points = []
+        self._third.setData([], [])
         self.clear_curves((self._goal_log - 0.5, 0))
 
     def add(self, points: Iterable[Point]) -> None:
@@ -98,13 +121,42 @@ class ConvergencePlot(TwoPlots):
             self.points.append(point)
         if not self.points:
             return
-        iterations, objective, certificate = np.array(self.points, dtype=float).T
+        iterations, objective, certificate, step_size = np.array(self.points, dtype=float).T
         self._left.getAxis("left").setStyle(showValues=True)
         _draw(self._left, self._first, iterations, objective)
         shown = certificate > 0
         if shown.any():
-            low = np.append(np.log10(certificate[shown]), self._goal_log)
-            _draw(self._right, self._second, iterations[shown], certificate[shown], span=low)
+            stepped = step_size > 0
+            self._third.setData(iterations[stepped], step_size[stepped])
+            positive = np.concatenate((certificate[shown], step_size[stepped]))
+            span = np.append(np.log10(positive), self._goal_log)
+            _draw(self._right, self._second, iterations[shown], certificate[shown], span=span)
+
+    def save_numbers(self, path: str | Path) -> None:
+        """Write one line for each iteration drawn, as comma-separated values."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(Point._fields)
+        writer.writerows(self.points)
+        _write(path, text.getvalue().encode())
+
+    def save_picture(self, path: str | Path) -> None:
+        """Write what is seen as a PNG."""
+        encoded = QBuffer()
+        encoded.open(QBuffer.OpenModeFlag.WriteOnly)
+        self.grab().save(encoded, "PNG")
+        _write(path, encoded.data().data())
+
+    def _ask_and_save(self, kind: str, save: Callable[[str], None], *_: object) -> None:
+        path, _filter = QFileDialog.getSaveFileName(
+            self, "Save the convergence", f"convergence.{kind}", f"{kind.upper()} (*.{kind})"
+        )
+        if not path:
+            return
+        try:
+            save(path)
+        except UserError as error:
+            tell(note(error), expected=True)
 
 
 class TrainPlot(TwoPlots):
@@ -148,6 +200,12 @@ class TrainPlot(TwoPlots):
         if self.scores:
             self._line.setValue(self.scores[0][1])
             self._line.show()
+
+
+def _write(path: str | Path, content: bytes) -> None:
+    # The dialog has asked whether a file that exists may go.
+    with atomic_files(Path(path), overwrite=True) as (file,):
+        file.write(content)
 
 
 def _draw(

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.widgets.dock import DockWidget
-from napari_deqmd.widgets.form import PsfChoice, collect, config_from, settled
+from napari_deqmd.widgets.form import PsfChoice, collect, config_from
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.opening import layers_of
 from napari_deqmd.widgets.region import camera_of
@@ -25,13 +25,14 @@ from napari_deqmd.widgets.sections.photons import PhotonsSection
 from napari_deqmd.widgets.sections.psf import PsfSection
 from napari_deqmd.widgets.sections.run import RunSection
 from napari_deqmd.widgets.tasks import ButtonTask
+from napari_deqmd.widgets.warm import RunOrder
 
 
-def default_job(image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig) -> Job:
+def default_job(image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig, start: Any = None) -> Job:
     """Return the job that the command line runs too; imports torch, so it belongs into the other thread."""
     from napari_deqmd.api import Reconstruction
 
-    return Reconstruction(image, psf, config)
+    return Reconstruction(image, psf, config, start)
 
 
 class ReconstructWidget(DockWidget):
@@ -46,14 +47,14 @@ class ReconstructWidget(DockWidget):
     Attributes
     ----------
     job_factory : callable
-        ``(image, psf, config) -> Job``, called in the other thread.
+        ``(image, psf, config, start) -> Job``, called in the other thread.
     """
 
     runner: Run
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(napari_viewer, parent)
-        self.job_factory: Callable[[np.ndarray, np.ndarray, ReconstructionConfig], Job] = default_job
+        self.job_factory: Callable[..., Job] = default_job
         self.image = ImageSection(napari_viewer)
         self.psf = PsfSection(napari_viewer)
         self.photons = PhotonsSection()
@@ -89,15 +90,27 @@ class ReconstructWidget(DockWidget):
         self.photons.say("Estimating…")
         self._estimating.start(task, partial(self._show_estimate, self.image.layer_combo.layer))
 
-    def run(self, *, preview: bool = False) -> None:
-        """Start a run on the chosen part of the image, or on little of it, unless one is going."""
-        if self.runner.active:
+    def run(self) -> None:
+        """Start a run on the chosen part of the image, unless one is going."""
+        self._begin()
+
+    def preview(self) -> None:
+        """Try the settings on a small part."""
+        self._begin(preview=True)
+
+    def resume(self) -> None:
+        """Go on with a run that is paused, or was stopped, or used up its iterations."""
+        if self.runner.paused:
+            self.runner.pause_or_resume()
+        else:
+            self._begin(going_on=True)
+
+    def _begin(self, *, preview: bool = False, going_on: bool = False) -> None:
+        last = None if preview else self.runner.kept
+        if self.runner.active or (going_on and last is None):
             return
         try:
-            image = self.image.read(preview=preview)
-            psf = self.psf.read()
-            place = {"axes": image.axes, "voxel_size": image.voxel_size}
-            config = config_from(collect((self.photons, self.method)) | place)
+            image, psf, config = self._read(preview=preview)
             metadata = {"input": image.name, "psf": str(psf), "config": config.to_dict()}
             suffix = "deconvolved"
             if preview or not image.part.is_whole:
@@ -107,12 +120,26 @@ class ReconstructWidget(DockWidget):
         except Exception as error:  # layers come from anywhere: whatever they do ends as a sentence
             self.complain(error)
             return
-        make_job = partial(_make_job, self.job_factory, image, psf, config)
-        self.runner.start(make_job, result, max_iter=config.max_iter, tol=config.tol)
+        warm = last is not None and self.method.warm_check.isChecked() and last.helps(config)
+        start = last if going_on or warm else None
+        order = RunOrder(self.job_factory, image, psf, config, start, going_on=going_on, kept=not preview)
+        self.runner.start(order, result)
 
-    def preview(self) -> None:
-        """Try the settings on a small part."""
-        self.run(preview=True)
+    def _read(self, *, preview: bool = False) -> tuple[LayerImage, PsfChoice, ReconstructionConfig]:
+        image, psf = self.image.read(preview=preview), self.psf.read()
+        place = {"axes": image.axes, "voxel_size": image.voxel_size}
+        return image, psf, config_from(collect((self.photons, self.method)) | place)
+
+    def _offer_resume(self, *_changed: object) -> None:
+        kept = self.runner.kept
+        resumable = kept is not None and kept.unfinished and kept.source == self.image.layer_combo.layer
+        if kept is not None and resumable:
+            try:
+                image, psf, config = self._read()
+                resumable = kept.fits(image.part, str(psf), config)
+            except Exception:  # told when a run is asked for
+                resumable = False
+        self.run_section.offer_resume(resumable)
 
     def refresh_layers(self) -> None:
         """Read the viewer's layers again."""
@@ -122,6 +149,7 @@ class ReconstructWidget(DockWidget):
     def layer_removed(self, layer: Any) -> None:
         """Stop the run of a layer that left."""
         self.runner.layer_removed(layer)
+        self._offer_resume()
 
     def _connect(self) -> None:
         self.image.open_button.clicked.connect(self._ask_for_file)
@@ -130,6 +158,13 @@ class ReconstructWidget(DockWidget):
         self.run_section.run_button.clicked.connect(self.run)
         self.run_section.preview_button.clicked.connect(self.preview)
         self.run_section.pause_button.clicked.connect(self.runner.pause_or_resume)
+        self.run_section.resume_button.clicked.connect(self.resume)
+        self.runner.rested.connect(self._offer_resume)
+        for section in (self.image, self.psf, self.photons, self.method):
+            for control in section.findChildren(QWidget):
+                for name in ("currentIndexChanged", "textChanged", "toggled"):
+                    if (changed := getattr(control, name, None)) is not None:
+                        changed.connect(self._offer_resume)
         self.run_section.stop_button.clicked.connect(self._stop)
 
     def _listening(self) -> list[tuple[Any, Callable[..., None]]]:
@@ -144,6 +179,7 @@ class ReconstructWidget(DockWidget):
     def _view_changed(self, event: Any = None) -> None:
         if isalive(self):
             self.image.view_changed()
+            self.runner.view_changed()
 
     def _ask_for_file(self) -> None:
         kinds = "TIFF stacks (*.tif *.tiff);;All files (*)"
@@ -166,9 +202,3 @@ class ReconstructWidget(DockWidget):
 
     def _stop(self) -> None:
         self.runner.stop()
-
-
-def _make_job(
-    factory: Callable[..., Job], image: LayerImage, psf: PsfChoice, config: ReconstructionConfig
-) -> Job:
-    return factory(image.load(), psf.load(image), settled(image, config))

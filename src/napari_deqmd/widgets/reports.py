@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from napari_deqmd.widgets.view import Index
+
 
 class Job(Protocol):
     """What the worker needs of `napari_deqmd.api.Reconstruction`."""
@@ -18,8 +20,8 @@ class Job(Protocol):
     def steps(self) -> Generator[Any, None, None]:
         """Yield a progress after each iteration."""
 
-    def preview(self, progress: Any) -> np.ndarray:
-        """Return the iterate of a progress as an array of its own."""
+    def preview(self, progress: Any, shown: Index | None = None) -> np.ndarray:
+        """Return the iterate of a progress, or a part of it, as an array of its own."""
 
     def result(self) -> Any:
         """Return the result, also of a run that was stopped."""
@@ -50,6 +52,14 @@ class Point(NamedTuple):
     iteration: int
     objective: float
     certificate: float
+    step_size: float
+
+
+class Seen(NamedTuple):
+    """A preview, and the part of the item that it is; ``None`` is all of it."""
+
+    image: np.ndarray
+    part: Index | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,10 @@ class News:
         The item of the T and C axes, and how many there are; `points` belong to it, `index` is its place.
     iteration, total : int
         Iterations of this item, and of all so far.
+    seen : Seen, optional
+        The latest preview.
+    done : tuple
+        Index and image of the items that ended.
     """
 
     item: int
@@ -70,5 +84,6 @@ class News:
     total: int
     seconds: float
     points: tuple[Point, ...]
-    preview: np.ndarray | None = None
+    seen: Seen | None = None
     index: tuple[int, ...] = ()
+    done: tuple[tuple[tuple[int, ...], np.ndarray], ...] = ()

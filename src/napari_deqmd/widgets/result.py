@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Image
 
 from napari_deqmd.widgets.layers import LayerImage
-from napari_deqmd.widgets.region import SPATIAL
+from napari_deqmd.widgets.view import Index, Shown, place, shown_of
 
 # Structures get brighter as they sharpen: by about this much from the first iterate, and from the raw image. The
 # limits are set once, so they must fit the last iterate rather than the first.
@@ -46,7 +46,7 @@ class ResultLayer:
         suffix: str = "deconvolved",
     ) -> None:
         self._viewer = viewer
-        self._source = source
+        self.source = source
         self._image = image
         self._metadata = metadata
         self._camera = (float(metadata["config"]["offset"]), float(metadata["config"]["gain"]))
@@ -58,31 +58,38 @@ class ResultLayer:
 
     def is_about(self, layer: Any) -> bool:
         """Whether a layer is the input or the result of this run."""
-        return layer == self._source or (self.layer is not None and layer == self.layer)
+        return layer == self.source or (self.layer is not None and layer == self.layer)
 
-    def show(self, item: np.ndarray, index: tuple[int, ...]) -> None:
+    @property
+    def shown(self) -> Shown | None:
+        """What the viewer shows of it, once it is there: its first preview is of all."""
+        if self.layer is None or self.layer.ndim != len(self._image.axes):
+            return None
+        return shown_of(self._viewer, self.layer, self._image.axes)
+
+    def show(self, item: np.ndarray, index: tuple[int, ...], part: Index | None = None) -> None:
         """Write a preview of one item.
 
         Parameters
         ----------
         item : ndarray
-            ``(Y, X)`` or ``(Z, Y, X)``, photo-electrons.
+            ``(Y, X)`` or ``(Z, Y, X)``, photo-electrons; or that part of it.
         index : tuple of int
             Its position along the axes that are not spatial.
+        part : tuple of int or slice, optional
+            What part of it, along the axes that are.
         """
         first = self.layer is None
         layer = self.layer or self._find() or self._add(item)
         self.layer = layer
-        position = iter(index)
-        where = tuple(slice(None) if letter in SPATIAL else next(position) for letter in self._image.axes)
-        layer.data[where] = item
+        _write(layer.data, place(self._image.axes, index, part), item)
         layer.refresh(extent=False, highlight=False, thumbnail=first)
 
     def finish(self, image: np.ndarray, **entries: Any) -> None:
         """Write the whole result, and what is known of it into the metadata."""
         layer = self.layer or self._find() or self._add(image)
         self.layer = layer
-        layer.data[...] = image
+        _write(layer.data, ..., image)
         layer.refresh(extent=False, highlight=False)
         layer.metadata = self._metadata | entries
 
@@ -91,7 +98,7 @@ class ResultLayer:
             if (
                 layer.name == self.name
                 and isinstance(layer, Image)
-                and layer.metadata.get("input") == self._source.name
+                and layer.metadata.get("input") == self.source.name
                 and layer.ndim == len(self._region.shape)
                 and not (layer.rgb or layer.multiscale)
             ):
@@ -108,19 +115,21 @@ class ResultLayer:
     def _add(self, first: np.ndarray) -> Image:
         top = max(_FIRST_TO_LAST * _bright(first), _RAW_TO_LAST * self._raw_brightness()) or 1.0
         # Raw and result of one place would add up to a picture of neither.
-        added = self._source.blending == "additive"
+        added = self.source.blending == "additive"
+        # To fill a large stack with zeros and then with values would take the window twice as long.
+        filled = first.shape == self._region.shape and first.flags.writeable
         layer = self._viewer.add_image(
-            self._empty(),
+            first if filled else self._empty(),
             name=self.name,
-            colormap=self._source.colormap,
-            blending=self._source.blending if self._region.is_whole or not added else "translucent_no_depth",
+            colormap=self.source.colormap,
+            blending=self.source.blending if self._region.is_whole or not added else "translucent_no_depth",
             contrast_limits=(0.0, top),
             metadata=dict(self._metadata),
             **self._geometry,
         )
         layer.contrast_limits_range = (0.0, 4 * top)
         if added and self._region.is_whole:
-            self._source.visible = False
+            self.source.visible = False
         return layer
 
     def _empty(self) -> np.ndarray:
@@ -140,6 +149,11 @@ def _takes(data: Any, shape: tuple[int, ...]) -> bool:
         and data.dtype == np.float32
         and data.flags.writeable
     )
+
+
+def _write(data: np.ndarray, where: Any, values: np.ndarray) -> None:
+    if data is not values:
+        data[where] = values
 
 
 def _bright(image: np.ndarray) -> float:

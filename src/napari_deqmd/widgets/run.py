@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_deqmd.widgets.clock import duration
 from napari_deqmd.widgets.messages import note
-from napari_deqmd.widgets.reports import Job, News
+from napari_deqmd.widgets.reports import News
 from napari_deqmd.widgets.result import ResultLayer
 from napari_deqmd.widgets.runner import Runner
 from napari_deqmd.widgets.sections.parts import RunState
 from napari_deqmd.widgets.sections.run import RunSection
+from napari_deqmd.widgets.warm import Kept, RunOrder
 from napari_deqmd.widgets.worker import RunWorker
 
+# Milliseconds after which a slider is taken to rest.
+_LOOK_AFTER = 50
+_FROM_LAST = "Starting from the last result."
 _ENDS = {
     "converged": "Converged after {iterations} iterations in {time}.",
     "max_iter": "All {iterations} iterations done in {time}, without reaching the tolerance.",
@@ -42,19 +45,28 @@ class Run(Runner):
     STOPPING = "Stopping after this iteration…"
     UNBEGUN = "Stopped before the first iteration."
 
+    #: A run has ended, and everything it left is in place.
+    rested = Signal()
+
     def __init__(self, section: RunSection, parent: QWidget) -> None:
         super().__init__(section, parent)
         self._run_section = section
         self._result: ResultLayer | None = None
+        self._order: RunOrder | None = None
         self._paused = False
+        self.kept: Kept | None = None
+        # Sliders move in bursts: one look at where they are then.
+        self._looking = QTimer(self)
+        self._looking.setSingleShot(True)
+        self._looking.timeout.connect(self._look)
 
-    def start(self, make_job: Callable[[], Job], result: ResultLayer, *, max_iter: int, tol: float) -> None:
-        """Start a run; `make_job` is called in the other thread and must not refer to any Qt object."""
+    def start(self, order: RunOrder, result: ResultLayer) -> None:
+        """Start a run."""
         if self.active:
             return
-        self._result, self._paused = result, False
-        self._run_section.reset(max_iter, tol)
-        self.launch(RunWorker(make_job))
+        self._order, self._result, self._paused = order, result, False
+        self._run_section.reset(order.config.max_iter, order.config.tol)
+        self.launch(RunWorker(order))
 
     def pause_or_resume(self) -> None:
         """Wait after the current iteration, or go on."""
@@ -63,15 +75,27 @@ class Run(Runner):
         self._paused = not self._paused
         self._worker.pause(self._paused)
         self._section.show_state(RunState.PAUSED if self._paused else RunState.RUNNING)
-        self._section.status.setText("Paused: Resume goes on from here." if self._paused else "")
+        self._section.status.setText("Paused: Continue goes on from here." if self._paused else "")
+
+    @property
+    def paused(self) -> bool:
+        """Whether a run is going that waits."""
+        return self.active and self._paused
 
     def abandon(self) -> None:
         """Let the run go: the widget is closing."""
-        self._result = None
+        self._result = self._order = self.kept = None
         super().abandon()
+
+    def view_changed(self) -> None:
+        """Notice that the viewer shows something else."""
+        if self.active:
+            self._looking.start(_LOOK_AFTER)
 
     def layer_removed(self, layer: Any) -> None:
         """Stop when the input or the result of the run leaves the viewer; a result that left does not come back."""
+        if self.kept is not None and layer in (self.kept.source, self.kept.layer):
+            self.kept = None
         if self._result is None or not self._result.is_about(layer):
             return
         if layer == self._result.layer:
@@ -91,25 +115,33 @@ class Run(Runner):
         if not self.active:
             return
         if not self._paused and not worker.stopping:
-            self._section.status.setText(f"Certificate {news.points[-1].certificate:.1e}")
-        if news.preview is not None:
+            begun = f"{_FROM_LAST} " if self._order is not None and self._order.warm else ""
+            self._section.status.setText(f"{begun}Certificate {news.points[-1].certificate:.1e}")
+        pieces: list[tuple[Any, ...]] = [(image, index) for index, image in news.done]
+        if news.seen is not None:
+            pieces.append((news.seen.image, news.index, news.seen.part))
+        if pieces:
             made = self._result is not None and self._result.layer is not None
             start = time.perf_counter()
-            self._write(news)
+            self._write(pieces)
+            self._look()
             if made:
                 # Painting is queued: a timer without delay comes after it. Making the layer counts for no preview.
                 QTimer.singleShot(0, partial(_account, worker, start))
 
     def show_outcome(self, worker: RunWorker) -> None:
         """Write the result and say how it ended."""
-        outcome, result = worker.outcome, self._result
-        if result is not None:
+        outcome, result, order = worker.outcome, self._result, self._order
+        if result is not None and order is not None:
             result.finish(outcome.image, config=outcome.config.to_dict(), report=outcome.report)
+            if order.kept:
+                self.kept = order.keep(outcome, result.source, result.layer)
         text = _ENDS[outcome.stopped_by].format(
             iterations=outcome.report["iterations"], time=duration(outcome.report["seconds"])
         )
+        begun = ["It started from the last result."] if order is not None and order.warm else []
         self._section.show_end(
-            " ".join((text, *outcome.report["warnings"])),
+            " ".join((text, *begun, *outcome.report["warnings"])),
             complete=outcome.stopped_by in ("converged", "max_iter"),
         )
         if outcome.stopped_by == "diverged":
@@ -117,13 +149,29 @@ class Run(Runner):
 
     def _on_finished(self) -> None:
         super()._on_finished()
-        self._result = None
+        self._result = self._order = None
+        self.rested.emit()
 
-    def _write(self, news: News) -> None:
-        if self._result is None or self._worker is None or news.preview is None:
+    def _look(self) -> None:
+        """Tell the worker what is shown, and show at once what there is of it."""
+        shown = self._result.shown if self._result is not None else None
+        if shown is None or self._worker is None:
+            return
+        start = time.perf_counter()
+        try:
+            seen = self._worker.watch(shown)
+        except Exception:  # the job's next step tells what is wrong with it
+            return
+        if seen is not None:
+            self._write([seen])
+            self._worker.spend(time.perf_counter() - start)
+
+    def _write(self, pieces: list[tuple[Any, ...]]) -> None:
+        if self._result is None or self._worker is None:
             return
         try:
-            self._result.show(news.preview, news.index)
+            for piece in pieces:
+                self._result.show(*piece)
         except Exception as error:  # the layer is the user's: its data may have been exchanged
             self._result = None
             self._complaint = (note(error), False)
@@ -131,4 +179,4 @@ class Run(Runner):
 
 
 def _account(worker: RunWorker, start: float) -> None:
-    worker.shown(time.perf_counter() - start)
+    worker.spend(time.perf_counter() - start)

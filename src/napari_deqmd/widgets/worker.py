@@ -21,7 +21,8 @@ from qtpy.QtCore import Signal
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.clock import PreviewClock
 from napari_deqmd.widgets.messages import note
-from napari_deqmd.widgets.reports import Job, News, Point, TrainJob
+from napari_deqmd.widgets.reports import Job, News, Point, Seen, TrainJob
+from napari_deqmd.widgets.view import ALL, Index, Shown
 
 # Seconds between two reports. Whatever is repainted, Qt composes the whole window anew because the canvas is OpenGL:
 # 20 ms where that is done in software.
@@ -183,32 +184,75 @@ class RunWorker(JobWorker):
     def __init__(self, make_job: Callable[[], Job]) -> None:
         super().__init__(make_job)
         self._clock = PreviewClock()
+        self._shown: Shown | None = None
+        self._last: tuple[Job, Any] | None = None
+        self._done: list[tuple[tuple[int, ...], np.ndarray]] = []
         self.device = ""
+
+    def perform(self) -> Any:
+        """Step to the end; the last iterate is not kept."""
+        try:
+            return super().perform()
+        finally:
+            self._last = None
 
     def begin(self, job: Job) -> None:
         """Note where it computes."""
         self.device = job.device
 
-    def shown(self, seconds: float) -> None:
+    def spend(self, seconds: float) -> None:
         """Account for the time the window took to show and paint a preview."""
         self._clock.spend(seconds)
 
-    def look(self, job: Job, progress: Any, waiting: News | None, held: bool) -> np.ndarray | None:
-        """Return the iterate when a preview is due, and always while paused."""
-        if not held and (not self._clock.due() or _preview_of(waiting, progress) is not None):
+    def watch(self, shown: Shown) -> tuple[np.ndarray, tuple[int, ...], Index] | None:
+        """Preview this from now on; called by the window.
+
+        Returns
+        -------
+        preview, index, part
+            What the last step made of it: a step may take long, a slice of its iterate does not. ``None`` where that
+            would have to wait for the device.
+        """
+        before, self._shown = self._shown, shown
+        if before in (None, shown):  # the first preview was of all there is
             return None
+        self._clock.hasten()
+        last = self._last
+        if last is None or self.device != "cpu":
+            return None
+        job, progress = last
+        index = tuple(progress.index)
+        part = shown.of(index)
+        if part is None or (len(part) > 2 and all(where == ALL for where in part)):
+            return None
+        return job.preview(progress, part), index, part
+
+    def look(self, job: Job, progress: Any, waiting: News | None, held: bool) -> Seen | None:
+        """Return what is shown of the iterate when a preview is due, and always all of it while paused."""
         start = time.perf_counter()
-        image = job.preview(progress)
+        last, self._last = self._last, (job, progress)
+        if last is not None and last[1].item != progress.item:
+            self._done.append((tuple(last[1].index), job.preview(last[1])))
+            self._clock.spend(time.perf_counter() - start)
+        if not held and (not self._clock.due() or _seen_in(waiting, progress) is not None):
+            return None
+        part = None
+        if self._shown is not None and not held:
+            part = self._shown.of(tuple(progress.index))
+            if part is None:  # another item is shown
+                return None
+        seen = Seen(job.preview(progress, part), part)
         self._clock.spend(time.perf_counter() - start)
         self._clock.taken()
-        return image
+        return seen
 
-    def gather(self, waiting: News | None, progress: Any, seen: np.ndarray | None) -> News:
-        """Return all points of the item, and its latest preview."""
+    def gather(self, waiting: News | None, progress: Any, seen: Seen | None) -> News:
+        """Return all points of the item, its latest preview, and the items that ended."""
         step = progress.step
-        point = Point(step.iteration, float(step.objective), float(step.residual))
+        point = Point(step.iteration, float(step.objective), float(step.residual), float(step.step_size))
         earlier = waiting.points if waiting is not None and waiting.item == progress.item else ()
         again = bool(earlier) and earlier[-1].iteration == point.iteration
+        done, self._done = tuple(self._done), []
         return News(
             item=progress.item,
             items=progress.items,
@@ -216,13 +260,14 @@ class RunWorker(JobWorker):
             total=self._total,
             seconds=progress.seconds,
             points=(*(earlier[:-1] if again else earlier), point),
-            preview=_preview_of(waiting, progress) if seen is None else seen,
+            seen=seen or _seen_in(waiting, progress),
             index=tuple(progress.index),
+            done=(*waiting.done, *done) if waiting is not None else done,
         )
 
 
-def _preview_of(waiting: News | None, progress: Any) -> np.ndarray | None:
-    return waiting.preview if waiting is not None and waiting.item == progress.item else None
+def _seen_in(waiting: News | None, progress: Any) -> Seen | None:
+    return waiting.seen if waiting is not None and waiting.item == progress.item else None
 
 
 class TrainWorker(JobWorker):

@@ -58,6 +58,7 @@ def accelerated_mirror_descent(
     """
     burg = problem.burg
     state = begin(problem, start)
+    del start  # its memory: a caller that keeps none has given it away
     tau = first_step(problem, state)
     length = torch.ones_like(tau)
     failures = torch.zeros_like(tau, dtype=torch.int64)

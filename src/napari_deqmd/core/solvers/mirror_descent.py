@@ -51,6 +51,7 @@ def mirror_descent(
     Burg's entropy.
     """
     state = begin(problem, start)
+    del start  # its memory: a caller that keeps none has given it away
     tau = first_step(problem, state)
     yield (step := state.step(0, tau, "converged" if bool((state.residual < tol).all()) else ""))
     for iteration in range(1, max_iter + 1):

@@ -52,6 +52,7 @@ def richardson_lucy(
     floor_of_sensitivity = 1e-3
     inverse = 1 / problem.sensitivity.clamp_min(floor_of_sensitivity)
     x = flat_start(problem) if start is None else start.clamp_min(SMALLEST)
+    del start  # its memory: a caller that keeps none has given it away
     step_size = torch.ones(x.shape[0], dtype=torch.float64, device=x.device)
     constant = sum_images(torch.xlogy(like.y, like.y) - like.y)
     previous = x

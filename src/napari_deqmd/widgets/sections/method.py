@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from magicgui.widgets import Container, create_widget
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 from superqt import QCollapsible
 
 from napari_deqmd.core.config import BOUNDARIES, METHODS, PRECISIONS, SOLVERS
@@ -84,6 +84,14 @@ class MethodSection(SectionBox):
         fold.setObjectName("advanced")
         fold.setDuration(0)
         fold.addWidget(self.advanced.native)
+        self.warm_check = named(QCheckBox("Start from the last result"), "warm_start")
+        self.warm_check.setChecked(True)
+        self.warm_check.setToolTip(
+            "<p>Where only method, model or numbers of this section changed since the last run of an image, Run starts "
+            "from its result instead of the image. Untick it to compare settings: a learned prior that is not convex "
+            "may end at another image when it starts elsewhere. Richardson-Lucy always starts anew.</p>"
+        )
+        fold.addWidget(self.warm_check)
         fold.setContentsMargins(0, 0, 0, 0)
         if (layout := fold.layout()) is not None:
             layout.setContentsMargins(0, 0, 0, 0)

@@ -26,13 +26,26 @@ class RunSection(SectionBox):
         self.run_button = named(QPushButton("Run"), "run")
         self.run_button.setToolTip(
             "<p>Deconvolve. The result grows in its own layer, named after the image with 'deconvolved'. Running "
-            "again writes into the same layer: rename it to keep it."
+            "again writes into the same layer: rename it to keep it. When only Method changed it starts from the last "
+            "result, which saves time; to start anew, press Run again or untick that under Advanced.</p>"
         )
         self.pause_button = named(QPushButton("Pause"), "pause")
         self.pause_button.setToolTip("Wait after this iteration, to look at it; press again to go on.")
         self.stop_button = named(QPushButton("Stop"), "stop")
         self.stop_button.setToolTip("Stop after this iteration and keep the image as it is now.")
-        for button in (self.preview_button, self.run_button, self.pause_button, self.stop_button):
+        self.pause_button.setCheckable(True)
+        self.resume_button = named(QPushButton("Continue"), "resume")
+        self.resume_button.setToolTip(
+            "<p>Go on: after a pause, or from where the last run was stopped or ran out of iterations, with as many "
+            "more as Method says.</p>"
+        )
+        for button in (
+            self.preview_button,
+            self.run_button,
+            self.pause_button,
+            self.resume_button,
+            self.stop_button,
+        ):
             buttons.addWidget(button)
         self.column.addLayout(buttons)
         self.progress = named(QProgressBar(), "progress")
@@ -50,9 +63,11 @@ class RunSection(SectionBox):
         self.plot = named(ConvergencePlot(), "convergence_plot")
         self.plot.setToolTip(
             "<p>Objective: what is minimised. Certificate: how far the image is from satisfying the optimality "
-            "conditions; below the dashed line it has converged."
+            "conditions; below the dashed line it has converged. Step size: short steps are a sign of a difficult "
+            "stretch. Right-click to save numbers or picture.</p>"
         )
         self.column.addWidget(self.plot, stretch=1)
+        self._state, self._resumable = RunState.IDLE, False
         self.show_state(RunState.IDLE)
         self.reset(1, default("tol"))
         self.progress.setFormat("")
@@ -62,8 +77,16 @@ class RunSection(SectionBox):
         self.preview_button.setEnabled(state is RunState.IDLE)
         self.run_button.setEnabled(state is RunState.IDLE)
         self.pause_button.setEnabled(state in (RunState.RUNNING, RunState.PAUSED))
-        self.pause_button.setText("Resume" if state is RunState.PAUSED else "Pause")
+        self.pause_button.setChecked(state is RunState.PAUSED)
+        self._state = state
+        self.offer_resume(self._resumable)
         self.stop_button.setEnabled(state in (RunState.RUNNING, RunState.PAUSED))
+
+    def offer_resume(self, resumable: bool) -> None:
+        """Enable Continue while paused, and between runs where there is something to go on from."""
+        self._resumable = resumable
+        idle = self._state is RunState.IDLE
+        self.resume_button.setEnabled(self._state is RunState.PAUSED or (idle and resumable))
 
     def reset(self, max_iter: int, tol: float) -> None:
         """Prepare for a run."""

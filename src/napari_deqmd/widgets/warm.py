@@ -1,0 +1,146 @@
+"""Runs that start from what the last one left."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.form import PsfChoice, settled
+from napari_deqmd.widgets.layers import LayerImage
+from napari_deqmd.widgets.region import Region
+from napari_deqmd.widgets.reports import Job
+
+# What belongs to the data: an iterate of other data is no start.
+_DATA = ("axes", "voxel_size", "offset", "gain", "peak", "background", "boundary")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left of a run.
+
+    Attributes
+    ----------
+    source, layer : napari.layers.Image
+        The input, and the result.
+    part : Region
+        Of the input.
+    psf : str
+        What the PSF was chosen by.
+    config : ReconstructionConfig
+        As the form said.
+    fingerprint : bytes
+        Of the data.
+    iterates : Iterates
+        Where it ended.
+    unfinished : bool
+        It was stopped, or used all its iterations up.
+    """
+
+    source: Any
+    layer: Any
+    part: Region
+    psf: str
+    config: ReconstructionConfig
+    fingerprint: bytes
+    iterates: Any
+    unfinished: bool
+
+    def fits(self, part: Region, psf: str, config: ReconstructionConfig) -> bool:
+        """Whether a form still describes the same data; says nothing of what is in layers and files."""
+        return part.slices == self.part.slices and psf == self.psf and _data(config) == _data(self.config)
+
+    def helps(self, config: ReconstructionConfig) -> bool:
+        """Whether Run may start here: something changed, and where the method ends does not depend on its start.
+
+        Richardson-Lucy is regularized by the number of its iterations, so that it has to begin at the beginning.
+        """
+        return config != self.config and not config.method.startswith("rl")
+
+
+class RunOrder:
+    """A run as it was asked for; called in the other thread it becomes a job.
+
+    Parameters
+    ----------
+    factory : callable
+        ``(image, psf, config, start) -> Job``.
+    image : LayerImage
+    psf : PsfChoice
+    config : ReconstructionConfig
+    last : Kept, optional
+        Where to start if the data are still the same.
+    going_on : bool
+        Other data are an error, not a new beginning.
+    kept : bool
+        Its outcome may be a start for the next.
+
+    Attributes
+    ----------
+    fingerprint : bytes
+        Of the data, once it was called.
+    warm : bool
+        Whether it starts from the last result, once it was called.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[..., Job],
+        image: LayerImage,
+        psf: PsfChoice,
+        config: ReconstructionConfig,
+        last: Kept | None = None,
+        *,
+        going_on: bool = False,
+        kept: bool = True,
+    ) -> None:
+        self._factory, self._image, self._psf = factory, image, psf
+        self._last, self._going_on, self.kept = last, going_on, kept
+        self.config, self.psf = config, str(psf)
+        self.fingerprint = b""
+        self.warm = False
+
+    def __call__(self) -> Job:
+        """Return the job."""
+        image, psf = self._image.load(), self._psf.load(self._image)
+        self.fingerprint = fingerprint(image, psf, self.config)
+        last, self._last = self._last, None
+        self.warm = last is not None and last.fingerprint == self.fingerprint
+        if self._going_on and not self.warm:
+            raise UserError("The image or the PSF has changed since the last run: press Run to start anew.")
+        start = last.iterates if last is not None and self.warm else None
+        return self._factory(image, psf, settled(self._image, self.config), start)
+
+    def keep(self, outcome: Any, source: Any, layer: Any) -> Kept | None:
+        """Return what its outcome leaves for the next; nothing good comes of numbers that diverged."""
+        if outcome.stopped_by == "diverged":
+            return None
+        unfinished = outcome.stopped_by in ("user", "max_iter")
+        return Kept(
+            source,
+            layer,
+            self._image.part,
+            self.psf,
+            self.config,
+            self.fingerprint,
+            outcome.iterates,
+            unfinished,
+        )
+
+
+def fingerprint(image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig) -> bytes:
+    """Return a digest of the data of a run: values that were changed in place show too."""
+    digest = hashlib.blake2b(repr(_data(config)).encode(), digest_size=16)
+    for array in (image, psf):
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.digest()
+
+
+def _data(config: ReconstructionConfig) -> tuple[Any, ...]:
+    return tuple(getattr(config, name) for name in _DATA)
