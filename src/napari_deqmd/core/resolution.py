@@ -19,7 +19,8 @@ THRESHOLD = 1 / 7
 THRESHOLD_TO_TRUTH = 0.5
 """The same against a noise-free image: ``sqrt(2 c / (1 + c))`` at ``c`` = 1/7 (Rosenthal & Henderson 2003)."""
 
-# Share of an axis that the window tapers, a quarter at either end (an eighth leaks over three rings), and the fewest samples that are tapered at all.
+# Share of an axis that the window tapers, a quarter at either end (an eighth leaks over three rings), and the fewest
+# samples that are tapered at all.
 _TAPER = 0.5
 _FEWEST = 16
 
