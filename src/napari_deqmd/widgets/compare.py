@@ -86,7 +86,7 @@ class Order:
     def names(self) -> dict[int, str]:
         """Layer names by place."""
         labels = [_RAW_LABEL, *(contender.label for contender in self.contenders), _REFERENCE_LABEL]
-        return {place: f"{self.item.name} · {label}" for place, label in enumerate(labels)}
+        return {place: f"{label} · {self.item.name}" for place, label in enumerate(labels)}
 
 
 class CompareWidget(DockWidget):
@@ -226,9 +226,11 @@ class CompareWidget(DockWidget):
         assert self.order is not None
         self._electrons = electrons
         self._line_again = self.line.shown
-        self.line.put_away()
-        self.images.begin(self.order.source, self.order.names)
-        self._add(_RAW, electrons)
+        with self.images.at_once():
+            count = self.order.reference_place + (self.methods.reference_combo.layer is not None)
+            if not self.images.begin(self.order.source, self.order.names, count):
+                self.line.put_away()
+            self._add(_RAW, electrons)
 
     def _show(self, outcome: Outcome) -> None:
         place = outcome.place + 1
@@ -255,6 +257,7 @@ class CompareWidget(DockWidget):
         if self._line_again:
             self.line.draw()
         self._draw_profile()
+        self._choose()
         self._rescore()
 
     def _choose(self) -> None:
@@ -311,12 +314,13 @@ class CompareWidget(DockWidget):
         assert self.order is not None
         place = self.order.reference_place
         self.run_section.show_reference(_REFERENCE_LABEL, REFERENCE_COLOR, shown=image is not None)
-        if image is None:
-            self.images.remove(place)
-        else:
-            self._add(place, image)
-        if self.line.shown:
-            self.line.draw()
+        with self.images.at_once():
+            if image is None:
+                self.images.remove(place)
+            else:
+                self._add(place, image)
+            if self.line.shown:
+                self.line.draw()
         self._draw_profile()
         self._draw_rings()
 

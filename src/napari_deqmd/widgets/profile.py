@@ -34,7 +34,7 @@ class ProfileLine(QObject):
         super().__init__(parent)
         self._viewer, self._images = viewer, images
         self._lines: list[Shapes] = []
-        self._last: list[np.ndarray] = []
+        self._away = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_INTERVAL)
@@ -44,7 +44,7 @@ class ProfileLine(QObject):
     @property
     def shown(self) -> bool:
         """Whether there is a line."""
-        return bool(self._lines)
+        return bool(self._lines) and not self._away
 
     def draw(self) -> None:
         """Put a line across the middle of the images and make it ready to be moved; or repeat it over new images."""
@@ -52,11 +52,17 @@ class ProfileLine(QObject):
         if not places:
             return
         image = self._images.layers[places[0]]
-        while len(self._lines) < len(places):
-            self._add(image, self._lines[0].data if self._lines else self._last or [_middle(image)])
-        while len(self._lines) > len(places):
-            self._viewer.layers.remove(self._lines.pop())
-        self._images.arrange(self._lines)
+        if self._away or len(self._lines) != len(places):
+            with self._images.at_once():
+                while len(self._lines) < len(places):
+                    self._add(image, self._lines[0].data if self._lines else [_middle(image)])
+                while len(self._lines) > len(places):
+                    self._viewer.layers.remove(self._lines.pop())
+                for line in self._lines:
+                    line.visible = True
+                self._images.companions = list(self._lines)
+                self._images.arrange()
+        self._away = False
         main = self._lines[0]
         self._viewer.layers.selection.active = main
         main.mode = "select"
@@ -64,12 +70,11 @@ class ProfileLine(QObject):
         self.refresh()
 
     def put_away(self) -> None:
-        """Take the line out of the viewer, until it is drawn again where it was."""
-        if self._lines:
-            self._last = [np.array(line) for line in self._lines[0].data]
-        lines, self._lines = self._lines, []
-        for line in lines:
-            self._viewer.layers.remove(line)
+        """Hide the line until it is drawn again, where it was."""
+        self._away = True
+        for line in self._lines:
+            line.visible = False
+        self._images.companions = []
 
     def refresh(self, event: Any = None) -> None:
         """Sample again, soon."""
@@ -81,6 +86,7 @@ class ProfileLine(QObject):
         if layer not in self._lines:
             return False
         gone, self._lines = [line for line in self._lines if line != layer], []
+        self._images.companions = []
         for line in gone:
             if line in self._viewer.layers:
                 self._viewer.layers.remove(line)
@@ -102,7 +108,7 @@ class ProfileLine(QObject):
         return np.array([main.data_to_world(vertex)[-2:] for vertex in (shape[0], shape[-1])])
 
     def _add(self, image: Image, lines: list[np.ndarray]) -> None:
-        width = max(image.data.shape[-2:]) / 130
+        width = max(image.data.shape[-2:]) / 250
         layer = self._viewer.add_shapes(
             lines,
             shape_type="line",

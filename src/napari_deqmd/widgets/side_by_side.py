@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from napari_deqmd.widgets.result import ResultLayer
 
 #: In the metadata of every layer of a comparison.
 MARK = "comparison"
+_FONT = 9.0
 _LINKED = ("contrast_limits", "contrast_limits_range")
 
 
@@ -30,10 +33,14 @@ class SideBySide:
         self._source: Image | None = None
         self._names: dict[int, str] = {}
         self._limits: tuple[float, float] | None = None
+        self._count = 0
+        self._fitted = False
+        #: Layers of which each lies above one of these, in their order.
+        self.companions: list[Layer] = []
         #: Layers by place.
         self.layers: dict[int, Image] = {}
 
-    def begin(self, source: Image, names: dict[int, str]) -> None:
+    def begin(self, source: Image, names: dict[int, str], count: int) -> bool:
         """Begin a comparison: clear away what is of another, hide what is none of it, and lay out the grid.
 
         Parameters
@@ -41,32 +48,54 @@ class SideBySide:
         source : napari.layers.Image
             The image that is compared, ``([Z,] Y, X)``: geometry and colormap are its. Need not be in the viewer.
         names : dict of int to str
-            Of the layers to come, by place.
+            Of the layers that may come, by place.
+        count : int
+            How many of them are expected.
+
+        Returns
+        -------
+        bool
+            Whether the layers that are expected lie there already.
         """
+        before = {layer.name for layer in self._viewer.layers if layer.metadata.get(MARK) == source.name}
         self._source, self._names, self.layers = source, names, {}
         for layer in list(self._viewer.layers):
             if layer.metadata.get(MARK) == source.name and layer.name in names.values():
                 continue
             if layer.metadata.get(MARK):
                 self._viewer.layers.remove(layer)
-            else:
+            elif layer not in self.companions:
                 layer.visible = False
+        grid_of(self._viewer).enabled = True
+        self._lay_out(count)
+        return before == {names[place] for place in sorted(names)[:count]}
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let layers come, go and move without a grid: napari would build it anew, slowly, for every one."""
         grid = grid_of(self._viewer)
-        if not grid.enabled:
-            grid.enabled = True
+        enabled, grid.enabled = grid.enabled, False
+        try:
+            yield
+        finally:
+            grid.enabled = grid.enabled or enabled
 
     def show(self, place: int, image: np.ndarray, config: ReconstructionConfig, **entries: Any) -> None:
         """Show an image at its place."""
         assert self._source is not None
-        first = not self.layers
         told = {"input": self._source.name, MARK: self._source.name, "config": config.to_dict()}
         result = ResultLayer(self._viewer, self._source, SPATIAL[-image.ndim :], told)
         result.name = self._names[place]
-        result.finish(image, **entries)
-        assert result.layer is not None
-        self._join(place, result.layer)
-        self.arrange()
-        if first:
+        new = result.name not in self._viewer.layers
+        with self.at_once() if new else contextlib.nullcontext():
+            result.finish(image, **entries)
+            assert result.layer is not None
+            self._join(place, result.layer)
+            self.arrange()
+            if len(self.layers) > self._count:
+                self._lay_out(len(self.layers))
+        if not self._fitted:
+            self._fitted = True
             self._viewer.reset_view()
 
     def settle(self, top: float) -> None:
@@ -90,20 +119,37 @@ class SideBySide:
             del self.layers[place]
         return bool(places)
 
-    def arrange(self, companions: Iterable[Layer | None] = ()) -> None:
+    def arrange(self) -> None:
         """Bring the layers to the begin of the list, which is the top left of the grid, each below its companion."""
         order: list[Layer] = []
-        beside = dict(zip(sorted(self.layers), companions, strict=False))
+        beside = dict(zip(sorted(self.layers), self.companions, strict=False))
         for place in sorted(self.layers):
             order += [layer for layer in (self.layers[place], beside.get(place)) if layer is not None]
-        layers = self._viewer.layers
-        for index, layer in enumerate(order):
-            if layers.index(layer) != index:
-                layers.move(layers.index(layer), index)
-        grid = grid_of(self._viewer)
+        layers, grid = self._viewer.layers, grid_of(self._viewer)
         stride = 2 if beside else 1
-        if grid.stride != stride:
+        if grid.stride == stride and all(mine == its for mine, its in zip(order, layers, strict=False)):
+            return
+        with self.at_once():
+            for index, layer in enumerate(order):
+                if layers.index(layer) != index:
+                    layers.move(layers.index(layer), index)
             grid.stride = stride
+
+    def _lay_out(self, count: int) -> None:
+        """Choose the shape of the grid in which images are largest; after that it is the user's."""
+        size = getattr(getattr(self._viewer, "canvas", None), "size", None)
+        if count == self._count or size is None or self._source is None:
+            return
+        self._count, self._fitted = count, False
+        extent = self._source.extent.world[:, -2:]
+        height, width = np.maximum(extent[1] - extent[0], 1e-9)
+
+        def zoom(columns: int) -> float:
+            rows = math.ceil(count / columns)
+            return float(min(size[0] / rows / height, size[1] / columns / width))
+
+        columns = max(range(1, count + 1), key=zoom)
+        grid_of(self._viewer).shape = (math.ceil(count / columns), columns)
 
     def _join(self, place: int, layer: Image) -> None:
         others = list(self.layers.values())
@@ -117,6 +163,7 @@ class SideBySide:
         # Of napari 0.9: without it nothing says which image is which.
         if (overlay := getattr(layer, "name_overlay", None)) is not None:
             overlay.visible = True
+            overlay.font_size = _FONT
         if others:
             self._viewer.layers.link_layers([*others, layer], _LINKED)
 

@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
 from napari_deqmd.core.config import METHODS, ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.choices import LayerCombo
+from napari_deqmd.widgets.clock import duration
 from napari_deqmd.widgets.comparison import Contender, Outcome, Progress, Scores
 from napari_deqmd.widgets.curves import CurvesPlot
 from napari_deqmd.widgets.form import default
@@ -38,7 +39,9 @@ from napari_deqmd.widgets.sections.parts import RunState, SectionBox, hint, name
 _RL_ITERATIONS = 10
 _CHECKED = (("rl-accelerated", ""), ("md-tv", ""), ("deq-md", default("model")))
 _LEARNED = "deq-md"
+# Lines of the list, and of the table before it scrolls.
 _ROWS = 4
+_LEAST_ROWS, _MOST_ROWS, _ROW = 3, 7, 20
 _ENDS = {"converged": "converged", "max_iter": "iterations", "user": "stopped", "diverged": "diverged"}
 _ENDS_AT_LENGTH = {
     "converged": "Its certificate fell below the tolerance.",
@@ -158,7 +161,7 @@ class MethodsSection(SectionBox):
         own = [name for name in cards if len(bundled) > 1 or name not in bundled]
         models = {default("model"): cards.get(DEFAULTS[2], {}), **{name: cards[name] for name in own}}
         self.list.clear()
-        for key in [(method, "") for method in METHODS if method != _LEARNED] + [
+        for key in [(method, "") for method in reversed(METHODS) if method != _LEARNED] + [
             (_LEARNED, model) for model in models
         ]:
             item = QListWidgetItem(label_of_method(*key))
@@ -237,7 +240,7 @@ class CompareRunSection(SectionBox):
         self.status.setText("Ready.")
         self.column.addWidget(self.status)
         self.table = named(_table(), "compare_table")
-        self.column.addWidget(self.table, stretch=2)
+        self.column.addWidget(self.table)
         self.winner_button = named(QPushButton("Use in Reconstruct"), "compare_winner")
         taught(
             self.winner_button,
@@ -248,7 +251,8 @@ class CompareRunSection(SectionBox):
         below.addWidget(self.winner_button)
         self.column.addLayout(below)
         self.plot = named(ComparePlots(), "compare_plots")
-        self.column.addWidget(self.plot, stretch=3)
+        self.column.addWidget(self.plot, stretch=1)
+        self._fit_table()
         self.show_state(RunState.IDLE)
         self.profile_button.setEnabled(False)
         self.winner_button.setEnabled(False)
@@ -269,6 +273,7 @@ class CompareRunSection(SectionBox):
         """Prepare for a run, with one row for each name."""
         self.progress.setRange(0, 0)
         self.progress.setFormat("")
+        self.table.clearSelection()
         self.table.clearSpans()
         self.table.setRowCount(len(names))
         for row, (name, color) in enumerate(zip(names, colors, strict=True)):
@@ -277,7 +282,7 @@ class CompareRunSection(SectionBox):
             self._cell(row, 0, name.replace(" · ", "\n"), name)
             self._item(row, 0).setIcon(_swatch(color))
         self.show_columns(scored)
-        self.table.resizeRowsToContents()
+        self._fit_table()
 
     def show_columns(self, scored: bool) -> None:
         """Show the columns of the scores, or do not."""
@@ -302,10 +307,10 @@ class CompareRunSection(SectionBox):
             self._item(row, 1).setTextAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         else:
             self._cell(row, 1, str(outcome.iterations), "")
-            self._cell(row, 2, f"{outcome.seconds:.3g} s", "")
+            self._cell(row, 2, duration(outcome.seconds), "")
             told = [_ENDS_AT_LENGTH.get(outcome.stopped_by, ""), *outcome.report.get("warnings", ())]
             self._cell(row, 3, _ENDS.get(outcome.stopped_by, outcome.stopped_by), " ".join(told))
-        self.table.resizeRowsToContents()
+        self._fit_table()
 
     def show_scores(self, scores: dict[int, Scores]) -> None:
         """Fill the columns of the scores; the best of each is bold."""
@@ -333,7 +338,7 @@ class CompareRunSection(SectionBox):
                 self._cell(rows, column, "", "")
             self._cell(rows, 0, name, _SCALED)
             self._item(rows, 0).setIcon(_swatch(color))
-            self.table.resizeRowsToContents()
+            self._fit_table()
         elif has and not shown:
             self.table.setRowCount(rows - 1)
 
@@ -352,6 +357,13 @@ class CompareRunSection(SectionBox):
             self.progress.setValue(self.progress.maximum())
         self.progress.setFormat("done" if complete else "")
         self.status.setText(text)
+
+    def _fit_table(self) -> None:
+        self.table.resizeRowsToContents()
+        heights = [self.table.rowHeight(row) for row in range(self.table.rowCount())]
+        head = self.table.horizontalHeader()
+        margins = (head.sizeHint().height() if head is not None else 0) + 2 * self.table.frameWidth()
+        self.table.setFixedHeight(margins + max(sum(heights[:_MOST_ROWS]), _LEAST_ROWS * _ROW))
 
     def _item(self, row: int, column: int) -> QTableWidgetItem:
         item = self.table.item(row, column)
@@ -410,14 +422,13 @@ def _table() -> QTableWidget:
     table.setIconSize(QSize(10, 10))
     table.setShowGrid(False)
     table.setStyleSheet("font-size: 11px;")
-    table.setMinimumHeight(130)
     for column, tip in enumerate(_COLUMN_TIPS):
         if (item := table.horizontalHeaderItem(column)) is not None:
             item.setToolTip(f"<p>{tip}</p>")
     if (rows := table.verticalHeader()) is not None:
         rows.hide()
-        rows.setMinimumSectionSize(20)
-        rows.setDefaultSectionSize(20)
+        rows.setMinimumSectionSize(_ROW)
+        rows.setDefaultSectionSize(_ROW)
     if (head := table.horizontalHeader()) is not None:
         head.setMinimumSectionSize(30)
         head.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
