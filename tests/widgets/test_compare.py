@@ -208,11 +208,13 @@ def test_the_item_that_is_shown_is_compared(compare: Any) -> None:
 def test_a_reference_is_scaled_and_scores(compare: Any) -> None:
     source = compare.add()
     truth = compare.viewer.add_image(3.0 * source.data, name="truth", visible=False)
+    compare.find("compare_image_layer").choose(source)
     compare.find("compare_reference").choose(truth)
     compare.run()
     table = compare.find("compare_table")
     assert not table.isColumnHidden(4)
     assert names(compare)[:5] == [*LAYERS, "reference · cells"]
+    np.testing.assert_array_equal(truth.data, 3.0 * source.data)
     expected = [score(job.result().image, truth.data) for job in compare.jobs]
     for row, found in enumerate(expected, start=1):
         assert compare.cell(row, 4) == f"{found.psnr:.2f}"
@@ -367,7 +369,7 @@ def test_closing_the_dock_mid_run_stops_it_and_leaks_nothing(
     qtbot.wait(100)
     gc.collect()
     compare.add(name="more")
-    compare.viewer.dims.ndim = 3
+    compare.viewer.dims.set_current_step(0, 5)
     compare.viewer.layers.clear()
     assert widget() is None
     assert not notices
@@ -435,7 +437,7 @@ def test_the_winner_goes_to_reconstruct(compare: Any, monkeypatch: pytest.Monkey
     dock = compare.viewer.window.add_dock_widget(reconstruct, name="Reconstruct")
     asked = []
 
-    def open_widget(self: Any, *which: str) -> Any:
+    def open_widget(self: Any, *which: str, **options: bool) -> Any:
         asked.append(which)
         return dock, reconstruct
 

@@ -162,7 +162,10 @@ class CompareWidget(DockWidget):
             return
         config = self.order.contenders[place - 1].config
         try:
-            dock, widget = self._viewer.window.add_plugin_dock_widget("napari-deqmd", "Reconstruct")
+            # Beside this one in a tab: two forms on top of each other would both be too low.
+            dock, widget = self._viewer.window.add_plugin_dock_widget(
+                "napari-deqmd", "Reconstruct", tabify=True
+            )
         except Exception as error:  # napari's doing
             self.complain(error)
             return

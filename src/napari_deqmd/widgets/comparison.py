@@ -219,11 +219,13 @@ def score(image: np.ndarray, reference: np.ndarray, voxel_size: tuple[float, ...
     factor = float((image * truth).sum()) / power if power else 0.0
     if not factor > 0:
         raise UserError("The reference has nothing in common with the image: choose another layer.")
-    truth *= factor
+    truth = factor * truth
     top = float(truth.max())
     window = min(_WINDOW, *(size - 1 + size % 2 for size in image.shape))
+    with np.errstate(divide="ignore"):  # of equal images it is infinite
+        psnr = float(peak_signal_noise_ratio(truth, image, data_range=top))
     return Scores(
-        psnr=float(peak_signal_noise_ratio(truth, image, data_range=top)),
+        psnr=psnr,
         ssim=float(structural_similarity(truth, image.astype(np.float64), data_range=top, win_size=window))
         if window >= _LEAST_WINDOW
         else None,

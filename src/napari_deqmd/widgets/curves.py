@@ -30,7 +30,7 @@ class CurvesPlot(pg.PlotWidget):
     empty : str
         What is said.
     left : str
-        Names the vertical axis.
+        Names the vertical axis, if it needs a name.
     """
 
     def __init__(self, empty: str, left: str, parent: QWidget | None = None) -> None:
@@ -49,7 +49,9 @@ class CurvesPlot(pg.PlotWidget):
         small.setPixelSize(11)
         for name in ("left", "bottom"):
             plot.getAxis(name).setStyle(tickFont=small, maxTickLevel=0)
-        plot.getAxis("left").setWidth(50)
+        # Fixed: pyqtgraph does not make room for labels that come later.
+        plot.getAxis("left").setWidth(50 if left else 34)
+        plot.getAxis("bottom").setHeight(36)
         self._line = pg.InfiniteLine(angle=0, pen=pg.mkPen("#999999", style=Qt.PenStyle.DotLine))
         self._note = pg.TextItem(empty, anchor=(0.5, 0.5))
         small.setPixelSize(12)

@@ -383,9 +383,7 @@ class ComparePlots(QTabWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.profile = named(
-            CurvesPlot("Compare, then press Line profile.", "photo-electrons"), "compare_profile_plot"
-        )
+        self.profile = named(CurvesPlot("Compare, then press Line profile.", ""), "compare_profile_plot")
         self.rings = named(
             CurvesPlot("Choose a reference, or check\nResolution from two halves.", "correlation"),
             "compare_frc_plot",
@@ -397,7 +395,7 @@ class ComparePlots(QTabWidget):
             "line is not resolved: 1/7 for two noisy halves, 1/2 for a reference, which says the same.",
         )
         taught(self.profile, "The brightness along the line in all images, in the plane that is shown.")
-        self.addTab(self.profile, "Line profile")
+        self.addTab(self.profile, "Profile (photo-electrons)")
         self.addTab(self.rings, "Resolution")
         self.setDocumentMode(True)
 
