@@ -377,38 +377,54 @@ def test_closing_the_dock_mid_run_stops_it_and_leaks_nothing(
 
 def test_line_profile_follows_the_line(compare: Any, qtbot: Any) -> None:
     source = compare.add((20, 40), scale=(0.1, 0.1), translate=(1, 2), units=("um", "um"))
+    check(compare, "md-tv")
     assert not compare.find("compare_profile").isEnabled()
     compare.run()
     plot = compare.find("compare_profile_plot")
     assert plot.curves == []
     compare.find("compare_profile").click()
-    qtbot.waitUntil(lambda: len(plot.curves) == 4, timeout=5000)
+    qtbot.waitUntil(lambda: len(plot.curves) == 2, timeout=5000)
     assert plot.curves[0].x[-1] == pytest.approx(0.8 * 39 * 0.1)
     assert plot.getPlotItem().getAxis("bottom").labelText == "µm along the line"
     line = compare.viewer.layers["Profile"]
     assert compare.viewer.layers.selection.active == line
     assert grid_of(compare.viewer).stride == 2
-    order = list(compare.viewer.layers)[:8]
-    assert [layer.name for layer in order[::2]] == LAYERS
+    images, lines = (list(compare.viewer.layers)[start:4:2] for start in (0, 1))
+    assert [layer.name for layer in images] == [LAYERS[0], LAYERS[2]]
     line.data = [np.array([[5.0, 3.0], [5.0, 13.0]])]
     qtbot.waitUntil(lambda: len(plot.curves[0].x) == 11, timeout=5000)
     np.testing.assert_allclose(plot.curves[0].y, source.data[5, 3:14])
-    np.testing.assert_allclose(plot.curves[1].y - plot.curves[0].y, len(RUNS[0]))
-    for copy in order[3::2]:
-        np.testing.assert_allclose(copy.data[0], line.data[0])
+    np.testing.assert_allclose(plot.curves[1].y - plot.curves[0].y, len("md-tv"))
+    np.testing.assert_allclose(lines[1].data[0], line.data[0])
     # Outside the image there is nothing.
     line.data = [np.array([[5.0, 30.0], [5.0, 60.0]])]
     qtbot.waitUntil(lambda: len(plot.curves[0].x) == 31, timeout=5000)
     assert np.isnan(plot.curves[0].y[-5:]).all()
-    compare.run()
-    assert [layer.name for layer in list(compare.viewer.layers)[:8:2]] == LAYERS
+
+
+def test_the_line_comes_and_goes_with_the_images(compare: Any, qtbot: Any) -> None:
+    def lines() -> int:
+        return sum(name.startswith("Profile") for name in names(compare))
+
+    compare.add()
     check(compare, "md-tv")
     compare.run()
-    assert sum(layer.name.startswith("Profile") for layer in compare.viewer.layers) == 2
+    compare.find("compare_profile").click()
+    compare.viewer.layers["Profile"].data = [np.array([[5.0, 3.0], [5.0, 13.0]])]
+    check(compare, "rl")
+    compare.run()
+    assert lines() == 2
+    np.testing.assert_allclose(compare.viewer.layers["Profile"].data[0], [[5, 3], [5, 13]])
+    compare.viewer.layers.remove("rl · cells")
+    qtbot.waitUntil(lambda: lines() == 1, timeout=5000)
     compare.viewer.layers.remove("Profile")
-    assert not any(layer.name.startswith("Profile") for layer in compare.viewer.layers)
-    qtbot.waitUntil(lambda: plot.curves == [], timeout=5000)
+    qtbot.waitUntil(lambda: compare.find("compare_profile_plot").curves == [], timeout=5000)
     assert grid_of(compare.viewer).stride == 1
+    compare.run()
+    compare.find("compare_profile").click()
+    compare.viewer.layers.clear()
+    qtbot.wait(100)
+    assert names(compare) == []
 
 
 def test_the_profile_is_of_the_plane_that_is_shown(compare: Any, qtbot: Any) -> None:

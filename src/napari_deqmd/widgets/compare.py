@@ -184,8 +184,8 @@ class CompareWidget(DockWidget):
         """Stop when the image leaves the viewer; draw no more curves of a result that left."""
         if self.order is not None and layer == self.order.layer:
             self.runner.source_removed()
-        if not self.line.forget(layer) and self.images.forget(layer) and self.line.shown:
-            self.line.draw()
+        self.images.forget(layer)
+        self.line.forget(layer)
 
     def _let_go(self) -> None:
         super()._let_go()

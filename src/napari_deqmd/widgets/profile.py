@@ -35,6 +35,11 @@ class ProfileLine(QObject):
         self._viewer, self._images = viewer, images
         self._lines: list[Shapes] = []
         self._away = False
+        self._gone: list[Shapes] = []
+        # In the middle of a removal, perhaps of all layers, no others may come, go or move.
+        self._tidy = QTimer(self)
+        self._tidy.setSingleShot(True)
+        self._tidy.timeout.connect(self._tidy_up)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_INTERVAL)
@@ -81,18 +86,22 @@ class ProfileLine(QObject):
         if not self._timer.isActive():
             self._timer.start()
 
-    def forget(self, layer: Layer) -> bool:
-        """Notice that a layer left the viewer: with the line its repetitions go. Return whether it was one."""
-        if layer not in self._lines:
-            return False
-        gone, self._lines = [line for line in self._lines if line != layer], []
-        self._images.companions = []
+    def forget(self, layer: Layer) -> None:
+        """Notice that a layer left the viewer: with the line its repetitions go, and with an image its own."""
+        if layer in self._lines:
+            self._gone += [line for line in self._lines if line != layer]
+            self._lines, self._images.companions = [], []
+        self._tidy.start(0)
+
+    def _tidy_up(self) -> None:
+        gone, self._gone = self._gone, []
         for line in gone:
             if line in self._viewer.layers:
                 self._viewer.layers.remove(line)
+        if self.shown and self._images.layers:
+            self.draw()
         self._images.arrange()
         self.refresh()
-        return True
 
     def sample(self, image: Image) -> tuple[np.ndarray, np.ndarray] | None:
         """Return distance and brightness along the line, in the layer's units; ``None`` without a line."""

@@ -112,12 +112,9 @@ class SideBySide:
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
-    def forget(self, layer: Layer) -> bool:
-        """Notice that a layer left the viewer; return whether it was one of these."""
-        places = [place for place, known in self.layers.items() if known == layer]
-        for place in places:
-            del self.layers[place]
-        return bool(places)
+    def forget(self, layer: Layer) -> None:
+        """Notice that a layer left the viewer."""
+        self.layers = {place: known for place, known in self.layers.items() if known != layer}
 
     def arrange(self) -> None:
         """Bring the layers to the begin of the list, which is the top left of the grid, each below its companion."""
