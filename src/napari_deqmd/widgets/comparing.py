@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -73,12 +74,13 @@ class Comparing(Runner):
         self._compare_section = section
         self._shown: dict[int, Outcome] = {}
         self._count = 0
+        self._start = 0.0
 
     def start(self, make_job: Callable[[], Comparison], count: int) -> None:
         """Start a run; `make_job` is called in the other thread and must not refer to any Qt object."""
         if self.active:
             return
-        self._shown, self._count = {}, count
+        self._shown, self._count, self._start = {}, count, time.perf_counter()
         self.launch(CompareWorker(make_job))
 
     def source_removed(self) -> None:
@@ -103,7 +105,7 @@ class Comparing(Runner):
         for outcome in worker.outcome:
             self._show(worker, outcome)
         done = [outcome for outcome in self._shown.values() if outcome.image is not None]
-        seconds = sum(outcome.seconds for outcome in done)
+        seconds = time.perf_counter() - self._start
         complete = len(self._shown) == self._count and not worker.stopping
         if not done:
             text = "No method gave a result: the table says why."

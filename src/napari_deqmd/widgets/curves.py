@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QFont
+from qtpy.QtGui import QColor, QFont
 from qtpy.QtWidgets import QWidget
 
 
@@ -35,7 +35,7 @@ class CurvesPlot(pg.PlotWidget):
 
     def __init__(self, empty: str, left: str, parent: QWidget | None = None) -> None:
         super().__init__(parent=parent)
-        self.setMinimumHeight(120)
+        self.setMinimumHeight(150)
         self.curves: list[Curve] = []
         self._left = left
         self._foreground = "#cccccc"
@@ -58,6 +58,7 @@ class CurvesPlot(pg.PlotWidget):
         self._note.setFont(small)
         plot.addItem(self._note, ignoreBounds=True)
         self._legend = pg.TextItem(anchor=(1, 0))
+        self._legend.setZValue(1)
         self._legend.setFont(small)
         plot.addItem(self._legend, ignoreBounds=True)
         self.show_curves((), "")
@@ -71,6 +72,9 @@ class CurvesPlot(pg.PlotWidget):
         self._foreground = foreground
         self.setBackground(background)
         self._note.setColor(foreground)
+        behind = QColor(background)
+        behind.setAlpha(190)
+        self._legend.fill = pg.mkBrush(behind)
         for name in ("left", "bottom"):
             axis = self.getPlotItem().getAxis(name)
             axis.setPen(foreground)
