@@ -289,6 +289,11 @@ def test_one_that_fails_leaves_the_others(compare: Any, notices: list[str]) -> N
     compare.kind = QuickJob
     compare.run()
     assert compare.cell(3, 3) == "converged"
+    assert LAYERS[2] in names(compare)
+    # The image of the run before must not pass for one of this.
+    compare.kind = Broken
+    compare.run()
+    assert LAYERS[2] not in names(compare)
 
 
 def test_no_image_and_no_method_are_told(compare: Any, notices: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -229,10 +230,13 @@ class CompareWidget(DockWidget):
         assert self.order is not None
         self._electrons = electrons
         self._line_again = self.line.shown
-        with self.images.at_once():
-            count = self.order.reference_place + (self.methods.reference_combo.layer is not None)
-            if not self.images.begin(self.order.source, self.order.names, count):
+        order = self.order
+        count = order.reference_place + (self.methods.reference_combo.layer is not None)
+        same = self.images.matches(order.source, order.names, count)
+        with nullcontext() if same else self.images.at_once():
+            if not same:
                 self.line.put_away()
+            self.images.begin(order.source, order.names, count)
             self._add(_RAW, electrons)
 
     def _show(self, outcome: Outcome) -> None:
@@ -257,6 +261,8 @@ class CompareWidget(DockWidget):
         found = [outcome.bright for outcome in self.outcomes.values() if outcome.image is not None]
         if found:
             self.images.settle(float(np.median(found)))
+        if self.order is not None:
+            self.images.drop_stale(but=self.order.reference_place)
         if self._line_again:
             self.line.draw()
         self._draw_profile()
@@ -317,13 +323,13 @@ class CompareWidget(DockWidget):
         assert self.order is not None
         place = self.order.reference_place
         self.run_section.show_reference(_REFERENCE_LABEL, REFERENCE_COLOR, shown=image is not None)
-        with self.images.at_once():
-            if image is None:
-                self.images.remove(place)
-            else:
-                self._add(place, image)
-            if self.line.shown:
-                self.line.draw()
+        if image is None:
+            self.images.remove(place)
+            self.images.drop_stale(but=-1)
+        else:
+            self._add(place, image)
+        if self.line.shown:
+            self.line.draw()
         self._draw_profile()
         self._draw_rings()
 

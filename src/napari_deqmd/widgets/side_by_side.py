@@ -40,7 +40,12 @@ class SideBySide:
         #: Layers by place.
         self.layers: dict[int, Image] = {}
 
-    def begin(self, source: Image, names: dict[int, str], count: int) -> bool:
+    def matches(self, source: Image, names: dict[int, str], count: int) -> bool:
+        """Whether the first `count` of these layers lie there already, and no others."""
+        there = {layer.name for layer in self._viewer.layers if layer.metadata.get(MARK) == source.name}
+        return there == {names[place] for place in sorted(names)[:count]}
+
+    def begin(self, source: Image, names: dict[int, str], count: int) -> None:
         """Begin a comparison: clear away what is of another, hide what is none of it, and lay out the grid.
 
         Parameters
@@ -51,24 +56,17 @@ class SideBySide:
             Of the layers that may come, by place.
         count : int
             How many of them are expected.
-
-        Returns
-        -------
-        bool
-            Whether the layers that are expected lie there already.
         """
-        before = {layer.name for layer in self._viewer.layers if layer.metadata.get(MARK) == source.name}
         self._source, self._names, self.layers = source, names, {}
         for layer in list(self._viewer.layers):
             if layer.metadata.get(MARK) == source.name and layer.name in names.values():
                 continue
             if layer.metadata.get(MARK):
                 self._viewer.layers.remove(layer)
-            elif layer not in self.companions:
+            elif layer.visible and layer not in self.companions:
                 layer.visible = False
         grid_of(self._viewer).enabled = True
         self._lay_out(count)
-        return before == {names[place] for place in sorted(names)[:count]}
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
@@ -105,6 +103,13 @@ class SideBySide:
             layer.contrast_limits_range = (0.0, max(4 * top, layer.contrast_limits_range[1]))
             layer.contrast_limits = (0.0, top)
             self._limits = tuple(layer.contrast_limits)
+
+    def drop_stale(self, *, but: int) -> None:
+        """Remove what a comparison before left at places that were not shown again, all `but` one."""
+        stale = {name for place, name in self._names.items() if place not in self.layers and place != but}
+        for layer in list(self._viewer.layers):
+            if layer.metadata.get(MARK) and layer.name in stale:
+                self._viewer.layers.remove(layer)
 
     def remove(self, place: int) -> None:
         """Take an image away."""
