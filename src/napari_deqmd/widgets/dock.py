@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QScrollArea, QSplitter, QVBoxLayout, QWidget
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.messages import note, tell
+from napari_deqmd.widgets.region import camera_of
 from napari_deqmd.widgets.runner import Runner
 
 # napari's right dock would shrink to 100 pixels.
@@ -65,6 +66,9 @@ class DockWidget(QWidget):
     def layer_removed(self, layer: Any) -> None:
         """Notice that a layer left the viewer."""
 
+    def view_changed(self) -> None:
+        """Notice that the viewer shows something else."""
+
     def complain(self, error: Exception) -> None:
         """Say what keeps the run from starting."""
         text = note(error)
@@ -94,7 +98,10 @@ class DockWidget(QWidget):
     def _listening(self) -> list[tuple[Any, Callable[..., None]]]:
         layers = self._viewer.layers
         changes = [getattr(layers.events, name) for name in ("inserted", "removed", "reordered", "renamed")]
+        dims, camera = self._viewer.dims.events, camera_of(self._viewer).events
+        views = (dims.current_step, dims.order, dims.ndisplay, camera.center, camera.zoom)
         return [
+            *((event, self._view_changed) for event in views),
             *((event, self._layers_changed) for event in (*changes, layers.selection.events.active)),
             (layers.events.removed, self._layer_removed),
             (self._viewer.events.theme, self._follow_theme),
@@ -103,6 +110,10 @@ class DockWidget(QWidget):
     def _layers_changed(self, event: Any = None) -> None:
         if isalive(self):
             self.refresh_layers()
+
+    def _view_changed(self, event: Any = None) -> None:
+        if isalive(self):
+            self.view_changed()
 
     def _layer_removed(self, event: Any) -> None:
         if isalive(self):

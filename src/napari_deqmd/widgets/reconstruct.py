@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from qtpy.compat import isalive
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_deqmd.core.config import ReconstructionConfig
@@ -15,7 +14,6 @@ from napari_deqmd.widgets.dock import DockWidget
 from napari_deqmd.widgets.form import PsfChoice, collect, config_from
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.opening import layers_of
-from napari_deqmd.widgets.region import camera_of
 from napari_deqmd.widgets.reports import Job
 from napari_deqmd.widgets.result import ResultLayer
 from napari_deqmd.widgets.run import Run
@@ -146,6 +144,11 @@ class ReconstructWidget(DockWidget):
         self.image.refresh_layers()
         self.psf.layer_combo.refresh()
 
+    def view_changed(self) -> None:
+        """Follow the camera and the sliders."""
+        self.image.view_changed()
+        self.runner.view_changed()
+
     def layer_removed(self, layer: Any) -> None:
         """Stop the run of a layer that left."""
         self.runner.layer_removed(layer)
@@ -167,19 +170,9 @@ class ReconstructWidget(DockWidget):
                         changed.connect(self._offer_resume)
         self.run_section.stop_button.clicked.connect(self._stop)
 
-    def _listening(self) -> list[tuple[Any, Callable[..., None]]]:
-        dims, camera = self._viewer.dims.events, camera_of(self._viewer).events
-        view = (dims.current_step, dims.order, dims.ndisplay, camera.center, camera.zoom)
-        return [*super()._listening(), *((event, self._view_changed) for event in view)]
-
     def _let_go(self) -> None:
         super()._let_go()
         self.image.let_go()
-
-    def _view_changed(self, event: Any = None) -> None:
-        if isalive(self):
-            self.image.view_changed()
-            self.runner.view_changed()
 
     def _ask_for_file(self) -> None:
         kinds = "TIFF stacks (*.tif *.tiff);;All files (*)"

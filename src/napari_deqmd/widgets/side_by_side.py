@@ -1,0 +1,228 @@
+"""The layers of a comparison: in a grid, in one contrast, and replaced by those of the next."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Layer
+
+from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.widgets.layers import LayerImage
+from napari_deqmd.widgets.region import SPATIAL, Region
+from napari_deqmd.widgets.result import ResultLayer
+
+#: In the metadata of every layer of a comparison.
+MARK = "comparison"
+_FONT = 9.0
+_LINKED = ("contrast_limits", "contrast_limits_range")
+
+
+class SideBySide:
+    """Puts images beside each other, in the order of their places.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
+        self._source: Image | None = None
+        self._names: dict[int, str] = {}
+        self._limits: tuple[float, float] | None = None
+        self._count = 0
+        self._fitted = False
+        #: Layers of which each lies above one of these, in their order.
+        self.companions: list[Layer] = []
+        #: Layers by place.
+        self.layers: dict[int, Image] = {}
+
+    def matches(self, source: Image, names: dict[int, str], count: int) -> bool:
+        """Whether the first `count` of these layers lie there already, and no others."""
+        there = {layer.name for layer in self._viewer.layers if layer.metadata.get(MARK) == source.name}
+        return there == {names[place] for place in sorted(names)[:count]}
+
+    def begin(self, source: Image, names: dict[int, str], count: int) -> None:
+        """Begin a comparison: clear away what is of another, hide what is none of it, and lay out the grid.
+
+        Parameters
+        ----------
+        source : napari.layers.Image
+            The image that is compared, ``([Z,] Y, X)``: geometry and colormap are its. Need not be in the viewer.
+        names : dict of int to str
+            Of the layers that may come, by place.
+        count : int
+            How many of them are expected.
+        """
+        self._source, self._names, self.layers = source, names, {}
+        for layer in list(self._viewer.layers):
+            if layer.metadata.get(MARK) == source.name and layer.name in names.values():
+                continue
+            if layer.metadata.get(MARK):
+                self._viewer.layers.remove(layer)
+            elif layer.visible and layer not in self.companions:
+                layer.visible = False
+        grid_of(self._viewer).enabled = True
+        self._lay_out(count)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let layers come, go and move without a grid: napari would build it anew, slowly, for every one."""
+        grid = grid_of(self._viewer)
+        enabled, grid.enabled = grid.enabled, False
+        try:
+            yield
+        finally:
+            grid.enabled = grid.enabled or enabled
+
+    def show(self, place: int, image: np.ndarray, config: ReconstructionConfig, **entries: Any) -> None:
+        """Show an image at its place."""
+        assert self._source is not None
+        told = {"input": self._source.name, MARK: self._source.name, "config": config.to_dict()}
+        item = LayerImage(image, self._source.name, SPATIAL[-image.ndim :], None)
+        result = ResultLayer(self._viewer, self._source, item, told)
+        result.name = self._names[place]
+        new = result.name not in self._viewer.layers
+        with self.at_once() if new else contextlib.nullcontext():
+            result.finish(image, **entries)
+            assert result.layer is not None
+            self._join(place, result.layer)
+            self.arrange()
+            if len(self.layers) > self._count:
+                self._lay_out(len(self.layers))
+        if not self._fitted:
+            self._fitted = True
+            self._viewer.reset_view()
+
+    def settle(self, top: float) -> None:
+        """Set the common contrast limits, unless they are the user's."""
+        layer = next(iter(self.layers.values()), None)
+        if layer is not None and top > 0 and self._limits in (None, tuple(layer.contrast_limits)):
+            layer.contrast_limits_range = (0.0, max(4 * top, layer.contrast_limits_range[1]))
+            layer.contrast_limits = (0.0, top)
+            self._limits = tuple(layer.contrast_limits)
+
+    def drop_stale(self, *, but: int) -> None:
+        """Remove what a comparison before left at places that were not shown again, all `but` one."""
+        stale = {name for place, name in self._names.items() if place not in self.layers and place != but}
+        for layer in list(self._viewer.layers):
+            if layer.metadata.get(MARK) and layer.name in stale:
+                self._viewer.layers.remove(layer)
+
+    def remove(self, place: int) -> None:
+        """Take an image away."""
+        layer = self.layers.pop(place, None)
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def forget(self, layer: Layer) -> None:
+        """Notice that a layer left the viewer."""
+        self.layers = {place: known for place, known in self.layers.items() if known != layer}
+
+    def arrange(self) -> None:
+        """Bring the layers to the begin of the list, which is the top left of the grid, each below its companion."""
+        order: list[Layer] = []
+        beside = dict(zip(sorted(self.layers), self.companions, strict=False))
+        for place in sorted(self.layers):
+            order += [layer for layer in (self.layers[place], beside.get(place)) if layer is not None]
+        layers, grid = self._viewer.layers, grid_of(self._viewer)
+        stride = 2 if beside else 1
+        if grid.stride == stride and all(mine == its for mine, its in zip(order, layers, strict=False)):
+            return
+        with self.at_once():
+            for index, layer in enumerate(order):
+                if layers.index(layer) != index:
+                    layers.move(layers.index(layer), index)
+            grid.stride = stride
+
+    def _lay_out(self, count: int) -> None:
+        """Choose the shape of the grid in which images are largest; after that it is the user's."""
+        size = getattr(getattr(self._viewer, "canvas", None), "size", None)
+        if count == self._count or size is None or self._source is None:
+            return
+        self._count, self._fitted = count, False
+        extent = self._source.extent.world[:, -2:]
+        height, width = np.maximum(extent[1] - extent[0], 1e-9)
+
+        def zoom(columns: int) -> float:
+            rows = math.ceil(count / columns)
+            return float(min(size[0] / rows / height, size[1] / columns / width))
+
+        columns = max(range(1, count + 1), key=zoom)
+        grid_of(self._viewer).shape = (math.ceil(count / columns), columns)
+
+    def _join(self, place: int, layer: Image) -> None:
+        others = list(self.layers.values())
+        self.layers[place] = layer
+        if others:
+            for name in reversed(_LINKED):
+                setattr(layer, name, getattr(others[0], name))
+        elif self._limits is None:
+            self._limits = tuple(layer.contrast_limits)
+        layer.visible = True
+        # Of napari 0.9: without it nothing says which image is which.
+        if (overlay := getattr(layer, "name_overlay", None)) is not None:
+            overlay.visible = True
+            overlay.font_size = _FONT
+        if others:
+            self._viewer.layers.link_layers([*others, layer], _LINKED)
+
+
+def grid_of(viewer: Any) -> Any:
+    """Return the viewer's grid; since napari 0.9 it is the canvas's."""
+    return getattr(viewer, "canvas", viewer).grid
+
+
+def current_item(viewer: Any, layer: Image, image: LayerImage) -> tuple[LayerImage, Image]:
+    """Return the part that is meant at the time and in the channel that are shown, and a layer that lies there.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    layer : napari.layers.Image
+    image : LayerImage
+        What was read of the layer.
+
+    Returns
+    -------
+    item : LayerImage
+        ``([Z,] Y, X)``, whole.
+    place : napari.layers.Image
+        The layer itself where all of it is meant, else one that is in no viewer.
+    """
+    keep = [axis for axis, letter in enumerate(image.axes) if letter in SPATIAL]
+    if len(keep) == layer.ndim and image.part.is_whole:
+        return image, layer
+    part = item_of(viewer, layer, image)
+    index = tuple(span if axis in keep else span.start for axis, span in enumerate(part.slices))
+    item = LayerImage(
+        image.data[index], image.name, "".join(image.axes[axis] for axis in keep), image.voxel_size
+    )
+    square = np.ix_(keep, keep)
+    place = Image(
+        item.data,
+        name=layer.name,
+        contrast_limits=layer.contrast_limits,
+        colormap=layer.colormap,
+        scale=layer.scale[keep],
+        translate=part.translate(layer)[keep],
+        rotate=layer.rotate[square],
+        units=[layer.units[axis] for axis in keep],
+        axis_labels=[layer.axis_labels[axis] for axis in keep],
+    )
+    return item, place
+
+
+def item_of(viewer: Any, layer: Image, image: LayerImage) -> Region:
+    """Return the part of one time and channel: those that are shown, or the nearest that are meant."""
+    region = image.part
+    steps = viewer.dims.current_step[-layer.ndim :]
+    for axis, (letter, span) in enumerate(zip(image.axes, region.slices, strict=True)):
+        if letter not in SPATIAL:
+            step = min(max(steps[axis], span.start), span.stop - 1)
+            region = region.narrow(axis, slice(step, step + 1))
+    return region
