@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QScrollArea, QSplitter, QVBoxLayout, QWidget
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.runner import Runner
+from napari_deqmd.widgets.settings import Memory
 
 # napari's right dock would shrink to 100 pixels.
 MINIMUM_WIDTH = 340
@@ -31,6 +32,8 @@ class DockWidget(QWidget):
     runner: Runner
     #: Shows the run: has ``status`` and ``plot``.
     run_section: Any
+    #: Which of the manifest's configurations remembers the controls.
+    page: str
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -54,6 +57,7 @@ class DockWidget(QWidget):
         outside.setContentsMargins(0, 0, 0, 0)
         outside.addWidget(split)
         self.setMinimumWidth(MINIMUM_WIDTH)
+        self._memory = Memory(self.page, self)
         for event, callback in self._listening():
             event.connect(callback)
         self._follow_theme()
@@ -98,6 +102,7 @@ class DockWidget(QWidget):
             *((event, self._layers_changed) for event in (*changes, layers.selection.events.active)),
             (layers.events.removed, self._layer_removed),
             (self._viewer.events.theme, self._follow_theme),
+            *self._memory.listening(),
         ]
 
     def _layers_changed(self, event: Any = None) -> None:

@@ -48,6 +48,7 @@ class ReconstructWidget(DockWidget):
     """
 
     runner: Run
+    page = "reconstruct"
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(napari_viewer, parent)

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QLineEdit, QPushButton, QWidget
 from napari_deqmd.core.typed import AUTO, number_or_auto
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.sections.parts import PlainSpin, SectionBox, hint, named
+from napari_deqmd.widgets.settings import fill
 
 _NUMBER_OR_AUTO = r"\s*([aA][uU]?[tT]?[oO]?|[0-9]*[.]?[0-9]*([eE][-+]?[0-9]*)?)\s*"
 
@@ -49,12 +50,11 @@ class CameraSection(SectionBox):
         return {"offset": self.offset_spin.value(), "gain": self.gain_spin.value()}
 
     def follow(self, layer: Any) -> None:
-        """Take offset and gain from a layer's metadata."""
+        """Take offset and gain from a layer's metadata, or else the user's own."""
         metadata: Mapping[str, Any] = layer.metadata if layer is not None else {}
         for name, spin in (("offset", self.offset_spin), ("gain", self.gain_spin)):
             value = metadata.get(name)
-            if isinstance(value, int | float):
-                spin.setValue(float(value))
+            fill(spin, float(value) if isinstance(value, int | float) else None)
 
 
 class PhotonsSection(CameraSection):
