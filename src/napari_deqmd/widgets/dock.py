@@ -11,6 +11,7 @@ from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import QScrollArea, QSplitter, QVBoxLayout, QWidget
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.activity import Activity
 from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.runner import Runner
 from napari_deqmd.widgets.settings import Memory
@@ -30,7 +31,7 @@ class DockWidget(QWidget):
     """
 
     runner: Runner
-    #: Shows the run: has ``status`` and ``plot``.
+    #: Shows the run: has ``status`` and ``progress``.
     run_section: Any
     #: Which of the manifest's configurations remembers the controls.
     page: str
@@ -58,6 +59,10 @@ class DockWidget(QWidget):
         outside.addWidget(split)
         self.setMinimumWidth(MINIMUM_WIDTH)
         self._memory = Memory(self.page, self)
+        self._activity = Activity(f"DEQ-MD {self.page}", self.run_section.progress)
+        self.runner.launched.connect(self._activity.begin)
+        self.runner.ended.connect(self._activity.end)
+        self.destroyed.connect(self._activity.end)
         for event, callback in self._listening():
             event.connect(callback)
         self._follow_theme()
@@ -116,7 +121,9 @@ class DockWidget(QWidget):
     def _follow_theme(self, event: Any = None) -> None:
         if isalive(self):
             theme = get_theme(self._viewer.theme)
-            self.run_section.plot.set_colors(theme.background.as_hex(), theme.text.as_hex())
+            for child in self.findChildren(QWidget):
+                if hasattr(child, "set_colors"):
+                    child.set_colors(theme.background.as_hex(), theme.text.as_hex())
 
 
 def _framed(*sections: QWidget) -> QWidget:

@@ -86,7 +86,6 @@ class Run(Runner):
 
     def show_news(self, worker: RunWorker, news: News) -> None:
         """Show progress and, unless the result follows, the preview."""
-        self._run_section.device_label.setText(f"Runs on {worker.device}")
         self._run_section.show_progress(news)
         if not self.active:
             return

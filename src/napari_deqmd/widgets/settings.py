@@ -51,7 +51,7 @@ class Memory:
             value = self._store.read(name)
             if value is not None:
                 put(control, value)
-            _changes(control).connect(lambda _value, name=name: self._note(name))
+            changes(control).connect(lambda _value, name=name: self._note(name))
 
     def follow(self, event: Any) -> None:
         """Take over what was changed in napari's Preferences."""
@@ -162,7 +162,8 @@ class _File:
         self._settings.setValue(name, value)
 
 
-def _changes(control: QWidget) -> Any:
+def changes(control: QWidget) -> Any:
+    """Return the signal of a control whose value changed."""
     if isinstance(control, QComboBox):
         return control.currentTextChanged
     return control.textChanged if isinstance(control, QLineEdit) else control.valueChanged  # type: ignore[attr-defined]

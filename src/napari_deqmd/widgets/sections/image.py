@@ -52,9 +52,10 @@ class ImageSection(SectionBox):
         """The axes as typed, in capitals."""
         return self.axes_edit.text().strip().upper()
 
-    def read(self) -> LayerImage:
-        """Take the image from the chosen layer."""
-        self.layer_combo.keep()
+    def read(self, *, keep: bool = True) -> LayerImage:
+        """Take the image from the chosen layer, which then is the choice to `keep`."""
+        if keep:
+            self.layer_combo.keep()
         return read_layer(self.layer_combo.layer, self.axes)
 
     def _show_layer(self, layer: Any) -> None:

@@ -8,6 +8,7 @@ from napari_deqmd.widgets.clock import duration, iterations_left
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.plot import ConvergencePlot
 from napari_deqmd.widgets.reports import News
+from napari_deqmd.widgets.resources import Resources
 from napari_deqmd.widgets.sections.parts import RunState, SectionBox, hint, named
 
 
@@ -34,12 +35,19 @@ class RunSection(SectionBox):
         self.column.addWidget(self.progress)
         self.status = hint("status")
         self.status.setText("Ready.")
+        self.column.addWidget(self.status)
         self.device_label = hint("device_label")
-        self.device_label.setWordWrap(False)
         self.device_label.setToolTip("<p>Where the run computes; choose it under Advanced.</p>")
+        self.memory_label = hint("memory_label")
+        self.memory_label.setToolTip(
+            "<p>What the run takes at its worst moment beyond what napari holds already, predicted from the sizes of "
+            "image and PSF, the method and the solver, and what is free now. RL needs the least, the accelerated "
+            "solver the most.</p>"
+        )
         below = QHBoxLayout()
-        below.addWidget(self.status, stretch=1)
-        below.addWidget(self.device_label)
+        below.setSpacing(8)
+        below.addWidget(self.device_label, stretch=2)
+        below.addWidget(self.memory_label, stretch=3)
         self.column.addLayout(below)
         self.plot = named(ConvergencePlot(), "convergence_plot")
         self.plot.setToolTip(
@@ -57,6 +65,13 @@ class RunSection(SectionBox):
         self.pause_button.setEnabled(state in (RunState.RUNNING, RunState.PAUSED))
         self.pause_button.setText("Resume" if state is RunState.PAUSED else "Pause")
         self.stop_button.setEnabled(state in (RunState.RUNNING, RunState.PAUSED))
+
+    def show_resources(self, resources: Resources) -> None:
+        """Say where a run would compute, and whether it fits."""
+        self.device_label.setText(resources.device)
+        self.memory_label.setText(resources.memory)
+        warn = "" if resources.fits else " color: #f0605a; font-weight: bold;"
+        self.memory_label.setStyleSheet(f"font-size: 11px;{warn}")
 
     def reset(self, max_iter: int, tol: float) -> None:
         """Prepare for a run."""
