@@ -28,6 +28,9 @@ _TOP, _LIT, _HIGH = 99.95, 0.3, 99.8
 _BLOCK, _QUARTER, _DIM, _ENOUGH = 8, 0.82, 0.5, 30
 _NOISE_WARNING = (0.5, 3.0)
 
+# Bars of a histogram, of whole photo-electrons each.
+_BINS = 96
+
 _CLIPPED_WARNING = 0.01
 _SATURATED_WARNING = 0.001
 
@@ -170,7 +173,7 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
 
 
 def photon_histogram(
-    image: Any, *, offset: float = 0.0, gain: float = 1.0, bins: int = 96
+    image: Any, *, offset: float = 0.0, gain: float = 1.0
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Count the pixels of an image by their photo-electrons, on evenly spread planes of a large one.
 
@@ -182,8 +185,6 @@ def photon_histogram(
         Camera offset in ADU.
     gain : float
         ADU per photo-electron, > 0.
-    bins : int
-        At most; whole photo-electrons each.
 
     Returns
     -------
@@ -195,7 +196,7 @@ def photon_histogram(
     electrons, _ = to_electrons(_sample(np.asarray(image)), offset=offset, gain=gain)
     top = float(np.percentile(electrons, 99.999))
     # Counts come in steps: a bin of a fraction of one would be empty where its neighbour is not.
-    step = max(1.0, 1 / gain, math.ceil(top / bins))
+    step = max(1.0, 1 / gain, math.ceil(top / _BINS))
     edges = np.arange(0.0, top + 2 * step, step) - step / 2
     counts, _ = np.histogram(np.minimum(electrons, edges[-1]), edges)
     return edges, counts

@@ -98,7 +98,7 @@ def _device(setting: str) -> tuple[str, str]:
     why = "chosen automatically" if setting == "auto" else "chosen under Advanced"
     if "torch" not in sys.modules:
         if setting == "auto":
-            return "cpu", "Device: a GPU if there is one; the first run finds out."
+            return "cpu", "Device: a GPU if there is one."
         return ("cpu" if setting == "cpu" else "unknown"), f"Device: {setting}, {why}."
     import torch
 

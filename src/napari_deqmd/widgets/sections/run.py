@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
 
 from napari_deqmd.widgets.clock import duration, iterations_left
@@ -44,10 +45,12 @@ class RunSection(SectionBox):
             "image and PSF, the method and the solver, and what is free now. RL needs the least, the accelerated "
             "solver the most.</p>"
         )
+        for label in (self.device_label, self.memory_label):
+            label.setAlignment(Qt.AlignmentFlag.AlignTop)
         below = QHBoxLayout()
         below.setSpacing(8)
-        below.addWidget(self.device_label, stretch=2)
-        below.addWidget(self.memory_label, stretch=3)
+        below.addWidget(self.device_label, stretch=7)
+        below.addWidget(self.memory_label, stretch=8)
         self.column.addLayout(below)
         self.plot = named(ConvergencePlot(), "convergence_plot")
         self.plot.setToolTip(
