@@ -1,6 +1,6 @@
 """An entry in the menu of a layer.
 
-napari (0.9) lets no manifest contribute to that menu, but its application is one of app-model's, which anyone may ask for.
+napari (0.9) lets no manifest contribute to that menu, but its application is app-model's, which anyone may ask for.
 So the entry is there as soon as the plugin is used for the first time, by whatever other way.
 """
 
