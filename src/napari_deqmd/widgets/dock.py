@@ -59,7 +59,7 @@ class DockWidget(QWidget):
         outside.addWidget(split)
         self.setMinimumWidth(MINIMUM_WIDTH)
         self._memory = Memory(self.page, self)
-        self._activity = Activity(f"DEQ-MD {self.page}", self.run_section.progress)
+        self._activity = Activity(f"DEQ-MD {self.page}", self.run_section.progress, self)
         self.runner.launched.connect(self._activity.begin)
         self.runner.ended.connect(self._activity.end)
         self.destroyed.connect(self._activity.end)
