@@ -18,7 +18,7 @@ from widgets.jobs import FakeJob
 
 NAMES = (
     "open_image image_layer axes psf_source psf_layer psf_file psf_sigma offset gain estimate peak background method "
-    "model strength max_iter run pause stop progress convergence_plot status device_label"
+    "model strength max_iter run pause stop progress convergence_plot status device_label memory_label photons_plot"
 ).split()
 
 

@@ -64,3 +64,10 @@ def test_open_a_file_asks_for_one(bench: Any, monkeypatch: Any, tmp_path: Any, q
     bench.find("welcome_file").click()
     qtbot.waitUntil(lambda: "cells" in bench.viewer.layers, timeout=10_000)
     assert bench.find("welcome").isHidden()
+
+
+def test_nothing_is_cut_off_at_the_side(bench: Any) -> None:
+    from qtpy.QtWidgets import QScrollArea
+
+    form = bench.widget.findChild(QScrollArea).widget()
+    assert form.minimumSizeHint().width() < bench.widget.minimumSizeHint().width() <= 420

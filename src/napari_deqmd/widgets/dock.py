@@ -42,7 +42,7 @@ class DockWidget(QWidget):
 
     def set_up(self, *sections: QWidget) -> None:
         """Lay out the sections of the form above the run, and begin to follow the viewer."""
-        scroll = QScrollArea()
+        scroll = _Form()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -57,7 +57,6 @@ class DockWidget(QWidget):
         outside = QVBoxLayout(self)
         outside.setContentsMargins(0, 0, 0, 0)
         outside.addWidget(split)
-        self.setMinimumWidth(MINIMUM_WIDTH)
         self._memory = Memory(self.page, self)
         self._activity = Activity(f"DEQ-MD {self.page}", self.run_section.progress, self)
         self.runner.launched.connect(self._activity.begin)
@@ -124,6 +123,18 @@ class DockWidget(QWidget):
             for child in self.findChildren(QWidget):
                 if hasattr(child, "set_colors"):
                     child.set_colors(theme.background.as_hex(), theme.text.as_hex())
+
+
+class _Form(QScrollArea):
+    """Scrolls up and down only: nothing is cut off at the side."""
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Ask for the width of the controls and the scroll bar."""
+        hint, form, bar = super().minimumSizeHint(), self.widget(), self.verticalScrollBar()
+        if form is None or bar is None:
+            return hint
+        width = form.minimumSizeHint().width() + bar.sizeHint().width()
+        return QSize(max(MINIMUM_WIDTH, width), hint.height())
 
 
 def _framed(*sections: QWidget) -> QWidget:

@@ -32,11 +32,11 @@ class Welcome(SectionBox):
         grid.setColumnStretch(1, 1)
         for row, (button, text) in enumerate(
             (
-                (self.open_2d, "Filaments and cells; then press Run: about 20 seconds on a laptop."),
-                (self.open_3d, "A stack of nuclei, with its PSF filled in; then press Run."),
+                (self.open_2d, "Filaments and cells, blurred and noisy: press Run and watch."),
+                (self.open_3d, "Nuclei, with the PSF of a stack filled in: press Run."),
                 (
                     self.open_file,
-                    "Your TIFF; then say what blurs it (2) and what the camera counts (3), and Run.",
+                    "Your TIFF: say what blurs it (2) and what the camera counts (3).",
                 ),
             )
         ):
