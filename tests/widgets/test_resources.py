@@ -116,3 +116,10 @@ def test_importing_loads_no_torch() -> None:
     code = "import sys, napari_deqmd.widgets.reconstruct; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_asking_warns_of_nothing() -> None:
+    found = find_resources(
+        image(4, 48, 48), PsfChoice(sigma=(3.0,)), VALUES
+    )  # the PSF is larger than the image
+    assert found.needed == predict_bytes((4, 48, 48), (5, 23, 23))

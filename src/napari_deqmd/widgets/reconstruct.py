@@ -136,10 +136,16 @@ class ReconstructWidget(DockWidget):
         for combo in (self.image.layer_combo, self.psf.layer_combo):
             combo.layer_changed.connect(self._watch.soon)
         self.image.axes_edit.textChanged.connect(self._watch.soon)
-        # A run loads torch, which knows the devices; and it leaves less memory, or more.
-        self.runner.launched.connect(self._watch.soon)
+        # A run loads torch, which knows the devices; and it leaves less memory, or more. Not at its launch: what is
+        # asked meanwhile could take the warnings of its preparation for its own.
+        self.run_section.progress.valueChanged.connect(self._first_news)
         self.runner.ended.connect(self._watch.soon)
         self._watch.soon()
+
+    def _first_news(self, value: int) -> None:
+        if value > 0:
+            self.run_section.progress.valueChanged.disconnect(self._first_news)
+            self._watch.soon()
 
     def _ask_for_file(self) -> None:
         kinds = "TIFF stacks (*.tif *.tiff);;All files (*)"

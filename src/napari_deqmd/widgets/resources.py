@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -81,7 +82,11 @@ def find_resources(image: LayerImage | None, psf: PsfChoice | None, values: dict
 
     shape = [size for size, letter in zip(image.data.shape, image.axes, strict=True) if letter in SPATIAL]
     try:
-        kernel = prepare_psf(psf.load(image), ndim=len(shape), image_shape=shape, boundary=values["boundary"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the run says them
+            kernel = prepare_psf(
+                psf.load(image), ndim=len(shape), image_shape=shape, boundary=values["boundary"]
+            )
     except UserError:  # Run says it
         return Resources(device=about)
     options = {name: values[name] for name in _METHOD}
