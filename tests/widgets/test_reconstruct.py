@@ -41,7 +41,7 @@ def test_choices(bench: Any) -> None:
     assert bench.find("run").isEnabled()
     assert not bench.find("pause").isEnabled()
     assert not bench.find("stop").isEnabled()
-    assert bench.widget.minimumWidth() > 300
+    assert bench.widget.minimumSizeHint().width() > 300
 
 
 def test_richardson_lucy_needs_no_prior(bench: Any) -> None:
