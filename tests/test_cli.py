@@ -604,21 +604,23 @@ class TestDemo:
         shown = []
         monkeypatch.setattr("napari_deqmd.cli.demo.has_display", lambda: True)
         monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-        monkeypatch.setattr("napari_deqmd.cli.demo.show", lambda sample, result: shown.append(result))
+        monkeypatch.setattr("napari_deqmd.cli.demo.show", lambda sample, max_iter: shown.append(max_iter))
         assert main(["demo", "--max-iter", "1"]) == 0
-        assert shown[0].image.shape == (256, 256)
+        assert shown == [1]
         assert not (folder / "demo-output").exists()
 
     def test_what_napari_is_asked_for(self, folder, monkeypatch):
-        napari = MagicMock()
+        napari, dock = MagicMock(), MagicMock()
+        napari.Viewer.return_value.window.add_plugin_dock_widget.return_value = (None, dock)
         monkeypatch.setitem(sys.modules, "napari", napari)
         monkeypatch.setattr("napari_deqmd.cli.demo.has_display", lambda: True)
         monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
         assert main(["demo", "--max-iter", "1"]) == 0
         viewer = napari.Viewer.return_value
         names = [call.kwargs["name"] for call in viewer.add_image.call_args_list]
-        assert names == ["Filaments", "Filaments result", "Filaments truth"]
+        assert names == ["Filaments", "Filaments truth"]
         viewer.window.add_plugin_dock_widget.assert_called_once_with("napari-deqmd", "Reconstruct")
+        dock.run.assert_called_once_with()
         napari.run.assert_called_once_with()
 
     def test_folder_that_cannot_be(self, folder, capsys):

@@ -15,6 +15,8 @@ from scipy import signal
 
 from napari_deqmd import samples
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.psf.prepare import prepare_psf
+from napari_deqmd.psf.theory import parse_psf
 
 MAKE = Path(__file__).parents[1] / "sample_data" / "make.py"
 
@@ -80,7 +82,15 @@ def test_providers_give_image_layers(provider: Callable[[], list[samples.LayerDa
         assert meta["units"] == "um"
         assert meta["colormap"] == "gray"
     assert [meta.get("visible", True) for _, meta, _ in layers] == [False, False, True]
-    assert layers[-1][1]["metadata"] == {"offset": 100.0, "gain": 2.0}
+    known = layers[-1][1]["metadata"]
+    psf = known.pop("psf")
+    assert known == {"offset": 100.0, "gain": 2.0}
+    # What the layer says of its PSF is what the PSF layer holds.
+    measured = layers[1][0]
+    said = prepare_psf(parse_psf(psf, ndim), ndim=ndim, image_shape=layers[-1][0].shape)
+    ours = prepare_psf(measured, ndim=ndim, image_shape=layers[-1][0].shape)
+    assert said.shape == ours.shape
+    np.testing.assert_allclose(said, ours, atol=0.02 * ours.max())
 
 
 def test_unknown_and_missing_samples_are_users_errors(

@@ -156,11 +156,13 @@ def _layers(name: str) -> list[LayerData]:
         "axis_labels": tuple(sample.axes.lower()),
         "colormap": "gray",
     }
-    camera = {"offset": sample.offset, "gain": sample.gain}
+    # What a form needs to know of an image may lie in its layer's metadata: the PSF as ``deqmd --psf`` has it.
+    sigma = ",".join(f"{value:g}" for value in SCENARIOS[name].sigma)
+    known = {"offset": sample.offset, "gain": sample.gain, "psf": f"gaussian:sigma={sigma}"}
     return [
         (sample.truth, {**common, "name": f"{title} truth", "visible": False}, "image"),
         (sample.psf, {**common, "name": f"{title} PSF", "visible": False}, "image"),
-        (sample.raw, {**common, "name": title, "metadata": camera}, "image"),
+        (sample.raw, {**common, "name": title, "metadata": known}, "image"),
     ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,31 @@ import numpy as np
 import pytest
 
 from widgets.jobs import FakeJob, FakeTrainJob
+
+
+@pytest.fixture(scope="session")
+def settings_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder where settings are kept instead of the developer's own."""
+    from napari import settings
+    from qtpy.QtCore import QSettings
+
+    folder = tmp_path_factory.mktemp("settings")
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(folder))
+    if hasattr(settings, "get_plugin_settings"):
+        settings.get_plugin_settings(path_dir=folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _as_at_first_start(settings_folder: Path) -> Iterator[None]:
+    """Forget what a test set."""
+    yield
+    from napari import settings
+    from qtpy.QtCore import QSettings
+
+    if hasattr(settings, "get_plugin_settings"):
+        settings.get_plugin_settings("napari-deqmd").reset()
+    QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, "napari-deqmd", "napari-deqmd").clear()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from widgets.jobs import FakeJob
 NAMES = (
     "open_image image_layer axes psf_source psf_layer psf_file psf_sigma offset gain estimate peak background method "
     "model strength max_iter warm_start roi time_choice channel_choice preview run pause resume stop progress "
-    "convergence_plot status device_label"
+    "convergence_plot status device_label memory_label photons_plot"
 ).split()
 
 
@@ -42,7 +42,7 @@ def test_choices(bench: Any) -> None:
     assert bench.find("run").isEnabled()
     assert not bench.find("pause").isEnabled()
     assert not bench.find("stop").isEnabled()
-    assert bench.widget.minimumWidth() > 300
+    assert bench.widget.minimumSizeHint().width() > 300
 
 
 def test_richardson_lucy_needs_no_prior(bench: Any) -> None:

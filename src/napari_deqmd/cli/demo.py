@@ -1,4 +1,4 @@
-"""``deqmd demo``: the bundled sample, reconstructed and shown, or written where there is no display."""
+"""``deqmd demo``: the bundled sample, reconstructed before your eyes, or written where there is no display."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_files
 from napari_deqmd.io.sidecar import versions, write_result
 from napari_deqmd.io.stack import Stack, write_stack
-from napari_deqmd.samples import Sample, load_sample
+from napari_deqmd.samples import Sample, load_sample, sample_2d
 
 if TYPE_CHECKING:
     from napari_deqmd.api import Result
 
 
 def demo(arguments: Namespace) -> None:
-    """Reconstruct the 2D sample; open napari on it, or write images and a picture."""
-    window = not arguments.headless and has_display() and importlib.util.find_spec("napari") is not None
-    folder = Path(arguments.output).expanduser().resolve()
-    if not window:
-        _make(folder)
+    """Open napari on the 2D sample and run it there; without a display write images and a picture."""
     sample = load_sample("filaments")
+    if not arguments.headless and has_display() and importlib.util.find_spec("napari") is not None:
+        show(sample, arguments.max_iter)
+        return
+    folder = Path(arguments.output).expanduser().resolve()
+    _make(folder)
     stack = Stack(sample.raw, sample.axes, sample.voxel_size)
     config = ReconstructionConfig(
         axes=sample.axes,
@@ -46,12 +47,9 @@ def demo(arguments: Namespace) -> None:
     decibels = [psnr(image, sample.truth) for image in (before, result.image)]
     print(summary(result))
     print(f"PSNR against the truth: {decibels[0]:.2f} dB before, {decibels[1]:.2f} dB after")
-    if window:
-        show(sample, result)
-    else:
-        print(
-            f"Images and a before/after picture are in {write(folder, stack, sample, before, result, decibels)}"
-        )
+    print(
+        f"Images and a before/after picture are in {write(folder, stack, sample, before, result, decibels)}"
+    )
 
 
 def has_display() -> bool:
@@ -89,41 +87,49 @@ def write(
             (f"result, {decibels[1]:.1f} dB", result.image),
             ("truth", sample.truth),
         ],
-        white=white_of(result),
+        white=white_of(result.image),
     )
     with atomic_files(folder / "before-after.png", overwrite=True) as (handle,):
         picture.save(handle, format="PNG")
     return folder
 
 
-def show(sample: Sample, result: Result) -> None:
-    """Open napari on raw counts, result and truth, with the Reconstruct widget; returns when it is closed."""
+def show(sample: Sample, max_iter: int) -> None:
+    """Open napari on raw counts and truth, and press Run beside them; returns when the window is closed."""
     import napari
 
     say("opening napari; close its window to end the demo.")
     viewer = napari.Viewer(title="napari-deqmd demo")
-    common: dict[str, Any] = {
-        "scale": sample.voxel_size,
-        "units": "um",
-        "axis_labels": tuple(sample.axes.lower()),
-        "colormap": "gray",
-    }
-    white = white_of(result)
-    camera = {"offset": sample.offset, "gain": sample.gain}
-    limits = (sample.offset, sample.offset + sample.gain * (white + sample.background))
-    raw = viewer.add_image(sample.raw, name="Filaments", metadata=camera, contrast_limits=limits, **common)
-    viewer.add_image(result.image, name="Filaments result", contrast_limits=(0, white), **common)
-    viewer.add_image(sample.truth, name="Filaments truth", contrast_limits=(0, white), **common)
-    viewer.layers.selection.active = raw
+    _, widget = viewer.window.add_plugin_dock_widget("napari-deqmd", "Reconstruct")
+    white = white_of(sample.truth)
+    for data, arguments, _ in reversed(sample_2d()):
+        if arguments["name"].endswith("PSF"):
+            continue  # its width is in the metadata of the counts
+        if data.dtype == sample.raw.dtype:
+            limits = (sample.offset, sample.offset + sample.gain * (white + sample.background))
+        else:
+            limits = (0.0, white)
+        viewer.add_image(data, **arguments | {"visible": True, "contrast_limits": limits})
+
+    def show_alike(event: Any) -> None:
+        layer = event.value
+        if layer.metadata.get("input"):
+            layer.contrast_limits = (0.0, white)
+            viewer.reset_view()
+
+    viewer.layers.selection.active = viewer.layers[0]
+    viewer.layers.events.inserted.connect(show_alike)
     viewer.grid.enabled = True
     viewer.reset_view()
-    viewer.window.add_plugin_dock_widget("napari-deqmd", "Reconstruct")
+    if max_iter != ReconstructionConfig().max_iter:
+        widget.method.max_iter_spin.setValue(max_iter)
+    widget.run()
     napari.run()
 
 
-def white_of(result: Result) -> float:
-    """Return the photo-electrons shown white: the brightest structures of the result, not single spots."""
-    return float(np.percentile(result.image, 99.8))
+def white_of(image: NDArray[np.float32]) -> float:
+    """Return the photo-electrons shown white: the brightest structures, not single spots."""
+    return float(np.percentile(image, 99.8))
 
 
 def _make(folder: Path) -> None:

@@ -28,6 +28,9 @@ _TOP, _LIT, _HIGH = 99.95, 0.3, 99.8
 _BLOCK, _QUARTER, _DIM, _ENOUGH = 8, 0.82, 0.5, 30
 _NOISE_WARNING = (0.5, 3.0)
 
+# Bars of a histogram, of whole photo-electrons each.
+_BINS = 96
+
 _CLIPPED_WARNING = 0.01
 _SATURATED_WARNING = 0.001
 _LARGEST = {2**bits - 1 for bits in (8, 10, 12, 14, 16)}
@@ -190,6 +193,36 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
     )
 
 
+def photon_histogram(
+    image: Any, *, offset: float = 0.0, gain: float = 1.0
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Count the pixels of an image by their photo-electrons, on evenly spread planes of a large one.
+
+    Parameters
+    ----------
+    image : array_like, shape (..., Y, X)
+        Camera counts in ADU.
+    offset : float
+        Camera offset in ADU.
+    gain : float
+        ADU per photo-electron, > 0.
+
+    Returns
+    -------
+    edges : ndarray, shape (n + 1,)
+        Photo-electrons, from 0 to where one pixel in a hundred thousand is brighter.
+    counts : ndarray, shape (n,)
+        Pixels; the last bin holds the brighter ones too.
+    """
+    electrons, _ = to_electrons(_sample(np.asarray(image)), offset=offset, gain=gain)
+    top = float(np.percentile(electrons, 99.999))
+    # Counts come in steps: a bin of a fraction of one would be empty where its neighbour is not.
+    step = max(1.0, 1 / gain, math.ceil(top / _BINS))
+    edges = np.arange(0.0, top + 2 * step, step) - step / 2
+    counts, _ = np.histogram(np.minimum(electrons, edges[-1]), edges)
+    return edges, counts
+
+
 def _warnings(counts: NDArray[Any], clipped: float, offset: float) -> list[str]:
     sentences = []
     if clipped > _CLIPPED_WARNING:
@@ -223,7 +256,7 @@ def _blocks(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(whole.reshape(count, rows, _BLOCK, columns, _BLOCK).mean(axis=(2, 4)))
 
 
-def _sample(electrons: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sample(electrons: NDArray[Any]) -> NDArray[Any]:
     """Return (N, Y, X): all planes, or evenly spread ones, or bands of rows of one huge plane."""
     planes = electrons.reshape(-1, *electrons.shape[-2:])
     if planes.size <= _SAMPLE:

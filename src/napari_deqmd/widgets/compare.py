@@ -110,6 +110,7 @@ class CompareWidget(DockWidget):
     """
 
     runner: Comparing
+    page = "compare"
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(napari_viewer, parent)
@@ -134,7 +135,7 @@ class CompareWidget(DockWidget):
         self._score_again = self._line_again = False
         self._connect()
         self.set_up(self.image, self.psf, self.photons, self.methods)
-        self.photons.follow(self.image.layer_combo.layer)
+        self._follow_image(self.image.layer_combo.layer)
 
     def run(self) -> None:
         """Start a comparison, unless one is going."""
@@ -203,7 +204,7 @@ class CompareWidget(DockWidget):
 
     def _connect(self) -> None:
         section = self.run_section
-        self.image.layer_combo.layer_changed.connect(self.photons.follow)
+        self.image.layer_combo.layer_changed.connect(self._follow_image)
         section.run_button.clicked.connect(self.run)
         section.stop_button.clicked.connect(self._stop)
         section.profile_button.clicked.connect(self.draw_line)
@@ -211,8 +212,12 @@ class CompareWidget(DockWidget):
         section.table.itemSelectionChanged.connect(self._choose)
         self.methods.reference_combo.layer_changed.connect(self._rescore)
         self.runner.began.connect(self._begin)
-        self.runner.ended.connect(self._show)
+        self.runner.contender_ended.connect(self._show)
         self.runner.over.connect(self._finish)
+
+    def _follow_image(self, layer: Any) -> None:
+        self.photons.follow(layer)
+        self.psf.follow(layer)
 
     def _stop(self) -> None:
         self.runner.stop()

@@ -65,7 +65,7 @@ class Comparing(Runner):
     #: Carries the image in photo-electrons, before anything ended.
     began = Signal(object)
     #: Carries an `Outcome`; a second time where its halves were correlated later.
-    ended = Signal(object)
+    contender_ended = Signal(object)
     #: Nothing more will come.
     over = Signal()
 
@@ -123,7 +123,7 @@ class Comparing(Runner):
         self._shown[outcome.place] = outcome
         if outcome.failure:
             tell(f"{outcome.contender.label}: {outcome.failure}", expected=True)
-        self.ended.emit(outcome)
+        self.contender_ended.emit(outcome)
 
 
 def _doing(progress: Progress) -> str:

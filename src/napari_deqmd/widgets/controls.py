@@ -1,4 +1,4 @@
-"""What controls say, by their object names: taken from one form and put into another."""
+"""What controls say, whatever their kind: taken from one form and put into another, or kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLineEdit, QSpinBox, QWidget
 
 from napari_deqmd.widgets.choices import LayerCombo
+
+_CONTROLS = (QComboBox, QCheckBox, QLineEdit, QSpinBox, QDoubleSpinBox)
 
 
 def add_prefix(section: QWidget, prefix: str) -> None:
@@ -19,38 +21,64 @@ def add_prefix(section: QWidget, prefix: str) -> None:
 
 def read_controls(sections: Iterable[QWidget], prefix: str = "") -> dict[str, Any]:
     """Return values by object name without its prefix, in the order of the form."""
-    values = {}
-    for section in sections:
-        for control in _named(section):
-            name = control.objectName().removeprefix(prefix)
-            if isinstance(control, LayerCombo):
-                values[name] = control.layer
-            elif isinstance(control, QComboBox):
-                values[name] = control.currentText()
-            elif isinstance(control, QLineEdit):
-                values[name] = control.text()
-            elif isinstance(control, QSpinBox | QDoubleSpinBox):
-                values[name] = control.value()
-            elif isinstance(control, QCheckBox):
-                values[name] = control.isChecked()
-    return values
+    return {
+        control.objectName().removeprefix(prefix): take(control)
+        for section in sections
+        for control in _named(section)
+        if isinstance(control, _CONTROLS)
+    }
 
 
 def write_controls(form: QWidget, values: Mapping[str, Any]) -> None:
     """Set the controls that the form has; a layer or an entry that is no longer there is left out."""
     for name, value in values.items():
         control = form.findChild(QWidget, name)
-        if isinstance(control, LayerCombo):
-            if any(control.itemData(row) == value for row in range(control.count())):
-                control.choose(value)
-        elif isinstance(control, QComboBox):
-            control.setCurrentText(value)
-        elif isinstance(control, QLineEdit):
-            control.setText(value)
-        elif isinstance(control, QSpinBox | QDoubleSpinBox):
-            control.setValue(value)
-        elif isinstance(control, QCheckBox):
-            control.setChecked(value)
+        if control is not None:
+            put(control, value)
+
+
+def take(control: QWidget) -> Any:
+    """Return the value of a control."""
+    if isinstance(control, LayerCombo):
+        return control.layer
+    if isinstance(control, QComboBox):
+        return control.currentText()
+    if isinstance(control, QCheckBox):
+        return control.isChecked()
+    return control.text() if isinstance(control, QLineEdit) else control.value()  # type: ignore[attr-defined]
+
+
+def put(control: QWidget, value: Any) -> None:
+    """Set a control, unless it cannot have this value.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It makes no sense to the control.
+    """
+    if isinstance(control, LayerCombo):
+        if any(control.itemData(row) == value for row in range(control.count())):
+            control.choose(value)
+    elif isinstance(control, QComboBox):
+        if control.isEditable():
+            control.setCurrentText(str(value))
+        elif (row := control.findText(str(value))) >= 0:
+            control.setCurrentIndex(row)
+    elif isinstance(control, QCheckBox):
+        control.setChecked(value in (True, "true"))  # an INI file holds words
+    elif isinstance(control, QLineEdit):
+        control.setText(str(value))
+    else:
+        control.setValue(type(control.value())(value))  # type: ignore[attr-defined]
+
+
+def changes(control: QWidget) -> Any:
+    """Return the signal of a control whose value changed."""
+    if isinstance(control, QComboBox):
+        return control.currentTextChanged
+    if isinstance(control, QCheckBox):
+        return control.toggled
+    return control.textChanged if isinstance(control, QLineEdit) else control.valueChanged  # type: ignore[attr-defined]
 
 
 def _named(section: QWidget) -> list[QWidget]:

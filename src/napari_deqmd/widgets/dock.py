@@ -11,9 +11,11 @@ from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import QScrollArea, QSplitter, QVBoxLayout, QWidget
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.activity import Activity
 from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.region import camera_of
 from napari_deqmd.widgets.runner import Runner
+from napari_deqmd.widgets.settings import Memory
 
 # napari's right dock would shrink to 100 pixels.
 MINIMUM_WIDTH = 340
@@ -30,8 +32,10 @@ class DockWidget(QWidget):
     """
 
     runner: Runner
-    #: Shows the run: has ``status`` and ``plot``.
+    #: Shows the run: has ``status`` and ``progress``.
     run_section: Any
+    #: Which of the manifest's configurations remembers the controls.
+    page: str
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -39,7 +43,7 @@ class DockWidget(QWidget):
 
     def set_up(self, *sections: QWidget) -> None:
         """Lay out the sections of the form above the run, and begin to follow the viewer."""
-        scroll = QScrollArea()
+        scroll = _Form()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -54,7 +58,11 @@ class DockWidget(QWidget):
         outside = QVBoxLayout(self)
         outside.setContentsMargins(0, 0, 0, 0)
         outside.addWidget(split)
-        self.setMinimumWidth(MINIMUM_WIDTH)
+        self._memory = Memory(self.page, self)
+        self._activity = Activity(f"DEQ-MD {self.page}", self.run_section.progress, self)
+        self.runner.launched.connect(self._activity.begin)
+        self.runner.ended.connect(self._activity.end)
+        self.destroyed.connect(self._activity.end)
         for event, callback in self._listening():
             event.connect(callback)
         self._follow_theme()
@@ -105,6 +113,7 @@ class DockWidget(QWidget):
             *((event, self._layers_changed) for event in (*changes, layers.selection.events.active)),
             (layers.events.removed, self._layer_removed),
             (self._viewer.events.theme, self._follow_theme),
+            *self._memory.listening(),
         ]
 
     def _layers_changed(self, event: Any = None) -> None:
@@ -122,7 +131,21 @@ class DockWidget(QWidget):
     def _follow_theme(self, event: Any = None) -> None:
         if isalive(self):
             theme = get_theme(self._viewer.theme)
-            self.run_section.plot.set_colors(theme.background.as_hex(), theme.text.as_hex())
+            for child in self.findChildren(QWidget):
+                if hasattr(child, "set_colors"):
+                    child.set_colors(theme.background.as_hex(), theme.text.as_hex())
+
+
+class _Form(QScrollArea):
+    """Scrolls up and down only: nothing is cut off at the side."""
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Ask for the width of the controls and the scroll bar."""
+        hint, form, bar = super().minimumSizeHint(), self.widget(), self.verticalScrollBar()
+        if form is None or bar is None:
+            return hint
+        width = form.minimumSizeHint().width() + bar.sizeHint().width()
+        return QSize(max(MINIMUM_WIDTH, width), hint.height())
 
 
 def _framed(*sections: QWidget) -> QWidget:

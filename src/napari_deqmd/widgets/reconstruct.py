@@ -10,11 +10,13 @@ import numpy as np
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.widgets.controls import changes, take
 from napari_deqmd.widgets.dock import DockWidget
 from napari_deqmd.widgets.form import PsfChoice, collect, config_from
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.opening import layers_of
 from napari_deqmd.widgets.reports import Job
+from napari_deqmd.widgets.resources import ResourceWatch
 from napari_deqmd.widgets.result import ResultLayer
 from napari_deqmd.widgets.run import Run
 from napari_deqmd.widgets.sections.image import ImageSection
@@ -22,6 +24,7 @@ from napari_deqmd.widgets.sections.method import MethodSection
 from napari_deqmd.widgets.sections.photons import PhotonsSection
 from napari_deqmd.widgets.sections.psf import PsfSection
 from napari_deqmd.widgets.sections.run import RunSection
+from napari_deqmd.widgets.sections.welcome import Welcome
 from napari_deqmd.widgets.tasks import ButtonTask
 from napari_deqmd.widgets.warm import RunOrder
 
@@ -49,10 +52,12 @@ class ReconstructWidget(DockWidget):
     """
 
     runner: Run
+    page = "reconstruct"
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(napari_viewer, parent)
         self.job_factory: Callable[..., Job] = default_job
+        self.welcome = Welcome(napari_viewer)
         self.image = ImageSection(napari_viewer)
         self.psf = PsfSection(napari_viewer)
         self.photons = PhotonsSection()
@@ -62,8 +67,10 @@ class ReconstructWidget(DockWidget):
         self._opening = ButtonTask(self.image.open_button, self)
         self._estimating = ButtonTask(self.photons.estimate_button, self)
         self._connect()
-        self.set_up(self.image, self.psf, self.photons, self.method)
-        self.photons.follow(self.image.layer_combo.layer)
+        self.set_up(self.welcome, self.image, self.psf, self.photons, self.method)
+        self._watch = ResourceWatch(self._resources, self.run_section.show_resources, self)
+        self._watch_form()
+        self._follow_image(self.image.layer_combo.layer)
 
     def open_path(self, path: str) -> None:
         """Read a stack in another thread and add it to the viewer, one layer for each channel."""
@@ -81,9 +88,10 @@ class ReconstructWidget(DockWidget):
         camera = self.photons.camera
 
         def task() -> Any:
-            from napari_deqmd.core.photons import estimate_photons
+            from napari_deqmd.core.photons import estimate_photons, photon_histogram
 
-            return estimate_photons(image.basis(), **camera)
+            counts = image.basis()
+            return estimate_photons(counts, **camera), photon_histogram(counts, **camera)
 
         self.photons.say("Estimating…")
         self._estimating.start(task, partial(self._show_estimate, self.image.layer_combo.layer))
@@ -156,13 +164,14 @@ class ReconstructWidget(DockWidget):
 
     def _connect(self) -> None:
         self.image.open_button.clicked.connect(self._ask_for_file)
-        self.image.layer_combo.layer_changed.connect(self.photons.follow)
+        self.welcome.open_file.clicked.connect(self._ask_for_file)
+        self.image.layer_combo.layer_changed.connect(self._follow_image)
         self.photons.estimate_button.clicked.connect(self.estimate)
         self.run_section.run_button.clicked.connect(self.run)
         self.run_section.preview_button.clicked.connect(self.preview)
         self.run_section.pause_button.clicked.connect(self.runner.pause_or_resume)
         self.run_section.resume_button.clicked.connect(self.resume)
-        self.runner.rested.connect(self._offer_resume)
+        self.runner.ended.connect(self._offer_resume)
         for section in (self.image, self.psf, self.photons, self.method):
             for control in section.findChildren(QWidget):
                 for name in ("currentIndexChanged", "textChanged", "toggled"):
@@ -170,9 +179,23 @@ class ReconstructWidget(DockWidget):
                         changed.connect(self._offer_resume)
         self.run_section.stop_button.clicked.connect(self._stop)
 
-    def _let_go(self) -> None:
-        super()._let_go()
-        self.image.let_go()
+    def _watch_form(self) -> None:
+        for control in self._memory.controls.values():
+            changes(control).connect(self._watch.soon)
+        for combo in (self.image.layer_combo, self.psf.layer_combo):
+            combo.layer_changed.connect(self._watch.soon)
+        self.image.axes_edit.textChanged.connect(self._watch.soon)
+        self.image.region_combo.currentIndexChanged.connect(self._watch.soon)
+        # A run loads torch, which knows the devices; and it leaves less memory, or more. Not at its launch: what is
+        # asked meanwhile could take the warnings of its preparation for its own.
+        self.run_section.progress.valueChanged.connect(self._first_news)
+        self.runner.ended.connect(self._watch.soon)
+        self._watch.soon()
+
+    def _first_news(self, value: int) -> None:
+        if value > 0:
+            self.run_section.progress.valueChanged.disconnect(self._first_news)
+            self._watch.soon()
 
     def _ask_for_file(self) -> None:
         kinds = "TIFF stacks (*.tif *.tiff);;All files (*)"
@@ -187,11 +210,31 @@ class ReconstructWidget(DockWidget):
         if layer is not None:
             self.image.layer_combo.choose(layer)
 
-    def _show_estimate(self, layer: Any, photons: Any) -> None:
-        if photons is None or layer != self.image.layer_combo.layer:
+    def _show_estimate(self, layer: Any, found: tuple[Any, Any] | None) -> None:
+        if found is None or layer != self.image.layer_combo.layer:
             self.photons.say("")
         else:
-            self.photons.show_estimate(photons)
+            self.photons.show_estimate(*found)
+
+    def _resources(self) -> tuple[Any, ...]:
+        """Return what `find_resources` is asked; a form that is not complete has no memory to predict."""
+        values = {
+            name: take(self._memory.controls[name]) for name in ("device", "method", "solver", "boundary")
+        }
+        try:
+            return self.image.read(keep=False), self.psf.read(keep=False), values
+        except Exception:  # Run says what is missing
+            return None, None, values
+
+    def _follow_image(self, layer: Any) -> None:
+        self.photons.follow(layer)
+        self.psf.follow(layer)
+        self.welcome.setVisible(layer is None)
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self.image.let_go()
+        self._watch.stop()
 
     def _stop(self) -> None:
         self.runner.stop()

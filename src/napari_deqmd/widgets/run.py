@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QWidget
 
 from napari_deqmd.widgets.clock import duration
@@ -44,9 +44,6 @@ class Run(Runner):
 
     STOPPING = "Stopping after this iteration…"
     UNBEGUN = "Stopped before the first iteration."
-
-    #: A run has ended, and everything it left is in place.
-    rested = Signal()
 
     def __init__(self, section: RunSection, parent: QWidget) -> None:
         super().__init__(section, parent)
@@ -110,7 +107,6 @@ class Run(Runner):
 
     def show_news(self, worker: RunWorker, news: News) -> None:
         """Show progress and, unless the result follows, the preview."""
-        self._run_section.device_label.setText(f"Runs on {worker.device}")
         self._run_section.show_progress(news)
         if not self.active:
             return
@@ -150,7 +146,6 @@ class Run(Runner):
     def _on_finished(self) -> None:
         super()._on_finished()
         self._result = self._order = None
-        self.rested.emit()
 
     def _look(self) -> None:
         """Tell the worker what is shown, and show at once what there is of it."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_deqmd.widgets.messages import note, tell
@@ -36,6 +36,10 @@ class Runner(QObject):
     parent : QWidget
         When it goes, the job goes too.
     """
+
+    #: A job begins, and is over, however that came.
+    launched = Signal()
+    ended = Signal()
 
     #: How `stop` is confirmed, and what is said of a job that had no first step.
     STOPPING = "Stopping after this step…"
@@ -66,6 +70,7 @@ class Runner(QObject):
             "Preparing…" if "torch" in sys.modules else "Loading torch (first run only)…"
         )
         self._section.show_state(RunState.RUNNING)
+        self.launched.emit()
         worker.start()
 
     def stop(self, text: str | None = None) -> None:
@@ -82,6 +87,7 @@ class Runner(QObject):
             self._worker.finished.disconnect(self._on_finished)
         self._worker = None
         _abandon(self._alive)
+        self.ended.emit()
 
     def show_news(self, worker: Any, news: Any) -> None:
         """Show what happened since the last news; the job goes on, or its outcome follows."""
@@ -124,6 +130,7 @@ class Runner(QObject):
         if complaint is not None:
             self._section.show_end(complaint[0], complete=False)
             tell(complaint[0], expected=complaint[1])
+        self.ended.emit()
 
 
 def _abandon(workers: list[JobWorker], *_: object) -> None:

@@ -35,6 +35,7 @@ class TrainWidget(DockWidget):
     """
 
     runner: Training
+    page = "train"
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(napari_viewer, parent)

@@ -112,15 +112,18 @@ class ImageSection(SectionBox):
         """The axes as typed, in capitals."""
         return self.axes_edit.text().strip().upper()
 
-    def read(self, *, preview: bool = False) -> LayerImage:
+    def read(self, *, preview: bool = False, keep: bool = True) -> LayerImage:
         """Take the image and the region that is meant, or a small part of that for a preview.
+
+        The layer then is the choice to `keep`.
 
         Raises
         ------
         UserError
             The layer cannot be used, or there is no such region.
         """
-        self.layer_combo.keep()
+        if keep:
+            self.layer_combo.keep()
         layer = require_fitting(self.layer_combo.layer, self.axes)
         return read_layer(layer, self.axes, region=self._region(layer, preview=preview))
 

@@ -11,7 +11,9 @@ from qtpy.QtWidgets import QLineEdit, QPushButton, QWidget
 
 from napari_deqmd.core.typed import AUTO, number_or_auto
 from napari_deqmd.widgets.form import default
+from napari_deqmd.widgets.histogram import PhotonPlot
 from napari_deqmd.widgets.sections.parts import PlainSpin, SectionBox, hint, named
+from napari_deqmd.widgets.settings import fill
 
 _NUMBER_OR_AUTO = r"\s*([aA][uU]?[tT]?[oO]?|[0-9]*[.]?[0-9]*([eE][-+]?[0-9]*)?)\s*"
 
@@ -49,12 +51,11 @@ class CameraSection(SectionBox):
         return {"offset": self.offset_spin.value(), "gain": self.gain_spin.value()}
 
     def follow(self, layer: Any) -> None:
-        """Take offset and gain from a layer's metadata."""
+        """Take offset and gain from a layer's metadata, or else the user's own."""
         metadata: Mapping[str, Any] = layer.metadata if layer is not None else {}
         for name, spin in (("offset", self.offset_spin), ("gain", self.gain_spin)):
             value = metadata.get(name)
-            if isinstance(value, int | float):
-                spin.setValue(float(value))
+            fill(spin, float(value) if isinstance(value, int | float) else None)
 
 
 class PhotonsSection(CameraSection):
@@ -69,7 +70,8 @@ class PhotonsSection(CameraSection):
                 "Peak",
                 self.peak_edit,
                 "Photo-electrons in a pixel where the object is bright: it sets how much noise to expect. About 10 is "
-                "very noisy, 1000 nearly clean. 'auto' reads it from the image.",
+                "very noisy, 1000 nearly clean. 'auto' reads it from the image. Distrust it when offset or gain "
+                "are guesses: twice the gain is half the peak.",
             ),
             (
                 "Background",
@@ -79,11 +81,22 @@ class PhotonsSection(CameraSection):
             ),
         )
         self.estimate_button = named(QPushButton("Estimate"), "estimate")
-        self.estimate_button.setToolTip("Read peak and background from the image with this offset and gain.")
+        self.estimate_button.setToolTip(
+            "<p>Read peak and background from the image with this offset and gain, and draw where they lie.</p>"
+        )
         self.column.addWidget(self.estimate_button)
         self.finding = hint("estimate_result")
         self.finding.hide()
         self.column.addWidget(self.finding)
+        self.plot = named(PhotonPlot(), "photons_plot")
+        self.plot.setToolTip(
+            "<p>How many pixels (on a logarithmic scale) have how many photo-electrons. The background's line belongs "
+            "on the hump on the left, the peak's where the bright structures end.</p><p>Distrust the numbers when the "
+            "hump lies far from the background's line (the offset is wrong), when the peak's line is lost in emptiness "
+            "(hot pixels) or stands in the hump (nothing is bright), and when the bars end in a tower (saturation).</p>"
+        )
+        self.plot.hide()
+        self.column.addWidget(self.plot)
         self._estimated: tuple[str, str] | None = None
 
     def values(self) -> dict[str, Any]:
@@ -93,16 +106,19 @@ class PhotonsSection(CameraSection):
             "background": number_or_auto(self.background_edit.text(), "Background"),
         }
 
-    def show_estimate(self, photons: Any) -> None:
-        """Fill peak and background with what `estimate_photons` found, and say it."""
+    def show_estimate(self, photons: Any, histogram: tuple[Any, Any]) -> None:
+        """Fill peak and background with what `estimate_photons` found; say it, and draw it."""
         self.peak_edit.setText(f"{photons.peak:.4g}")
         self.background_edit.setText(f"{photons.background:.4g}")
         self._estimated = self._shown()
         found = f"Peak {photons.peak:.3g} and background {photons.background:.3g} photo-electrons."
         self.say(" ".join((found, *photons.warnings)))
+        self.plot.show_photons(*histogram, photons)
+        self.plot.show()
 
     def say(self, text: str) -> None:
-        """Show what was found, or hide the line."""
+        """Show what was found, or hide the line; what is drawn belongs to what was found before."""
+        self.plot.hide()
         self.finding.setText(text)
         self.finding.setVisible(bool(text))
 

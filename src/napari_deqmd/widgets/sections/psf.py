@@ -21,7 +21,9 @@ from napari_deqmd.widgets.choices import LayerCombo
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import read_layer
 from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, label_of, named, taught
+from napari_deqmd.widgets.settings import fill
 
+_GAUSSIAN = "gaussian:sigma="
 SOURCES = ("Theory", "Layer", "File")
 
 
@@ -78,13 +80,23 @@ class PsfSection(SectionBox):
         self.column.addWidget(self._pages)
         self.source_combo.currentIndexChanged.connect(self._pages.setCurrentIndex)
 
-    def read(self) -> PsfChoice:
-        """Take the choice; layer data are read here, files later in the other thread."""
+    def follow(self, layer: Any) -> None:
+        """Take the PSF from an image layer's metadata, ``psf`` as on the command line, or else the user's own."""
+        known = layer.metadata.get("psf") if layer is not None else None
+        sigma = (
+            known.removeprefix(_GAUSSIAN) if isinstance(known, str) and known.startswith(_GAUSSIAN) else None
+        )
+        fill(self.source_combo, None if sigma is None else "Theory")
+        fill(self.sigma_edit, None if sigma is None else sigma.replace(",", ", "))
+
+    def read(self, *, keep: bool = True) -> PsfChoice:
+        """Take the choice, which is then one to `keep`; layers are read here, files later in the other thread."""
         source = self.source_combo.currentText()
         if source == "Theory":
             return PsfChoice(sigma=numbers(self.sigma_edit.text(), "The PSF's σ"))
         if source == "Layer":
-            self.layer_combo.keep()
+            if keep:
+                self.layer_combo.keep()
             return PsfChoice(layer=read_layer(self.layer_combo.layer, what="PSF"))
         path = self.file_edit.text().strip()
         if not path:

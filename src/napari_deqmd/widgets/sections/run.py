@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
 
 from napari_deqmd.widgets.clock import duration, iterations_left
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.plot import ConvergencePlot
 from napari_deqmd.widgets.reports import News
+from napari_deqmd.widgets.resources import Resources
 from napari_deqmd.widgets.sections.parts import RunState, SectionBox, hint, named
 
 
@@ -46,19 +48,32 @@ class RunSection(SectionBox):
             self.resume_button,
             self.stop_button,
         ):
+            # Five beside each other: napari's padding would make them wider than the dock.
+            button.setStyleSheet("QPushButton { padding-left: 2px; padding-right: 2px; }")
+            button.setMinimumWidth(button.fontMetrics().horizontalAdvance(button.text()) + 10)
             buttons.addWidget(button)
+        buttons.setSpacing(4)
         self.column.addLayout(buttons)
         self.progress = named(QProgressBar(), "progress")
         self.progress.setToolTip("Iterations of the most there may be; it may converge earlier.")
         self.column.addWidget(self.progress)
         self.status = hint("status")
         self.status.setText("Ready.")
+        self.column.addWidget(self.status)
         self.device_label = hint("device_label")
-        self.device_label.setWordWrap(False)
         self.device_label.setToolTip("<p>Where the run computes; choose it under Advanced.</p>")
+        self.memory_label = hint("memory_label")
+        self.memory_label.setToolTip(
+            "<p>What the run takes at its worst moment beyond what napari holds already, predicted from the sizes of "
+            "image and PSF, the method and the solver, and what is free now. RL needs the least, the accelerated "
+            "solver the most.</p>"
+        )
+        for label in (self.device_label, self.memory_label):
+            label.setAlignment(Qt.AlignmentFlag.AlignTop)
         below = QHBoxLayout()
-        below.addWidget(self.status, stretch=1)
-        below.addWidget(self.device_label)
+        below.setSpacing(8)
+        below.addWidget(self.device_label, stretch=7)
+        below.addWidget(self.memory_label, stretch=8)
         self.column.addLayout(below)
         self.plot = named(ConvergencePlot(), "convergence_plot")
         self.plot.setToolTip(
@@ -87,6 +102,13 @@ class RunSection(SectionBox):
         self._resumable = resumable
         idle = self._state is RunState.IDLE
         self.resume_button.setEnabled(self._state is RunState.PAUSED or (idle and resumable))
+
+    def show_resources(self, resources: Resources) -> None:
+        """Say where a run would compute, and whether it fits."""
+        self.device_label.setText(resources.device)
+        self.memory_label.setText(resources.memory)
+        warn = "" if resources.fits else " color: #f0605a; font-weight: bold;"
+        self.memory_label.setStyleSheet(f"font-size: 11px;{warn}")
 
     def reset(self, max_iter: int, tol: float) -> None:
         """Prepare for a run."""

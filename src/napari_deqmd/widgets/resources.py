@@ -1,0 +1,165 @@
+"""Where a run would compute, and whether it fits into memory; asked in another thread whenever the form changes."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer
+from qtpy.QtWidgets import QWidget
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.scale.memory import available_bytes, format_bytes, predict_bytes
+from napari_deqmd.widgets.form import PsfChoice
+from napari_deqmd.widgets.layers import LayerImage
+from napari_deqmd.widgets.region import SPATIAL
+from napari_deqmd.widgets.worker import TaskWorker
+
+# Milliseconds without a change before it is asked: typing a number is many changes.
+_SETTLED = 250
+_METHOD = ("method", "solver", "boundary")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a run needs.
+
+    Attributes
+    ----------
+    device : str
+        Where it computes and why, for a reader.
+    needed, free : int or None
+        Bytes; ``None`` where that cannot be known.
+    where : str
+        Whose memory it is.
+    """
+
+    device: str
+    needed: int | None = None
+    free: int | None = None
+    where: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is enough, as far as is known."""
+        return self.needed is None or self.free is None or self.needed <= self.free
+
+    @property
+    def memory(self) -> str:
+        """Needed and free memory as a sentence."""
+        if self.needed is None:
+            return ""
+        if self.free is None:
+            return f"Needs about {format_bytes(self.needed)}."
+        text = f"Needs about {format_bytes(self.needed)}, {format_bytes(self.free)} {self.where}free"
+        return (
+            f"{text}."
+            if self.fits
+            else f"{text}: crop the image, or choose method rl, which needs the least."
+        )
+
+
+def find_resources(image: LayerImage | None, psf: PsfChoice | None, values: dict[str, Any]) -> Resources:
+    """Find out what a run would need; reads PSF files and asks drivers, so it belongs into another thread.
+
+    torch is asked if it is loaded, and never loaded for this.
+
+    Parameters
+    ----------
+    image, psf
+        ``None`` where there is none: then only the device is known.
+    values : dict
+        ``device``, ``method``, ``solver`` and ``boundary`` as in `ReconstructionConfig`.
+    """
+    setting = str(values["device"]).strip()
+    device, about = _device(setting)
+    if image is None or psf is None:
+        return Resources(device=about)
+    from napari_deqmd.psf.prepare import prepare_psf
+
+    shape = [size for size, letter in zip(image.part.shape, image.axes, strict=True) if letter in SPATIAL]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the run says them
+            kernel = prepare_psf(
+                psf.load(image), ndim=len(shape), image_shape=shape, boundary=values["boundary"]
+            )
+    except UserError:  # Run says it
+        return Resources(device=about)
+    options = {name: values[name] for name in _METHOD}
+    return Resources(
+        device=about,
+        needed=predict_bytes(shape, kernel.shape, device=device, **options),
+        free=available_bytes(device),
+        where="" if device == "cpu" else "on it ",
+    )
+
+
+def _device(setting: str) -> tuple[str, str]:
+    """Return the torch device, and what it is and why."""
+    why = "chosen automatically" if setting == "auto" else "chosen under Advanced"
+    if "torch" not in sys.modules:
+        if setting == "auto":
+            return "cpu", "Device: a GPU if there is one."
+        return ("cpu" if setting == "cpu" else "unknown"), f"Device: {setting}, {why}."
+    import torch
+
+    from napari_deqmd.reconstruction import resolve_device
+
+    try:
+        device = resolve_device(setting)
+    except UserError as error:
+        return "unknown", str(error)
+    if device == "cpu":
+        return device, "CPU: no CUDA device found." if setting == "auto" else f"CPU: {why}."
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return device, f"GPU {name}: {why}."
+
+
+class ResourceWatch(QObject):
+    """Asks for the resources when the form has come to rest, one question at a time.
+
+    Parameters
+    ----------
+    question : callable
+        Returns the arguments of `find_resources`.
+    show : callable
+        Called with `Resources` in the window's thread.
+    parent : QWidget
+    """
+
+    def __init__(
+        self, question: Callable[[], tuple[Any, ...]], show: Callable[[Resources], None], parent: QWidget
+    ) -> None:
+        super().__init__(parent)
+        self._question, self._show = question, show
+        self._worker: TaskWorker | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_SETTLED)
+        self._timer.timeout.connect(self._ask)
+
+    def soon(self, *_: object) -> None:
+        """Something changed."""
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._timer.stop()
+
+    def _ask(self) -> None:
+        if self._worker is not None:
+            self.soon()
+            return
+        self._worker = TaskWorker(partial(find_resources, *self._question()))
+        self._worker.finished.connect(self._end)
+        self._worker.start()
+
+    def _end(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None and worker.outcome is not None:
+            self._show(worker.outcome)
