@@ -124,8 +124,8 @@ def inspect_psf(
     Notes
     -----
     The light outside is extrapolated from the outer third of each axis's marginal profile, taken to go on as
-    1 / distance^2, as an aperture's diffraction does in focus: where it falls faster this says too much, and where it
-    does not fall, as in a focus stack of a wide-field microscope, nothing can be said.
+    1 / distance^2, as an aperture's diffraction does in focus, or faster where it does fall faster. Where it does not
+    fall, as in a focus stack of a wide-field microscope, nothing can be said.
     """
     array = from_corner(check_values(psf).squeeze())
     if array.ndim not in (2, 3):
@@ -173,7 +173,9 @@ def _voxels(voxel_size: Sequence[float] | None, ndim: int) -> tuple[float, ...] 
 
 def _fwhm(spot: NDArray[np.float64]) -> tuple[float, ...]:
     peak = np.unravel_index(int(spot.argmax()), spot.shape)
-    return tuple(width_of(spot[(*peak[:axis], slice(None), *peak[axis + 1 :])]) for axis in range(spot.ndim))
+    # The line through the brightest voxel along each axis.
+    lines = [np.moveaxis(spot, axis, -1)[tuple(np.delete(peak, axis))] for axis in range(spot.ndim)]
+    return tuple(width_of(line) for line in lines)
 
 
 def width_of(profile: NDArray[np.float64]) -> float:
@@ -235,7 +237,7 @@ def _noise_of(curve: NDArray[np.float64]) -> float:
 
 
 def _outside(spot: NDArray[np.float64], centre: NDArray[np.float64]) -> float:
-    """Go on from the outer two thirds of each axis's marginal profile as 1 / distance^2."""
+    """Go on where each axis's marginal profile ends."""
     total = spot.sum()
     outside = 0.0
     for profile, where in zip(profiles_of(spot), centre, strict=True):
@@ -252,9 +254,13 @@ def _outside(spot: NDArray[np.float64], centre: NDArray[np.float64]) -> float:
         if level < max(2 * noise if outer.sum() > _MANY else 0.0, 1e-4 * total / outer.sum()):
             continue
         places = math.log(distance[outer].mean() / distance[inner].mean())
-        if math.log(profile[inner].mean() / level) < _SUMMABLE * places:
+        power = math.log(profile[inner].mean() / level) / places
+        if power < _SUMMABLE:
             return math.nan
-        outside += 2 * float((profile * distance**2)[outer].mean()) / (reach + 0.5) / total
+        # Rings make the power uncertain: an aperture's is 2.
+        power = power if power > 3 else 2.0
+        scale = float((profile * distance**power)[outer].mean())
+        outside += 2 * scale * (reach + 0.5) ** (1 - power) / (power - 1) / total
     return outside / (1 + outside)
 
 
