@@ -14,7 +14,11 @@ from napari_deqmd.core.typed import number_or_auto, number_or_range, numbers
 
 _DEFAULT = ReconstructionConfig()
 
-_PSF = "a TIFF file | gaussian:sigma=1.2 (pixels; several values: z,y,x) | uniform:size=9"
+_PSF = (
+    "a TIFF file | gaussian:sigma=1.2 (pixels; several values: z,y,x) | uniform:size=9 | "
+    "widefield:na=1.4,wavelength=0.52,ni=1.515 (micrometres; ns=, depth=, vectorial=1) | confocal:...,pinhole=1 | "
+    "spinning-disc:... | two-photon:... | lightsheet:...,sheet=2"
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -140,7 +140,7 @@ def load_psf(text: str, stack: Stack) -> NDArray[np.float32]:
     from napari_deqmd.psf.theory import parse_psf
 
     if not (text.lower().endswith(SUFFIXES) or Path(text).is_file()):
-        return parse_psf(text, len(stack.spatial_axes))
+        return parse_psf(text, len(stack.spatial_axes), stack.voxel_size)
     psf = read_stack(text)
     if psf.axes != psf.spatial_axes:
         raise UserError(f"The PSF {text} has the axes {psf.axes}: give one PSF, with the axes YX or ZYX.")
