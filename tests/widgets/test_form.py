@@ -39,10 +39,20 @@ def test_an_untouched_form_is_the_default_configuration(qtbot) -> None:
 
 
 def test_theoretical_psf_has_the_image_dimensions() -> None:
-    psf = PsfChoice(sigma=(2.0, 1.0, 1.0)).load(IMAGE)
+    psf = PsfChoice(theory="gaussian:sigma=2,1,1").load(IMAGE)
     assert psf.ndim == 3
     assert psf.shape[0] > psf.shape[1]
-    assert str(PsfChoice(sigma=(2.0, 1.0, 1.0))) == "gaussian:sigma=2,1,1"
+    assert str(PsfChoice(theory="gaussian:sigma=2,1,1")) == "gaussian:sigma=2,1,1"
+
+
+def test_psf_of_a_microscope_takes_the_images_voxels() -> None:
+    choice = PsfChoice(theory="confocal:na=1.2,wavelength=0.52")
+    assert (
+        choice.load(IMAGE).shape[0]
+        < choice.load(dataclasses.replace(IMAGE, voxel_size=(0.1, 0.1, 0.1))).shape[0]
+    )
+    with pytest.raises(UserError, match="voxel size"):
+        choice.load(dataclasses.replace(IMAGE, voxel_size=None))
 
 
 def test_psf_of_another_voxel_size_is_refused() -> None:

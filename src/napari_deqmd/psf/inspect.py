@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len, rfftn
-from scipy.signal import resample
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.psf.prepare import (
@@ -142,6 +141,7 @@ def inspect_psf(
     centre = np.array([centroid(profile) for profile in profiles_of(bright)])
     fwhm = _fwhm(spot)
     curves, odd = _spectrum(spot, centre)
+    tails = [_tail(*one) for one in zip(profiles_of(spot), centre, strict=True)]
     report = PsfReport(
         shape=array.shape,
         voxel_size=voxels,
@@ -149,7 +149,7 @@ def inspect_psf(
         fwhm_um=None if voxels is None else tuple(w * v for w, v in zip(fwhm, voxels, strict=True)),
         cutoff=tuple(_cutoff(curve) for curve in curves),
         otf=curves,
-        outside=math.nan if share > PEDESTAL else _outside(spot, centre),
+        outside=math.nan if share > PEDESTAL else 1 - 1 / (1 + sum(tails)),
         offset=tuple(float(c - n // 2) for c, n in zip(centre, array.shape, strict=True)),
         odd=odd,
         pedestal=pedestal,
@@ -157,7 +157,7 @@ def inspect_psf(
         negative=float((total - array.sum()) / total),
         warnings=(),
     )
-    return dataclasses.replace(report, warnings=tuple(_warnings(report, image_voxel_size)))
+    return dataclasses.replace(report, warnings=tuple(_warnings(report, tails, image_voxel_size)))
 
 
 def _voxels(voxel_size: Sequence[float] | None, ndim: int) -> tuple[float, ...] | None:
@@ -182,7 +182,7 @@ def width_of(profile: NDArray[np.float64]) -> float:
     """Return the full width at half maximum of a profile around its maximum, in samples; outside it is 0."""
     # Light is band-limited, so Fourier's interpolation is the right one; zeros keep the two ends apart.
     padded = np.pad(profile, profile.size // 2 + 2)
-    curve = resample(padded, padded.size * _FINER)
+    curve = np.fft.irfft(np.fft.rfft(padded), padded.size * _FINER)
     top = int(curve.argmax())
     below = curve < curve[top] / 2
     left, right = np.flatnonzero(below[:top]), np.flatnonzero(below[top:])
@@ -236,35 +236,32 @@ def _noise_of(curve: NDArray[np.float64]) -> float:
     return float(np.std(np.diff(tail)) / math.sqrt(2))
 
 
-def _outside(spot: NDArray[np.float64], centre: NDArray[np.float64]) -> float:
-    """Go on where each axis's marginal profile ends."""
-    total = spot.sum()
-    outside = 0.0
-    for profile, where in zip(profiles_of(spot), centre, strict=True):
-        distance = np.abs(np.arange(profile.size) - where)
-        reach = float(distance.max())
-        inner = (distance > reach / 3) & (distance <= reach * 2 / 3)
-        outer = distance > reach * 2 / 3
-        if profile.size == 1:
-            continue
-        if not inner.any():
-            return math.nan
-        level = float(profile[outer].mean())
-        noise = float(profile[outer].std()) / math.sqrt(outer.sum())
-        if level < max(2 * noise if outer.sum() > _MANY else 0.0, 1e-4 * total / outer.sum()):
-            continue
-        places = math.log(distance[outer].mean() / distance[inner].mean())
-        power = math.log(profile[inner].mean() / level) / places
-        if power < _SUMMABLE:
-            return math.nan
-        # Rings make the power uncertain: an aperture's is 2.
-        power = power if power > 3 else 2.0
-        scale = float((profile * distance**power)[outer].mean())
-        outside += 2 * scale * (reach + 0.5) ** (1 - power) / (power - 1) / total
-    return outside / (1 + outside)
+def _tail(profile: NDArray[np.float64], where: float) -> float:
+    """Return the light beyond both ends of a marginal profile over that between them; NaN where it does not tell."""
+    distance = np.abs(np.arange(profile.size) - where)
+    reach = float(distance.max())
+    inner = (distance > reach / 3) & (distance <= reach * 2 / 3)
+    outer = distance > reach * 2 / 3
+    if profile.size == 1:
+        return 0.0
+    if not inner.any():
+        return math.nan
+    total = profile.sum()
+    level = float(profile[outer].mean())
+    noise = float(profile[outer].std()) / math.sqrt(outer.sum())
+    if level < max(2 * noise if outer.sum() > _MANY else 0.0, 1e-4 * total / outer.sum()):
+        return 0.0
+    places = math.log(distance[outer].mean() / distance[inner].mean())
+    power = math.log(max(float(profile[inner].mean()), level / 2) / level) / places
+    if power < _SUMMABLE:
+        return math.nan
+    # Rings make the power uncertain: an aperture's is 2.
+    power = power if power > 3 else 2.0
+    scale = float((profile * distance**power)[outer].mean())
+    return 2 * scale * (reach + 0.5) ** (1 - power) / (power - 1) / float(total)
 
 
-def _warnings(report: PsfReport, image: Sequence[float] | None) -> list[str]:
+def _warnings(report: PsfReport, tails: Sequence[float], image: Sequence[float] | None) -> list[str]:
     names = "ZYX"[-len(report.shape) :]
 
     def axes(chosen: Sequence[bool]) -> str:
@@ -288,12 +285,13 @@ def _warnings(report: PsfReport, image: Sequence[float] | None) -> list[str]:
         )
     if report.odd > _ODD:
         found.append(
-            f"The PSF is lop-sided (odd part {report.odd:.0%}): coma, tilt or a neighbour in the box; check its beads."
+            f"The PSF is lop-sided (odd part {report.odd:.0%}): aberrations, or a neighbour in its box."
         )
-    if math.isnan(report.outside) and report.pedestal_share <= PEDESTAL:
+    # Along z a wide-field PSF never falls off: every plane has the same light.
+    if report.pedestal_share <= PEDESTAL and any(endless := [math.isnan(tail) for tail in tails[-2:]]):
         found.append(
-            "The PSF does not fall off towards the ends of its box: how much of it lies outside cannot be told; "
-            "give a larger box if it goes on there."
+            f"The PSF does not fall off towards the ends of its box along "
+            f"{axes([False] * (len(names) - 2) + endless)}: give a larger box if it goes on there."
         )
     elif report.outside > _OUTSIDE:
         found.append(

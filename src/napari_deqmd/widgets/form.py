@@ -55,16 +55,14 @@ class Spatial(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PsfChoice:
-    """Where the PSF comes from: the widths of a Gaussian, a layer, or else a file."""
+    """Where the PSF comes from: a theory as the command line writes it, a layer, or else a file."""
 
-    sigma: tuple[float, ...] | None = None
+    theory: str = ""
     layer: LayerImage | None = None
     path: str = ""
 
     def __str__(self) -> str:
-        if self.sigma is not None:
-            return f"gaussian:sigma={','.join(f'{value:g}' for value in self.sigma)}"
-        return f"layer {self.layer.name!r}" if self.layer is not None else self.path
+        return self.theory or (f"layer {self.layer.name!r}" if self.layer is not None else self.path)
 
     def load(self, image: Spatial) -> np.ndarray:
         """Return the PSF for an image; reads files and computes, so it belongs into the other thread.
@@ -72,15 +70,12 @@ class PsfChoice:
         Raises
         ------
         UserError
-            The file cannot be read, or the voxel sizes of PSF and image are known and differ.
+            The theory or the file cannot be read, or the voxel sizes of PSF and image are known and differ.
         """
-        if self.sigma is not None:
-            from napari_deqmd.psf.theory import make_psf
+        if self.theory:
+            from napari_deqmd.psf.theory import parse_psf
 
-            spatial = sum(letter in "ZYX" for letter in image.axes)
-            return make_psf(
-                "gaussian", ndim=spatial, sigma=self.sigma if len(self.sigma) > 1 else self.sigma[0]
-            )
+            return parse_psf(self.theory, sum(letter in "ZYX" for letter in image.axes), image.voxel_size)
         if self.layer is not None:
             _require_same_voxels(self.layer.voxel_size, image.voxel_size)
             return np.asarray(self.layer.data)

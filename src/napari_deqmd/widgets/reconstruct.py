@@ -63,6 +63,7 @@ class ReconstructWidget(DockWidget):
         self._connect()
         self.set_up(self.image, self.psf, self.photons, self.method)
         self.photons.follow(self.image.layer_combo.layer)
+        self._show_psf()
 
     def open_path(self, path: str) -> None:
         """Read a stack in another thread and add it to the viewer, one layer for each channel."""
@@ -116,6 +117,8 @@ class ReconstructWidget(DockWidget):
     def _connect(self) -> None:
         self.image.open_button.clicked.connect(self._ask_for_file)
         self.image.layer_combo.layer_changed.connect(self.photons.follow)
+        self.image.axes_edit.textChanged.connect(self._show_psf)
+        self.image.layer_combo.layer_changed.connect(self._show_psf)
         self.photons.estimate_button.clicked.connect(self.estimate)
         self.run_section.run_button.clicked.connect(self.run)
         self.run_section.pause_button.clicked.connect(self.runner.pause_or_resume)
@@ -139,6 +142,9 @@ class ReconstructWidget(DockWidget):
             self.photons.say("")
         else:
             self.photons.show_estimate(photons)
+
+    def _show_psf(self, *_: Any) -> None:
+        self.psf.follow(self.image.layer_combo.layer, self.image.axes)
 
     def _stop(self) -> None:
         self.runner.stop()
