@@ -29,7 +29,9 @@ _NOISE = 4.0
 _UNDERSAMPLED = 2.0
 # Of the sub-voxel profiles.
 _FINER = 32
+# Voxels, and widths at half maximum.
 _OFF_CENTRE = 0.25
+_OFF_SHARE = 0.1
 _ODD = 0.2
 _OUTSIDE = 0.05
 # Tails that fall slower than 1 / distance hold any amount of light.
@@ -258,7 +260,7 @@ def _tail(profile: NDArray[np.float64], where: float) -> float:
     # Rings make the power uncertain: an aperture's is 2.
     power = power if power > 3 else 2.0
     scale = float((profile * distance**power)[outer].mean())
-    return 2 * scale * (reach + 0.5) ** (1 - power) / (power - 1) / float(total)
+    return float(2 * scale * (reach + 0.5) ** (1 - power) / (power - 1) / total)
 
 
 def _warnings(report: PsfReport, tails: Sequence[float], image: Sequence[float] | None) -> list[str]:
@@ -277,7 +279,11 @@ def _warnings(report: PsfReport, tails: Sequence[float], image: Sequence[float] 
         found.append(
             f"Negative values make {report.negative:.0%} of the PSF and are set to 0 on use: check its background."
         )
-    if max(map(abs, report.offset)) > _OFF_CENTRE:
+    off = [
+        abs(by) - max(_OFF_CENTRE, _OFF_SHARE * width)
+        for by, width in zip(report.offset, report.fwhm, strict=True)
+    ]
+    if max(off) > 0:
         where = ", ".join(f"{offset:+.2f}" for offset in report.offset)
         found.append(
             f"The spot is off the middle by {where} voxels ({names}): on use it is centred by whole voxels, and what "

@@ -76,8 +76,8 @@ def summary(report: PsfReport) -> str:
         widths = f"FWHM {voxels} voxels"
     else:
         widths = f"FWHM {' × '.join(f'{width:.3g}' for width in report.fwhm_um)} µm ({voxels} voxels)"
-    ends = " / ".join("beyond" if end >= 1 else f"{end:.0%}" for end in report.cutoff)
-    return "\n".join((f"{widths} · OTF ends at {ends} of Nyquist", *(f"⚠ {one}" for one in report.warnings)))
+    ends = " / ".join("> 100%" if end >= 1 else f"{end:.0%}" for end in report.cutoff)
+    return "\n".join((f"{widths} · OTF to {ends} of Nyquist", *(f"⚠ {one}" for one in report.warnings)))
 
 
 class PsfView(pg.GraphicsLayoutWidget):
@@ -114,7 +114,7 @@ class PsfView(pg.GraphicsLayoutWidget):
             axis.setTextPen(_GRAY)
         self._plot.getAxis("left").setTicks([[(0, "1"), (-1, "0.1"), (-2, "0.01")]])
         self._plot.getAxis("left").setWidth(28)
-        self._plot.getAxis("bottom").setTicks([[(0, "0"), (0.5, "OTF"), (1, "Nyquist")]])
+        self._plot.getAxis("bottom").setTicks([[(0.5, "OTF to Nyquist")]])
         self._plot.getAxis("bottom").setHeight(18)
         self._plot.showGrid(x=False, y=True, alpha=0.2)
         self._curves = {

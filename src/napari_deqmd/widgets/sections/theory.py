@@ -50,7 +50,7 @@ class TheoryForm(QWidget):
         self.sigma_edit = named(QLineEdit("1.8"), f"{prefix}psf_sigma")
         self.sigma_edit.setPlaceholderText("1.8  or  3, 1.4, 1.4")
         tooltip = "Standard deviation in pixels (full width at half maximum / 2.355): one number, or z, y, x."
-        self._form.addRow(label_of("Gaussian σ", tooltip), taught(self.sigma_edit, tooltip))
+        self._form.addRow(label_of("Width σ", tooltip), taught(self.sigma_edit, tooltip))
         self.spins: dict[str, PlainSpin] = {}
         self._labels: dict[str, QWidget] = {}
         self.vectorial = named(QCheckBox("Polarisation"), f"{prefix}psf_vectorial")
@@ -70,10 +70,10 @@ class TheoryForm(QWidget):
         )
         self._pair(
             prefix,
-            ("ni", "Immersion n", 1.0, 2.0, 1.515, "Refractive index: air 1, water 1.333, oil 1.515."),
+            ("ni", "Immersion", 1.0, 2.0, 1.515, "Refractive index: air 1, water 1.333, oil 1.515."),
             (
                 "ns",
-                "sample n",
+                "Sample",
                 1.0,
                 2.0,
                 1.515,
@@ -90,8 +90,8 @@ class TheoryForm(QWidget):
                 0.0,
                 "Of the object below the coverslip, with another index: aberration.",
             ),
-            ("pinhole", "pinhole (AU)", 0.05, 20.0, 1.0, "Diameter in Airy units, usually 1."),
-            ("sheet", "sheet (µm)", 0.05, 100.0, 2.0, "Full width at half maximum of the light sheet."),
+            ("pinhole", "Pinhole (AU)", 0.05, 20.0, 1.0, "Diameter in Airy units, usually 1."),
+            ("sheet", "Sheet (µm)", 0.05, 100.0, 2.0, "Full width at half maximum of the light sheet."),
         )
         self._pair(
             prefix,
