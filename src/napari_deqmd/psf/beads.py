@@ -441,9 +441,8 @@ def ball_of(diameter: float, voxels: tuple[float, ...]) -> NDArray[np.float32]:
         (np.arange((2 * h + 1) * fine) - ((2 * h + 1) * fine - 1) / 2) / fine * size
         for h, size in zip(half, sizes, strict=True)
     ]
-    inside = (
-        sum(np.square(one) for one in np.meshgrid(*axes, indexing="ij", sparse=True)) <= (diameter / 2) ** 2
-    )
+    away: Volume = np.asarray(sum(np.square(one) for one in np.meshgrid(*axes, indexing="ij", sparse=True)))
+    inside = np.asarray(away <= (diameter / 2) ** 2)
     shape = [n for h in half for n in (2 * h + 1, fine)]
     ball = inside.reshape(shape).mean(axis=(1, 3, 5))
     ball = ball if len(voxels) == 3 else ball.sum(axis=0)

@@ -86,11 +86,19 @@ class PsfSection(SectionBox):
         self.file_edit.editingFinished.connect(self.look)
         self._turn_to(0)
 
-    def read(self) -> PsfChoice:
-        """Take the choice; layer data are read here, files later in the other thread."""
-        if self.source_combo.currentText() == "Layer":
-            self.layer_combo.keep()
-        return self._choice()
+    def read(self, *, keep: bool = True) -> PsfChoice:
+        """Take the choice, which is then one to `keep`; layers are read here, files later in the other thread."""
+        source = self.source_combo.currentText()
+        if source == "Theory":
+            return PsfChoice(theory=self.theory.text())
+        if source == "Layer":
+            if keep:
+                self.layer_combo.keep()
+            return PsfChoice(layer=read_layer(self.layer_combo.layer, what="PSF"))
+        path = self.file_edit.text().strip()
+        if not path:
+            raise UserError("No PSF file is chosen: press … beside PSF file, or take a theoretical PSF.")
+        return PsfChoice(path=path)
 
     def follow(self, layer: Any, axes: str | None = None) -> None:
         """Take voxel size, dimensions and optics from the image that the PSF is for."""
@@ -107,23 +115,12 @@ class PsfSection(SectionBox):
     def look(self, *_: Any) -> None:
         """Show the chosen PSF, soon."""
         try:
-            choice = self._choice()
+            choice = self.read(keep=False)
         except Exception as error:  # layers come from anywhere; Run says it once more
             self._looking.ask(None)
             self._show(None, str(error))
             return
         self._looking.ask(partial(glance_at, choice, self._place))
-
-    def _choice(self) -> PsfChoice:
-        source = self.source_combo.currentText()
-        if source == "Theory":
-            return PsfChoice(theory=self.theory.text())
-        if source == "Layer":
-            return PsfChoice(layer=read_layer(self.layer_combo.layer, what="PSF"))
-        path = self.file_edit.text().strip()
-        if not path:
-            raise UserError("No PSF file is chosen: press … beside PSF file, or take a theoretical PSF.")
-        return PsfChoice(path=path)
 
     def _show(self, glance: Glance | None, failure: str) -> None:
         self.view.show_glance(glance)
