@@ -55,12 +55,14 @@ def test_psf_of_a_microscope_takes_the_images_voxels() -> None:
         choice.load(dataclasses.replace(IMAGE, voxel_size=None))
 
 
-def test_psf_of_another_voxel_size_is_refused() -> None:
-    psf = LayerImage(data=np.ones((5, 5, 5)), name="beads", axes="ZYX", voxel_size=(0.1, 0.1, 0.1))
-    with pytest.raises(UserError, match=r"0\.1 × 0\.1 × 0\.1 µm but the image's are 0\.3"):
-        PsfChoice(layer=psf).load(IMAGE)
+def test_psf_of_another_voxel_size_is_resampled() -> None:
+    psf = LayerImage(data=np.ones((5, 5, 5)), name="beads", axes="ZYX", voxel_size=(0.3, 0.2, 0.1))
+    assert PsfChoice(layer=psf).load(IMAGE).shape == (5, 9, 5)
     unknown = dataclasses.replace(psf, voxel_size=None)
     assert PsfChoice(layer=unknown).load(IMAGE).shape == (5, 5, 5)
+    nanometres = dataclasses.replace(psf, voxel_size=(300, 100, 100))
+    with pytest.raises(UserError, match="check their units"):
+        PsfChoice(layer=nanometres).load(IMAGE)
 
 
 def test_psf_from_a_file(tmp_path: Path) -> None:

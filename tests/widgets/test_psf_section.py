@@ -57,7 +57,7 @@ def test_layer_of_other_voxels_is_told_before_the_run(bench: Any, shown: Any) ->
     bench.add((9, 32, 32), **MICRONS)
     bench.viewer.add_image(make_psf(ndim=3, sigma=2), name="psf", scale=(0.1,) * 3, units=("um",) * 3)
     bench.find("psf_source").setCurrentText("Layer")
-    shown("but the image's are 0.3")
+    shown("FWHM 0.471", "but the image's 0.3", "resampled on use")
     bench.viewer.layers["psf"].scale = (0.3, 0.1, 0.1)
     bench.find("psf_source").setCurrentText("File")
     assert "No PSF file" in shown("No PSF file")

@@ -15,6 +15,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.psf.prepare import (
     NEGATIVE,
     PEDESTAL,
+    SAME_VOXEL,
     centroid,
     check_values,
     from_corner,
@@ -38,7 +39,6 @@ _OUTSIDE = 0.05
 _SUMMABLE = 1.0
 # Samples from which their scatter tells something of the mean's.
 _MANY = 12
-_SAME_VOXEL = 0.02
 _SHORTEST_FFT = 128
 
 
@@ -317,12 +317,12 @@ def _warnings(report: PsfReport, tails: Sequence[float], image: Sequence[float] 
         )
     if image is not None and report.voxel_size is not None and len(image) == len(report.voxel_size):
         differ = [
-            not math.isclose(a, b, rel_tol=_SAME_VOXEL) for a, b in zip(report.voxel_size, image, strict=True)
+            not math.isclose(a, b, rel_tol=SAME_VOXEL) for a, b in zip(report.voxel_size, image, strict=True)
         ]
         if any(differ):
             sizes = [" × ".join(f"{size:.3g}" for size in voxel) for voxel in (report.voxel_size, image)]
             found.append(
                 f"The PSF's voxels are {sizes[0]} µm but the image's {sizes[1]} µm ({axes(differ)} differ): "
-                "resample the PSF."
+                "it is resampled on use."
             )
     return found

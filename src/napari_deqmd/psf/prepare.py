@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 
 from napari_deqmd.core.errors import UserError
 
@@ -17,6 +18,9 @@ ENERGY_LOST = 1e-3
 NEGATIVE = 0.05
 # Share of the sum that a constant pedestal may have.
 PEDESTAL = 0.1
+# Voxel sizes of image and PSF may differ by this much before it matters; and by so much only by mistake.
+SAME_VOXEL = 0.02
+_LARGEST_STEP = 8.0
 # What makes a bright part a spot: the share of its bounding box that it fills (by dimensions), how far
 # all the light goes with it, and the pixels by which a lop-sided spot may be off the middle.
 _COMPACT = {2: 0.4, 3: 0.2}
@@ -71,6 +75,53 @@ def prepare_psf(
     else:
         array = _crop_to_image(array, tuple(image_shape))
     return np.asarray(array / array.sum(), dtype=np.float32)
+
+
+def fit_voxels(
+    psf: Any, voxel_size: Sequence[float] | None, image_voxel_size: Sequence[float] | None
+) -> NDArray[Any]:
+    """Resample a PSF to the voxel size of its image, where both are known and differ by more than 2 %.
+
+    Parameters
+    ----------
+    psf : array_like
+        ``(Y, X)`` or ``(Z, Y, X)``.
+    voxel_size, image_voxel_size : sequence of float or None
+        Micrometres along its axes.
+
+    Returns
+    -------
+    ndarray
+        The PSF as it was, or cubic splines through it: odd-sized, the centroid of its bright part in the middle.
+
+    Raises
+    ------
+    UserError
+        They differ so much that a unit must be wrong.
+    """
+    array = np.asarray(psf)
+    if (
+        voxel_size is None
+        or image_voxel_size is None
+        or not len(voxel_size) == len(image_voxel_size) == array.ndim
+    ):
+        return array
+    steps = np.divide(image_voxel_size, voxel_size)
+    if np.allclose(steps, 1, rtol=SAME_VOXEL):
+        return array
+    if steps.max() > _LARGEST_STEP or steps.min() < 1 / _LARGEST_STEP:
+        raise UserError(
+            f"The PSF's voxels are {_text(voxel_size)} µm but the image's are {_text(image_voxel_size)} µm: "
+            "check their units."
+        )
+    array = from_corner(check_values(array))
+    bright = np.where(array >= array.max() / 2, array, 0.0)
+    places = []
+    for size, step, profile in zip(array.shape, steps, profiles_of(bright), strict=True):
+        middle = centroid(profile)
+        half = int(max(middle, size - 1 - middle) / step)
+        places.append(middle + step * np.arange(-half, half + 1))
+    return np.asarray(map_coordinates(array, np.meshgrid(*places, indexing="ij"), order=3))
 
 
 def check_values(psf: Any) -> NDArray[np.float64]:
@@ -234,5 +285,5 @@ def _wrap_into_image(psf: NDArray[np.float64], image_shape: tuple[int, ...]) -> 
     return psf
 
 
-def _text(shape: Sequence[int]) -> str:
-    return " x ".join(str(size) for size in shape)
+def _text(shape: Sequence[float]) -> str:
+    return " x ".join(f"{size:.4g}" for size in shape)

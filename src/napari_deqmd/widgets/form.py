@@ -9,11 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_deqmd.core.config import ReconstructionConfig
-from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.layers import LayerImage
-
-# Voxel sizes of image and PSF may differ by this much before it matters.
-_VOXEL_TOLERANCE = 0.02
 
 
 class Section(Protocol):
@@ -65,32 +61,27 @@ class PsfChoice:
         return self.theory or (f"layer {self.layer.name!r}" if self.layer is not None else self.path)
 
     def load(self, image: Spatial) -> np.ndarray:
-        """Return the PSF for an image; reads files and computes, so it belongs into the other thread.
+        """Return the PSF at the voxel size of an image; reads and computes, so it belongs into the other thread.
 
         Raises
         ------
         UserError
-            The theory or the file cannot be read, or the voxel sizes of PSF and image are known and differ.
+            The theory or the file cannot be read, or voxel sizes differ so much that a unit must be wrong.
         """
+        from napari_deqmd.psf.prepare import fit_voxels
+
+        return fit_voxels(*self.measured(image), image.voxel_size)
+
+    def measured(self, image: Spatial) -> tuple[np.ndarray, tuple[float, ...] | None]:
+        """Return the PSF as it is, and its voxel size where that is known."""
         if self.theory:
             from napari_deqmd.psf.theory import parse_psf
 
-            return parse_psf(self.theory, sum(letter in "ZYX" for letter in image.axes), image.voxel_size)
+            psf = parse_psf(self.theory, sum(letter in "ZYX" for letter in image.axes), image.voxel_size)
+            return psf, image.voxel_size
         if self.layer is not None:
-            _require_same_voxels(self.layer.voxel_size, image.voxel_size)
-            return np.asarray(self.layer.data)
+            return np.asarray(self.layer.data), self.layer.voxel_size
         from napari_deqmd.io.stack import read_stack
 
         stack = read_stack(self.path)
-        _require_same_voxels(stack.voxel_size, image.voxel_size)
-        return np.asarray(stack.data)
-
-
-def _require_same_voxels(psf: tuple[float, ...] | None, image: tuple[float, ...] | None) -> None:
-    if psf is None or image is None or len(psf) != len(image):
-        return
-    if not np.allclose(psf, image, rtol=_VOXEL_TOLERANCE):
-        sizes = [" × ".join(f"{size:.3g}" for size in voxel) for voxel in (psf, image)]
-        raise UserError(
-            f"The PSF's voxels are {sizes[0]} µm but the image's are {sizes[1]} µm: resample the PSF to the image's."
-        )
+        return np.asarray(stack.data), stack.voxel_size

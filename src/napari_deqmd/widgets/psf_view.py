@@ -35,17 +35,19 @@ class Glance:
 
 def glance_at(choice: PsfChoice, image: Spatial) -> Glance:
     """Load or compute a PSF and look at it; belongs into the other thread."""
-    psf = np.asarray(choice.load(image))
+    psf, voxel_size = choice.measured(image)
     if psf.size > _LARGEST:
         raise UserError(f"{choice} has {psf.size / 1e6:.0f} million voxels: that is no PSF, choose another.")
-    return glance_of(psf, image.voxel_size)
+    return glance_of(psf, voxel_size, image.voxel_size)
 
 
-def glance_of(psf: np.ndarray, voxel_size: tuple[float, ...] | None) -> Glance:
-    """Look at a PSF."""
+def glance_of(
+    psf: np.ndarray, voxel_size: tuple[float, ...] | None, image: tuple[float, ...] | None = None
+) -> Glance:
+    """Look at a PSF, and compare its voxel size with that of an image."""
     psf = np.asarray(psf).squeeze()
     known = voxel_size if voxel_size is not None and len(voxel_size) == psf.ndim else None
-    report = inspect_psf(psf, known)
+    report = inspect_psf(psf, known, image_voxel_size=image)
     middle = tuple(int(place) for place in np.unravel_index(int(psf.argmax()), psf.shape))
     planes = [("XY", _crop(psf[middle[:-2]], middle[-2:], report.fwhm[-2:]))]
     if psf.ndim == 3:

@@ -67,9 +67,13 @@ class PsfSection(SectionBox):
             _page(
                 "PSF layer",
                 self.layer_combo,
-                "An image layer that shows one point, with the voxel size of the image.",
+                "An image layer that shows one point; other voxels than the image's are resampled.",
             ),
-            _page("PSF file", file_row, "A TIFF that shows one point, with the voxel size of the image."),
+            _page(
+                "PSF file",
+                file_row,
+                "A TIFF that shows one point; other voxels than the image's are resampled.",
+            ),
         ]
         self.file_edit.setToolTip(file_row.toolTip())
         for page in self._pages:

@@ -61,7 +61,7 @@ class TheoryForm(QWidget):
             ("na", "NA", 0.02, 1.7, 1.4, "Numerical aperture, as written on the objective."),
             (
                 "wavelength",
-                "λ (nm)",
+                "λ nm",
                 100,
                 5000,
                 520,
@@ -84,18 +84,18 @@ class TheoryForm(QWidget):
             prefix,
             (
                 "depth",
-                "Depth (µm)",
+                "Depth µm",
                 0.0,
                 200.0,
                 0.0,
                 "Of the object below the coverslip, with another index: aberration.",
             ),
-            ("pinhole", "Pinhole (AU)", 0.05, 20.0, 1.0, "Diameter in Airy units, usually 1."),
-            ("sheet", "Sheet (µm)", 0.05, 100.0, 2.0, "Full width at half maximum of the light sheet."),
+            ("pinhole", "Pinhole AU", 0.05, 20.0, 1.0, "Diameter in Airy units, usually 1."),
+            ("sheet", "Sheet µm", 0.05, 100.0, 2.0, "Full width at half maximum of the light sheet."),
         )
         self._pair(
             prefix,
-            ("excitation", "Laser (nm)", 100, 5000, 488, "Wavelength of the excitation."),
+            ("excitation", "Laser nm", 100, 5000, 488, "Wavelength of the excitation."),
         )
         tooltip = "Take polarisation into account: right for large apertures, a little slower."
         self._form.addRow(label_of("", ""), taught(self.vectorial, tooltip))
