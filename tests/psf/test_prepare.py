@@ -87,9 +87,10 @@ def test_small_negatives_are_clipped_silently_and_large_ones_with_a_warning():
         assert prepare(noisy).min() >= 0
 
 
-def test_pedestal_is_told():
-    with pytest.warns(UserWarning, match="subtract it"):
-        prepare(np.pad(SPOT, 4) + 1e-4)
+def test_pedestal_is_told_and_subtracted():
+    with pytest.warns(UserWarning, match="which was subtracted"):
+        psf = prepare(np.pad(SPOT, 4) + 1e-4)
+    assert psf == pytest.approx(prepare(SPOT), abs=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((9, 64, 64), (9, 11, 9)), ((8, 64, 5), (9, 11, 5))])

@@ -273,7 +273,7 @@ def _warnings(report: PsfReport, tails: Sequence[float], image: Sequence[float] 
     if report.pedestal_share > PEDESTAL:
         found.append(
             f"The PSF lies on a background of {report.pedestal:.3g}, {report.pedestal_share:.0%} of its sum: "
-            "subtract it, or everything is taken to be blurred into one haze."
+            "it is subtracted on use, else everything would count as haze."
         )
     if report.negative > NEGATIVE:
         found.append(

@@ -64,10 +64,11 @@ def prepare_psf(
     Warns
     -----
     UserWarning
-        The PSF is larger than the image and was cropped, has many negative values, or lies on a background.
+        The PSF is larger than the image and was cropped, has many negative values, or lay on a background, which was
+        subtracted.
     """
     array = _clip_negatives(_match_dimensions(check_values(psf), ndim))
-    _warn_about_pedestal(array)
+    array = _without_pedestal(array)
     array = _odd_and_centred(array, center=center)
     array = _crop_to_energy(array, ENERGY_LOST)
     if boundary == "periodic":
@@ -182,13 +183,15 @@ def pedestal_of(psf: NDArray[np.float64]) -> tuple[float, float]:
     return pedestal, float(pedestal * psf.size / psf.sum())
 
 
-def _warn_about_pedestal(psf: NDArray[np.float64]) -> None:
+def _without_pedestal(psf: NDArray[np.float64]) -> NDArray[np.float64]:
     pedestal, share = pedestal_of(psf)
-    if share > PEDESTAL:
-        warnings.warn(
-            f"The PSF lies on a background of {pedestal:.3g}, {share:.0%} of its sum: subtract it first.",
-            stacklevel=3,
-        )
+    if share <= PEDESTAL:
+        return psf
+    warnings.warn(
+        f"The PSF lies on a background of {pedestal:.3g}, {share:.0%} of its sum, which was subtracted: check it.",
+        stacklevel=3,
+    )
+    return (psf - pedestal).clip(min=0)
 
 
 def _odd_and_centred(psf: NDArray[np.float64], *, center: bool) -> NDArray[np.float64]:
