@@ -14,7 +14,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_files, check_target
 from napari_deqmd.io.sidecar import check_result, versions, write_result
 from napari_deqmd.io.stack import SUFFIXES, Stack, read_stack
-from napari_deqmd.psf.inspect import PsfReport, inspect_psf
+from napari_deqmd.psf.inspect import PsfReport, inspect_psf, middle_planes
 
 # Pixels of a picture's panel.
 _PANEL = 320
@@ -119,21 +119,12 @@ def _draw(path: Path, psf: NDArray[Any], report: PsfReport, *, overwrite: bool) 
 
     from napari_deqmd.cli.picture import side_by_side
 
-    volume = np.asarray(psf, np.float64).squeeze().clip(min=0)
-    middle = np.unravel_index(int(volume.argmax()), volume.shape)
-    planes = {"XY": volume[tuple(int(place) for place in middle[:-2])]}
-    if volume.ndim == 3:
-        planes["XZ"] = volume[:, int(middle[1])]
-    voxel = report.voxel_size or (1.0,) * volume.ndim
     panels = []
-    for name, plane in planes.items():
-        high = voxel[-2] if name == "XY" else voxel[0]
-        extent = (plane.shape[1] * voxel[-1], plane.shape[0] * high)
+    for name, plane, high in middle_planes(psf, report):
+        extent = (plane.shape[1], plane.shape[0] * high)
         pixels = [max(1, round(_PANEL * one / max(extent))) for one in extent]
-        gray = Image.fromarray(np.sqrt(plane / plane.max()).astype(np.float32))
-        panels.append(
-            (name, _framed(np.asarray(gray.resize((pixels[0], pixels[1]), Image.Resampling.NEAREST))))
-        )
+        grown = Image.fromarray(plane).resize((pixels[0], pixels[1]), Image.Resampling.NEAREST)
+        panels.append((name, _framed(np.asarray(grown))))
     panels.append(("OTF, 1 to 0.001, 0 to Nyquist", _plot(report)))
     with atomic_files(path, overwrite=overwrite) as (handle,):
         side_by_side(panels, white=1.0, width=_PANEL, text=18).save(handle, format="PNG")

@@ -40,6 +40,9 @@ _SUMMABLE = 1.0
 # Samples from which their scatter tells something of the mean's.
 _MANY = 12
 _SHORTEST_FFT = 128
+# Voxels that are drawn, in widths at half maximum, and at least.
+_SHOWN = 7
+_AT_LEAST = 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +145,8 @@ def inspect_psf(
     bright = np.where(spot >= spot.max() / 2, spot, 0.0)
     centre = np.array([centroid(profile) for profile in profiles_of(bright)])
     fwhm = _fwhm(spot)
-    curves, odd = _spectrum(spot, centre)
     tails = [_tail(*one) for one in zip(profiles_of(spot), centre, strict=True)]
+    curves, odd = _spectrum(_tapered(spot, tails), centre)
     report = PsfReport(
         shape=array.shape,
         voxel_size=voxels,
@@ -160,6 +163,41 @@ def inspect_psf(
         warnings=(),
     )
     return dataclasses.replace(report, warnings=tuple(_warnings(report, tails, image_voxel_size)))
+
+
+def middle_planes(psf: Any, report: PsfReport) -> tuple[tuple[str, NDArray[np.float32], float], ...]:
+    """Return what to draw of a PSF around its brightest voxel.
+
+    Parameters
+    ----------
+    psf : array_like
+        As given to `inspect_psf`.
+    report : PsfReport
+        What that returned.
+
+    Returns
+    -------
+    tuple of (str, ndarray, float)
+        ``"XY"``, and ``"XZ"`` of a stack; the plane, whose brightness is the root of the PSF's, to show faint rings;
+        height over width of its pixels.
+    """
+    array = from_corner(np.asarray(psf, np.float64).squeeze())
+    middle = tuple(int(place) for place in np.unravel_index(int(array.argmax()), array.shape))
+    voxel = report.voxel_size or (1.0,) * array.ndim
+    planes = [("XY", array[middle[:-2]], (-2, -1))]
+    if array.ndim == 3:
+        planes.append(("XZ", array[:, middle[1]], (0, 2)))
+    drawn = []
+    for name, plane, axes in planes:
+        keep = []
+        for axis in axes:
+            width = report.fwhm[axis]
+            half = array.shape[axis] if math.isnan(width) else int(max(_AT_LEAST, _SHOWN * width)) // 2
+            keep.append(slice(max(0, middle[axis] - half), middle[axis] + half + 1))
+        part = plane[tuple(keep)].clip(min=0)
+        root = np.sqrt(part / max(float(part.max()), 1e-300)).astype(np.float32)
+        drawn.append((name, root, voxel[axes[0]] / voxel[axes[1]]))
+    return tuple(drawn)
 
 
 def _voxels(voxel_size: Sequence[float] | None, ndim: int) -> tuple[float, ...] | None:
@@ -197,6 +235,15 @@ def _crossing(curve: NDArray[np.float64], below: int, towards: int) -> float:
     """Return where the curve has half its maximum, between a place below it and the next one above."""
     half, low, high = curve.max() / 2, curve[below], curve[below + towards]
     return float(below + towards * (half - low) / (high - low))
+
+
+def _tapered(spot: NDArray[np.float64], tails: Sequence[float]) -> NDArray[np.float64]:
+    """Fade an endless PSF out: where its box ends says nothing of the OTF."""
+    for axis, (size, tail) in enumerate(zip(spot.shape, tails, strict=True)):
+        if math.isnan(tail) and size > 2:
+            fade = np.hanning(size + 2)[1:-1]
+            spot = spot * fade.reshape([-1 if one == axis else 1 for one in range(spot.ndim)])
+    return spot
 
 
 def _spectrum(

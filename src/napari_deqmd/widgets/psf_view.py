@@ -11,7 +11,7 @@ from qtpy.QtGui import QFont
 from qtpy.QtWidgets import QWidget
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.psf.inspect import PsfReport, inspect_psf
+from napari_deqmd.psf.inspect import PsfReport, inspect_psf, middle_planes
 from napari_deqmd.widgets.form import PsfChoice, Spatial
 
 _HEIGHT = 92
@@ -19,9 +19,6 @@ _HEIGHT = 92
 _GRAY = "#8a8d93"
 _ACROSS = "#4fa3ff"
 _ALONG = "#ffa94d"
-# Voxels that are shown, in widths at half maximum, and at least.
-_SHOWN = 7
-_AT_LEAST = 15
 _LARGEST = 20_000_000
 
 
@@ -48,27 +45,7 @@ def glance_of(
     psf = np.asarray(psf).squeeze()
     known = voxel_size if voxel_size is not None and len(voxel_size) == psf.ndim else None
     report = inspect_psf(psf, known, image_voxel_size=image)
-    middle = tuple(int(place) for place in np.unravel_index(int(psf.argmax()), psf.shape))
-    planes = [("XY", _crop(psf[middle[:-2]], middle[-2:], report.fwhm[-2:]))]
-    if psf.ndim == 3:
-        planes.append(("XZ", _crop(psf[:, middle[1]], (middle[0], middle[2]), report.fwhm[::2])))
-    voxel = known or (1.0,) * psf.ndim
-    stretch = {"XY": voxel[-2] / voxel[-1], "XZ": voxel[0] / voxel[-1]}
-    return Glance(tuple((name, _gamma(plane), stretch[name]) for name, plane in planes), report)
-
-
-def _crop(plane: np.ndarray, middle: tuple[int, ...], widths: tuple[float, ...]) -> np.ndarray:
-    keep = []
-    for size, where, width in zip(plane.shape, middle, widths, strict=True):
-        half = size if np.isnan(width) else int(max(_AT_LEAST, _SHOWN * width)) // 2
-        keep.append(slice(max(0, where - half), where + half + 1))
-    return plane[tuple(keep)]
-
-
-def _gamma(plane: np.ndarray) -> np.ndarray:
-    """Return the root of the root's range: rings are faint."""
-    plane = np.clip(np.asarray(plane, np.float32), 0, None)
-    return np.sqrt(plane / max(float(plane.max()), 1e-30))
+    return Glance(middle_planes(psf, report), report)
 
 
 def summary(report: PsfReport) -> str:
