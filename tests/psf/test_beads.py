@@ -9,7 +9,8 @@ from scipy.ndimage import fourier_shift
 from scipy.signal import fftconvolve
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.psf.beads import ball_of, distil_psf
+from napari_deqmd.psf.ball import ball_of
+from napari_deqmd.psf.beads import distil_psf
 from napari_deqmd.psf.theory import make_psf
 
 VOXEL = (0.2, 0.08, 0.08)
