@@ -62,6 +62,18 @@ def test_distill(folder, capsys):
     assert "fwhm_um: " in capsys.readouterr().out
 
 
+def test_distill_compares_with_theory(folder, capsys):
+    write_stack("beads.tif", Stack(field(HALVES[:1], columns=1), "ZYX", VOXEL))
+    words = ["psf", "distill", "beads.tif", "--json", "--overwrite", "-o", "psf.tif", "--theory"]
+    assert main([*words, CONFOCAL]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["theory_fwhm"] == pytest.approx(found["fwhm"], rel=0.1)
+    assert not any("times as wide" in sentence for sentence in found["warnings"])
+    assert main([*words, CONFOCAL.replace("1.2,", "0.8,")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "times as wide" in found["warnings"][0]
+
+
 def test_inspect_draws_a_picture_and_compares_voxels(folder, capsys):
     arguments = ["psf", "inspect", CONFOCAL, "--voxel-size", "0.2,0.08,0.08", "--picture", "look.png"]
     assert main([*arguments, "--image-voxel-size", "0.3,0.08,0.08"]) == 0

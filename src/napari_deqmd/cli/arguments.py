@@ -113,6 +113,7 @@ def _psf(commands: Any) -> None:
     distill = _command(actions, "distill", "make a PSF out of an image of beads", "psf", "distill")
     _input(distill)
     _lengths(distill, "--bead-diameter", "of the beads, to be deconvolved (not)", metavar="D")
+    distill.add_argument("--theory", metavar="PSF", help="compare with it: as for psf make")
     distill.add_argument(
         "--size",
         type=_typed(numbers, "The size"),

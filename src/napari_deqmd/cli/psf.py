@@ -18,6 +18,8 @@ from napari_deqmd.psf.inspect import PsfReport, inspect_psf, middle_planes
 
 # Pixels of a picture's panel.
 _PANEL = 320
+# Widths of beads and theory differ by this much before it is told.
+_AS_THEORY = 0.2
 
 
 def make(arguments: Namespace) -> None:
@@ -44,10 +46,30 @@ def distill(arguments: Namespace) -> None:
     size = None if arguments.size is None else [round(number) for number in arguments.size]
     found = distil_psf(stack.data, stack.voxel_size, bead_diameter=diameter and diameter[0], size=size)
     source = {"input": {"path": str(Path(arguments.image).expanduser().resolve()), "bead_diameter": diameter}}
-    _write(arguments, target, found.psf, found.voxel_size, source, found.to_dict())
+    content = found.to_dict()
+    if arguments.theory is not None:
+        content |= _compared(content, found.psf.ndim, arguments.theory)
+    _write(arguments, target, found.psf, found.voxel_size, source, content)
     for bead in found.rejected:
         where = ", ".join(f"{place:.1f}" for place in bead.place)
         say(f"note: the bead at {where} was left out: {bead.reason}.")
+
+
+def _compared(content: dict[str, Any], ndim: int, text: str) -> dict[str, Any]:
+    """Return the widths of a theory beside those of the beads, and a warning where they differ much."""
+    from napari_deqmd.psf.theory import parse_psf
+
+    theory = inspect_psf(parse_psf(text, ndim, content["voxel_size"])).fwhm
+    ratios = [real / ideal for real, ideal in zip(content["fwhm"], theory, strict=True)]
+    found = list(content["warnings"])
+    if max(ratios) > 1 + _AS_THEORY or min(ratios) < 1 - _AS_THEORY:
+        told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        found.insert(
+            0,
+            f"The beads' PSF is {told} times as wide as {text} ({'ZYX'[-ndim:]}): check voxel size, bead diameter and "
+            "the optics' numbers.",
+        )
+    return {"theory": text, "theory_fwhm": theory, "warnings": tuple(found)}
 
 
 def inspect(arguments: Namespace) -> None:
