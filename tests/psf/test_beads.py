@@ -70,6 +70,13 @@ def test_places_of_beads_are_found_to_a_twentieth_of_a_voxel():
     assert np.isnan(found.residual)
 
 
+def test_a_larger_box_leaves_no_bead_out():
+    found = distil_psf(field(), VOXEL, size=(31, 37, 37))
+    assert len(found.beads) == len(HALVES)
+    assert found.psf.shape == (31, 37, 37)
+    assert distance(found.psf, lens()) < 0.07
+
+
 def test_planes_of_beads_give_a_plane():
     flat = lens()[15]
     image = field(spot=flat[None])[20]

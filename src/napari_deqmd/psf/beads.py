@@ -30,8 +30,8 @@ _WIDTH = 1.35
 # Voxels at the top value from which on a bead is saturated.
 _SATURATED = 3
 _MANY = 500
-# Standard deviations of the rim, for a smoothed voxel to be light.
-_NOISE_LEFT = 0.5
+# Standard deviations of the smoothed rim, for a smoothed voxel to be light.
+_NOISE_LEFT = 2.0
 _MARGIN = 6
 _CORE = 0.1
 # Of half a bead's box, inside the image.
@@ -152,18 +152,19 @@ def distil_psf(
         raise UserError("A bead diameter needs a voxel size, and is above 0: give both in micrometres.")
     full = _full(raw, image) if saturation is None else saturation
     candidates, half = _find(image)
+    reach = half
     if size is not None:
         if len(size) != image.ndim or any(one < 3 or one % 2 == 0 for one in size):
             raise UserError(
                 f"The size {tuple(size)} is not possible: give {image.ndim} odd numbers of voxels."
             )
-        half = tuple(one // 2 for one in size)
+        reach = tuple(one // 2 for one in size)
     fitted = [_judge(image, place, candidates, half, full) for place in candidates]
     fitted = _outliers(fitted)
     good = [bead for bead in fitted if not bead.reason]
     if not good:
         raise UserError(_none_left(fitted))
-    boxes = np.stack([_aligned(image, bead, fitted, half) for bead in good])
+    boxes = np.stack([_aligned(image, bead, fitted, reach) for bead in good])
     psf, noise, residual = _mean(boxes, np.array([bead.height for bead in good]))
     psf = _denoised(psf)
     if bead_diameter is not None and voxels is not None:
@@ -398,14 +399,21 @@ def _nan_median(values: NDArray[np.float64]) -> Volume:
 
 
 def _denoised(psf: Volume) -> Volume:
-    """Set to 0 what does not rise above the noise of the rim, and what does not hang together with the middle."""
-    rim = np.concatenate([psf.take([0, -1], axis=axis).ravel() for axis in range(psf.ndim)])
+    """Set to 0 what does not rise above the noise of the rim, and what does not hang together with the middle.
+
+    What is left of the noise would only be its positive half, which adds up in a large box.
+    """
+    psf = psf - float(np.median(_rim(psf)))
+    smooth = ndimage.gaussian_filter(psf, 1.0)
+    rim = _rim(smooth)
     noise = 1.4826 * float(np.median(np.abs(rim - np.median(rim))))
-    psf = psf - float(np.median(rim))
-    kept = ndimage.gaussian_filter(psf, 1.0) > _NOISE_LEFT * noise
-    labels, _ = ndimage.label(kept)
+    labels, _ = ndimage.label(smooth > _NOISE_LEFT * noise)
     middle = labels[tuple(n // 2 for n in psf.shape)]
     return np.where(labels == middle, psf, 0.0) if middle else psf
+
+
+def _rim(psf: Volume) -> Volume:
+    return np.concatenate([psf.take([0, -1], axis=axis).ravel() for axis in range(psf.ndim)])
 
 
 def _warnings(
