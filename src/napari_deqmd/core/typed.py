@@ -44,7 +44,10 @@ def numbers(text: str, name: str) -> tuple[float, ...]:
 
 
 def lengths(text: str, name: str) -> tuple[float, ...]:
-    """Read lengths separated by commas or spaces, in micrometres unless they have a unit, and return micrometres."""
+    """Read lengths separated by commas or spaces, in micrometres unless they have a unit, and return micrometres.
+
+    Whether they make sense is for their user to say.
+    """
     parts = [part for part in re.split(r"[,;\s]+", text.strip()) if part]
     if not parts:
         raise UserError(f"{name} is empty: type micrometres, for example 0.3,0.1,0.1.")
@@ -55,10 +58,7 @@ def _length(text: str, name: str) -> float:
     found = re.fullmatch(r"(.*?[0-9.])([a-zA-Zµμ]*)", text)
     if found is None or found[2] not in _MICROMETRES:
         raise UserError(f"{name} is {text!r}: type micrometres, or a number with nm, um or mm.")
-    value = number(found[1], name) * _MICROMETRES[found[2]]
-    if value <= 0:
-        raise UserError(f"{name} is {text!r}: type a length above 0.")
-    return value
+    return number(found[1], name) * _MICROMETRES[found[2]]
 
 
 def number_or_range(text: str, name: str) -> float | tuple[float, float] | Literal["auto"]:
