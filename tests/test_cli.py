@@ -199,13 +199,22 @@ class TestRefused:
             (np.full((5, 5), np.nan), "YX", (0.1, 0.1), "NaN"),
             (np.ones((5, 5, 5)), "ZYX", (0.1, 0.1, 0.1), "3D but the image is 2D"),
             (np.ones((3, 5, 5)), "TYX", (0.1, 0.1), "the axes TYX"),
-            (np.ones((5, 5)), "YX", (0.1, 0.104), "Along X the voxels of the PSF are 0.104 µm"),
+            (np.ones((5, 5)), "YX", (100, 100), "check their units"),
         ],
     )
     def test_psf_file(self, folder, capsys, psf, axes, size, says):
         write_stack("psf.ome.tif", Stack(psf.astype(np.float32), axes, size))
         assert reconstruct(psf="psf.ome.tif") == 1
         refused(capsys, says, written=("in.tif", "psf.ome.tif"), folder=folder)
+
+    def test_psf_of_other_voxels_is_resampled_and_told(self, folder, capsys):
+        y, x = np.mgrid[-9:10, -14:15]
+        psf = np.exp(-((y / 1.2) ** 2 + (x / 2.4) ** 2) / 2)
+        write_stack("psf.tif", Stack(psf.astype(np.float32), "YX", (0.1, 0.05)))
+        assert reconstruct(psf="psf.tif") == 0
+        assert "the PSF was resampled" in capsys.readouterr().err
+        assert reconstruct(output="same.tif") == 0
+        assert read_stack("out.tif").data == pytest.approx(read_stack("same.tif").data, rel=1e-2, abs=0.1)
 
     def test_psf_without_voxel_size_is_told(self, folder, capsys):
         write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.typed import number_or_auto, number_or_range, numbers
+from napari_deqmd.core.typed import lengths, number_or_auto, number_or_range, numbers
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,14 @@ def test_number_or_range(text: str, value: object) -> None:
 def test_number_or_range_says_what_is_wrong(text: str) -> None:
     with pytest.raises(UserError, match=r"Peak is .* type a number, a range like 20:200, or 'auto'"):
         number_or_range(text, "Peak")
+
+
+def test_lengths_are_micrometres_whatever_their_unit() -> None:
+    assert lengths("300nm, 0.1 100nm;2e-4mm", "Size") == pytest.approx((0.3, 0.1, 0.1, 0.2))
+    assert lengths("1e-1µm", "Size") == pytest.approx((0.1,))
+
+
+@pytest.mark.parametrize("text", ["", "wide", "3 in", "nan", "nm", "1..2"])
+def test_lengths_say_what_is_wrong(text: str) -> None:
+    with pytest.raises(UserError, match="Size is"):
+        lengths(text, "Size")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.psf.prepare import prepare_psf
+from napari_deqmd.psf.prepare import fit_voxels, prepare_psf
 from napari_deqmd.psf.theory import make_psf
 
 VOLUME = (64, 64, 64)
@@ -87,9 +87,10 @@ def test_small_negatives_are_clipped_silently_and_large_ones_with_a_warning():
         assert prepare(noisy).min() >= 0
 
 
-def test_pedestal_is_told():
-    with pytest.warns(UserWarning, match="subtract it"):
-        prepare(np.pad(SPOT, 4) + 1e-4)
+def test_pedestal_is_told_and_subtracted():
+    with pytest.warns(UserWarning, match="which was subtracted"):
+        psf = prepare(np.pad(SPOT, 4) + 1e-4)
+    assert psf == pytest.approx(prepare(SPOT), abs=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((9, 64, 64), (9, 11, 9)), ((8, 64, 5), (9, 11, 5))])
@@ -139,3 +140,20 @@ def test_larger_than_a_periodic_image_is_wrapped(shape):
 def test_unusable_psf_is_refused(psf, ndim, says):
     with pytest.raises(UserError, match=says):
         prepare(psf, ndim)
+
+
+def test_other_voxels_are_resampled_about_the_spot():
+    """A Gaussian between voxels of an even array, at half the pixels: sampled anew, it is one in the middle."""
+    fine = np.arange(64) - 31.5
+    psf = np.exp(-((fine[:, None] / 4) ** 2 + (fine / 3) ** 2) / 2)
+    fitted = fit_voxels(psf, (0.05, 0.1), (0.1, 0.1))
+    assert fitted.shape == (31, 63)
+    coarse, same = np.arange(-15, 16), np.arange(-31, 32)
+    assert fitted == pytest.approx(np.exp(-((coarse[:, None] / 2) ** 2 + (same / 3) ** 2) / 2), abs=2e-3)
+
+
+def test_voxels_within_two_percent_and_unknown_ones_are_left():
+    assert fit_voxels(SPOT, (0.2, 0.1, 0.1), (0.2, 0.1015, 0.1)) is SPOT
+    assert fit_voxels(SPOT, None, (0.2, 0.1, 0.1)) is SPOT
+    with pytest.raises(UserError, match="check their units"):
+        fit_voxels(SPOT, (200, 100, 100), (0.2, 0.1, 0.1))

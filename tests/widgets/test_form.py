@@ -39,18 +39,30 @@ def test_an_untouched_form_is_the_default_configuration(qtbot) -> None:
 
 
 def test_theoretical_psf_has_the_image_dimensions() -> None:
-    psf = PsfChoice(sigma=(2.0, 1.0, 1.0)).load(IMAGE)
+    psf = PsfChoice(theory="gaussian:sigma=2,1,1").load(IMAGE)
     assert psf.ndim == 3
     assert psf.shape[0] > psf.shape[1]
-    assert str(PsfChoice(sigma=(2.0, 1.0, 1.0))) == "gaussian:sigma=2,1,1"
+    assert str(PsfChoice(theory="gaussian:sigma=2,1,1")) == "gaussian:sigma=2,1,1"
 
 
-def test_psf_of_another_voxel_size_is_refused() -> None:
-    psf = LayerImage(data=np.ones((5, 5, 5)), name="beads", axes="ZYX", voxel_size=(0.1, 0.1, 0.1))
-    with pytest.raises(UserError, match=r"0\.1 × 0\.1 × 0\.1 µm but the image's are 0\.3"):
-        PsfChoice(layer=psf).load(IMAGE)
+def test_psf_of_a_microscope_takes_the_images_voxels() -> None:
+    choice = PsfChoice(theory="confocal:na=1.2,wavelength=0.52")
+    assert (
+        choice.load(IMAGE).shape[0]
+        < choice.load(dataclasses.replace(IMAGE, voxel_size=(0.1, 0.1, 0.1))).shape[0]
+    )
+    with pytest.raises(UserError, match="voxel size"):
+        choice.load(dataclasses.replace(IMAGE, voxel_size=None))
+
+
+def test_psf_of_another_voxel_size_is_resampled() -> None:
+    psf = LayerImage(data=np.ones((5, 5, 5)), name="beads", axes="ZYX", voxel_size=(0.3, 0.2, 0.1))
+    assert PsfChoice(layer=psf).load(IMAGE).shape == (5, 9, 5)
     unknown = dataclasses.replace(psf, voxel_size=None)
     assert PsfChoice(layer=unknown).load(IMAGE).shape == (5, 5, 5)
+    nanometres = dataclasses.replace(psf, voxel_size=(300, 100, 100))
+    with pytest.raises(UserError, match="check their units"):
+        PsfChoice(layer=nanometres).load(IMAGE)
 
 
 def test_psf_from_a_file(tmp_path: Path) -> None:

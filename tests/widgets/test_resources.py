@@ -23,18 +23,18 @@ def image(*shape: int, axes: str = "ZYX") -> LayerImage:
 
 
 def test_what_is_needed_is_what_is_predicted() -> None:
-    found = find_resources(image(5, 8, 64, 64, axes="TZYX"), PsfChoice(sigma=(1.0,)), VALUES)
+    found = find_resources(image(5, 8, 64, 64, axes="TZYX"), PsfChoice(theory="gaussian:sigma=1"), VALUES)
     # 1 pixel of deviation: 9 wide, cropped to what holds 99.9 % of the light.
     assert found.needed == predict_bytes((8, 64, 64), (7, 7, 7))
     assert found.free is not None
     assert found.fits
-    less = find_resources(image(8, 64, 64), PsfChoice(sigma=(1.0,)), VALUES | {"method": "rl"})
+    less = find_resources(image(8, 64, 64), PsfChoice(theory="gaussian:sigma=1"), VALUES | {"method": "rl"})
     assert less.needed is not None
     assert less.needed < found.needed
 
 
 def test_too_much_says_what_to_do() -> None:
-    found = find_resources(image(2000, 2000, 2000), PsfChoice(sigma=(1.0,)), VALUES)
+    found = find_resources(image(2000, 2000, 2000), PsfChoice(theory="gaussian:sigma=1"), VALUES)
     assert not found.fits
     assert found.memory.startswith(f"Needs about {format_bytes(found.needed or 0)}, ")
     assert found.memory.endswith("free: crop the image, or choose method rl, which needs the least.")
@@ -120,6 +120,6 @@ def test_importing_loads_no_torch() -> None:
 
 def test_asking_warns_of_nothing() -> None:
     found = find_resources(
-        image(4, 48, 48), PsfChoice(sigma=(3.0,)), VALUES
+        image(4, 48, 48), PsfChoice(theory="gaussian:sigma=3"), VALUES
     )  # the PSF is larger than the image
     assert found.needed == predict_bytes((4, 48, 48), (5, 23, 23))

@@ -79,7 +79,7 @@ def test_the_order_says_what_the_form_says(train: Any) -> None:
     train.wait_idle()
     order = train.jobs[0].order
     assert (order.kind, order.peak, order.minutes, order.base) == ("clean", (20, 200), 2.5, "default")
-    assert (order.offset, order.gain, order.psf.sigma) == (100, 2, (1.2,))
+    assert (order.offset, order.gain, order.psf.theory) == (100, 2, "gaussian:sigma=1.2")
     assert [image.name for image in order.inputs] == ["cells"]
     assert order.inputs[0].axes == "TYX"
 

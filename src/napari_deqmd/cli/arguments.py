@@ -10,11 +10,15 @@ from typing import Any
 from napari_deqmd import __version__
 from napari_deqmd.core.config import BOUNDARIES, KINDS, METHODS, PRECISIONS, SOLVERS, ReconstructionConfig
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.typed import number_or_auto, number_or_range, numbers
+from napari_deqmd.core.typed import lengths, number_or_auto, number_or_range, numbers
 
 _DEFAULT = ReconstructionConfig()
 
-_PSF = "a TIFF file | gaussian:sigma=1.2 (pixels; several values: z,y,x) | uniform:size=9"
+_PSF = (
+    "a TIFF file | gaussian:sigma=1.2 (pixels; several values: z,y,x) | uniform:size=9 | "
+    "widefield:na=1.4,wavelength=0.52,ni=1.515 (micrometres; ns=, depth=, vectorial=1) | confocal:...,pinhole=1 | "
+    "spinning-disc:... | two-photon:... | lightsheet:...,sheet=2"
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_demo, _reconstruct, _estimate, _simulate, _train, _models, _benchmark):
+    for add in (_demo, _reconstruct, _estimate, _psf, _simulate, _train, _models, _benchmark):
         add(commands)
     return top
 
@@ -96,6 +100,37 @@ def _estimate(commands: Any) -> None:
     _input(command)
     _camera(command)
     _json(command)
+
+
+def _psf(commands: Any) -> None:
+    psf = commands.add_parser("psf", help="point spread functions", description="Point spread functions.")
+    actions = psf.add_subparsers(metavar="ACTION", required=True)
+    make = _command(actions, "make", "compute a theoretical PSF", "psf", "make")
+    make.add_argument("psf", metavar="PSF", help=_PSF.removeprefix("a TIFF file | "))
+    make.add_argument("--ndim", type=int, choices=(2, 3), default=3, help="(%(default)s)")
+    _lengths(make, "--voxel-size", "voxel size of the image")
+    _output(make)
+    distill = _command(actions, "distill", "make a PSF out of an image of beads", "psf", "distill")
+    _input(distill)
+    _lengths(distill, "--bead-diameter", "of the beads, to be deconvolved (not)", metavar="D")
+    distill.add_argument("--theory", metavar="PSF", help="compare with it: as for psf make")
+    distill.add_argument(
+        "--size",
+        type=_typed(numbers, "The size"),
+        metavar="Z,Y,X",
+        help="odd voxels of the PSF (about 5 widths)",
+    )
+    _output(distill)
+    look = _command(actions, "inspect", "measure a PSF and say what is wrong with it", "psf", "inspect")
+    look.add_argument("psf", metavar="PSF", help=_PSF)
+    look.add_argument(
+        "--ndim", type=int, choices=(2, 3), default=3, help="of a theoretical PSF (%(default)s)"
+    )
+    _lengths(look, "--voxel-size", "voxel size (what the file says)")
+    _lengths(look, "--image-voxel-size", "voxel size of the image that it is for, to be compared")
+    look.add_argument("--picture", metavar="PNG", help="draw its middle planes and its OTF into a new file")
+    look.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
+    _json(look)
 
 
 def _simulate(commands: Any) -> None:
@@ -221,9 +256,9 @@ def _input(command: argparse.ArgumentParser) -> None:
     command.add_argument("--axes", help="one letter of TCZYX per dimension (what the file says)")
     command.add_argument(
         "--voxel-size",
-        type=_typed(numbers, "The voxel size"),
+        type=_typed(lengths, "The voxel size"),
         metavar="Z,Y,X",
-        help="micrometres along the spatial axes (what the file says)",
+        help="along the spatial axes: micrometres, or with their unit, such as 300nm (what the file says)",
     )
 
 
@@ -253,6 +288,15 @@ def _number(command: argparse.ArgumentParser, name: str, meaning: str, *, kind: 
         default=getattr(_DEFAULT, name),
         metavar="N",
         help=f"{meaning} (%(default)s)",
+    )
+
+
+def _lengths(command: argparse.ArgumentParser, name: str, meaning: str, *, metavar: str = "Z,Y,X") -> None:
+    command.add_argument(
+        name,
+        type=_typed(lengths, f"The {name.strip('-').replace('-', ' ')}"),
+        metavar=metavar,
+        help=f"{meaning}: micrometres, or with their unit, such as 300nm",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import math
 import warnings
 from argparse import Namespace
 from contextlib import closing
@@ -27,7 +26,6 @@ _REPORTED = (
     "seconds", "iterations", "stopped_by", "objective_first", "objective_last", "certificate", "peak", "background",
     "device", "peak_memory_bytes",
 )  # fmt: skip
-_SAME_SIZE = 0.02
 
 
 def reconstruct(arguments: Namespace) -> None:
@@ -136,28 +134,33 @@ def simulate(arguments: Namespace) -> None:
 
 
 def load_psf(text: str, stack: Stack) -> NDArray[np.float32]:
-    """Return the PSF that ``--psf`` names, at the voxel size of the image or refused."""
+    """Return the PSF that ``--psf`` names, at the voxel size of the image."""
+    from napari_deqmd.psf.prepare import fit_voxels
     from napari_deqmd.psf.theory import parse_psf
 
     if not (text.lower().endswith(SUFFIXES) or Path(text).is_file()):
-        return parse_psf(text, len(stack.spatial_axes))
+        return parse_psf(text, len(stack.spatial_axes), stack.voxel_size)
     psf = read_stack(text)
     if psf.axes != psf.spatial_axes:
         raise UserError(f"The PSF {text} has the axes {psf.axes}: give one PSF, with the axes YX or ZYX.")
     image_sizes, psf_sizes = _known_sizes(stack), _known_sizes(psf)
     for axis in psf.axes:
-        if axis in image_sizes and axis in psf_sizes:
-            if not math.isclose(image_sizes[axis], psf_sizes[axis], rel_tol=_SAME_SIZE):
-                raise UserError(
-                    f"Along {axis} the voxels of the PSF are {psf_sizes[axis]:.4g} µm and those of the image "
-                    f"{image_sizes[axis]:.4g} µm: give a PSF at the image's voxel size, or correct it by --voxel-size."
-                )
-        elif (axis in image_sizes) != (axis in psf_sizes) and axis in stack.axes:
+        if (axis in image_sizes) != (axis in psf_sizes) and axis in stack.axes:
             silent = "PSF" if axis in image_sizes else "image"
             warnings.warn(
                 f"the {silent} has no voxel size along {axis}: taken to be the other's.", stacklevel=2
             )
-    return np.asarray(psf.data, dtype=np.float32)
+    known = [axis in image_sizes and axis in psf_sizes for axis in psf.axes]
+    voxels, wanted = (
+        [sizes[axis] if yes else 1.0 for axis, yes in zip(psf.axes, known, strict=True)]
+        for sizes in (psf_sizes, image_sizes)
+    )
+    fitted = fit_voxels(psf.data, voxels, wanted)
+    if fitted is not psf.data:
+        warnings.warn(
+            f"the PSF was resampled from voxels of {voxels} to those of the image, {wanted} µm.", stacklevel=2
+        )
+    return np.asarray(fitted, dtype=np.float32)
 
 
 def _known_sizes(stack: Stack) -> dict[str, float]:

@@ -8,6 +8,8 @@ from typing import Literal
 
 from napari_deqmd.core.errors import UserError
 
+_MICROMETRES = {"": 1.0, "nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "mm": 1e3}
+
 AUTO: Literal["auto"] = "auto"
 
 
@@ -39,6 +41,24 @@ def numbers(text: str, name: str) -> tuple[float, ...]:
     if not parts:
         raise UserError(f"{name} is empty: type a number, for example 1.8.")
     return tuple(number(part, name) for part in parts)
+
+
+def lengths(text: str, name: str) -> tuple[float, ...]:
+    """Read lengths separated by commas or spaces, in micrometres unless they have a unit, and return micrometres.
+
+    Whether they make sense is for their user to say.
+    """
+    parts = [part for part in re.split(r"[,;\s]+", text.strip()) if part]
+    if not parts:
+        raise UserError(f"{name} is empty: type micrometres, for example 0.3,0.1,0.1.")
+    return tuple(_length(part, name) for part in parts)
+
+
+def _length(text: str, name: str) -> float:
+    found = re.fullmatch(r"(.*?[0-9.])([a-zA-Zµμ]*)", text)
+    if found is None or found[2] not in _MICROMETRES:
+        raise UserError(f"{name} is {text!r}: type micrometres, or a number with nm, um or mm.")
+    return number(found[1], name) * _MICROMETRES[found[2]]
 
 
 def number_or_range(text: str, name: str) -> float | tuple[float, float] | Literal["auto"]:

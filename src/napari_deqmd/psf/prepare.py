@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 
 from napari_deqmd.core.errors import UserError
 
 # Share of the energy that cropping may drop without a word.
 ENERGY_LOST = 1e-3
 # Share of negative energy that passes for the noise of a background subtraction.
-_NEGATIVE = 0.05
+NEGATIVE = 0.05
 # Share of the sum that a constant pedestal may have.
-_PEDESTAL = 0.1
+PEDESTAL = 0.1
+# Voxel sizes of image and PSF may differ by this much before it matters; and by so much only by mistake.
+SAME_VOXEL = 0.02
+_LARGEST_STEP = 8.0
 # What makes a bright part a spot: the share of its bounding box that it fills (by dimensions), how far
 # all the light goes with it, and the pixels by which a lop-sided spot may be off the middle.
 _COMPACT = {2: 0.4, 3: 0.2}
@@ -60,16 +64,11 @@ def prepare_psf(
     Warns
     -----
     UserWarning
-        The PSF is larger than the image and was cropped, has many negative values, or lies on a background.
+        The PSF is larger than the image and was cropped, has many negative values, or lay on a background, which was
+        subtracted.
     """
-    array = np.asarray(psf)
-    if array.dtype.kind not in "uif":
-        raise UserError(f"The PSF has values of type {array.dtype}: give real numbers (an intensity PSF).")
-    array = _match_dimensions(array.astype(np.float64), ndim)
-    if not np.isfinite(array).all():
-        raise UserError("The PSF holds NaN or infinite values: give a PSF with finite numbers only.")
-    array = _clip_negatives(array)
-    _warn_about_pedestal(array)
+    array = _clip_negatives(_match_dimensions(check_values(psf), ndim))
+    array = _without_pedestal(array)
     array = _odd_and_centred(array, center=center)
     array = _crop_to_energy(array, ENERGY_LOST)
     if boundary == "periodic":
@@ -77,6 +76,64 @@ def prepare_psf(
     else:
         array = _crop_to_image(array, tuple(image_shape))
     return np.asarray(array / array.sum(), dtype=np.float32)
+
+
+def fit_voxels(
+    psf: Any, voxel_size: Sequence[float] | None, image_voxel_size: Sequence[float] | None
+) -> NDArray[Any]:
+    """Resample a PSF to the voxel size of its image, where both are known and differ by more than 2 %.
+
+    Parameters
+    ----------
+    psf : array_like
+        ``(Y, X)`` or ``(Z, Y, X)``.
+    voxel_size, image_voxel_size : sequence of float or None
+        Micrometres along its axes.
+
+    Returns
+    -------
+    ndarray
+        The PSF as it was, or cubic splines through it: odd-sized, the centroid of its bright part in the middle.
+
+    Raises
+    ------
+    UserError
+        They differ so much that a unit must be wrong.
+    """
+    array = np.asarray(psf)
+    if (
+        voxel_size is None
+        or image_voxel_size is None
+        or not len(voxel_size) == len(image_voxel_size) == array.ndim
+    ):
+        return array
+    steps = np.divide(image_voxel_size, voxel_size)
+    if np.allclose(steps, 1, rtol=SAME_VOXEL):
+        return array
+    if steps.max() > _LARGEST_STEP or steps.min() < 1 / _LARGEST_STEP:
+        raise UserError(
+            f"The PSF's voxels are {_text(voxel_size)} µm but the image's are {_text(image_voxel_size)} µm: "
+            "check their units."
+        )
+    array = from_corner(check_values(array))
+    bright = np.where(array >= array.max() / 2, array, 0.0)
+    places = []
+    for size, step, profile in zip(array.shape, steps, profiles_of(bright), strict=True):
+        middle = centroid(profile)
+        half = int(max(middle, size - 1 - middle) / step)
+        places.append(middle + step * np.arange(-half, half + 1))
+    return np.asarray(map_coordinates(array, np.meshgrid(*places, indexing="ij"), order=3))
+
+
+def check_values(psf: Any) -> NDArray[np.float64]:
+    """Return a PSF's values, which must be real and finite."""
+    array = np.asarray(psf)
+    if array.dtype.kind not in "uif":
+        raise UserError(f"The PSF has values of type {array.dtype}: give real numbers (an intensity PSF).")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise UserError("The PSF holds NaN or infinite values: give a PSF with finite numbers only.")
+    return array
 
 
 def _match_dimensions(psf: NDArray[np.float64], ndim: int) -> NDArray[np.float64]:
@@ -99,7 +156,7 @@ def _clip_negatives(psf: NDArray[np.float64]) -> NDArray[np.float64]:
     if not total > 0:
         raise UserError("The PSF is zero everywhere: choose a PSF with a bright spot in it.")
     negative = (total - psf.sum()) / total
-    if negative > _NEGATIVE:
+    if negative > NEGATIVE:
         warnings.warn(
             f"Negative values ({negative:.0%} of the PSF) were set to 0: check its background subtraction.",
             stacklevel=3,
@@ -107,27 +164,51 @@ def _clip_negatives(psf: NDArray[np.float64]) -> NDArray[np.float64]:
     return positive
 
 
-def _warn_about_pedestal(psf: NDArray[np.float64]) -> None:
-    """Tell of a camera's offset left in a measured PSF: small beside the peak, but most of the sum."""
-    pedestal = float(np.percentile(psf, 1))
-    share = pedestal * psf.size / psf.sum()
-    if pedestal < 0.1 * psf.max() and share > _PEDESTAL:
-        warnings.warn(
-            f"The PSF lies on a background of {pedestal:.3g}, {share:.0%} of its sum: subtract it first.",
-            stacklevel=3,
-        )
+def pedestal_of(psf: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the constant background of a PSF without negative values, and its share of the sum.
+
+    A camera's offset left in a measured PSF is small beside the peak, but most of the sum. It is what even the
+    darkest places have, averaged over blocks against noise; a flat kernel has none.
+    """
+    blocks = psf
+    for axis, size in enumerate(psf.shape):
+        width = max(1, size // 8)
+        starts = np.arange(0, size - width + 1, width)
+        blocks = np.add.reduceat(blocks, starts, axis=axis)
+        counts = np.diff([*starts, size])
+        blocks = blocks / counts.reshape([-1 if one == axis else 1 for one in range(psf.ndim)])
+    pedestal = float(np.percentile(blocks, 2))
+    if pedestal > 0.1 * psf.max():
+        return 0.0, 0.0
+    return pedestal, float(pedestal * psf.size / psf.sum())
+
+
+def _without_pedestal(psf: NDArray[np.float64]) -> NDArray[np.float64]:
+    pedestal, share = pedestal_of(psf)
+    if share <= PEDESTAL:
+        return psf
+    warnings.warn(
+        f"The PSF lies on a background of {pedestal:.3g}, {share:.0%} of its sum, which was subtracted: check it.",
+        stacklevel=3,
+    )
+    return (psf - pedestal).clip(min=0)
 
 
 def _odd_and_centred(psf: NDArray[np.float64], *, center: bool) -> NDArray[np.float64]:
     """Pad with zeros, rather than roll, so that nothing comes back in at the other side."""
-    if center and psf.flat[0] == psf.max():
-        psf = np.fft.fftshift(psf)  # the origin is in the corner, as FFTs want it
+    if center:
+        psf = from_corner(psf)
     origin = _spot(psf) if center else _middle(psf)
     pad = [
         (max(0, size - 1 - 2 * where), max(0, 2 * where - size + 1))
         for size, where in zip(psf.shape, origin, strict=True)
     ]
     return np.pad(psf, pad)
+
+
+def from_corner(psf: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bring an origin that is in the corner, as FFTs want it, into the middle."""
+    return np.fft.fftshift(psf) if psf.flat[0] == psf.max() else psf
 
 
 def _middle(psf: NDArray[np.float64]) -> tuple[int, ...]:
@@ -144,10 +225,10 @@ def _spot(psf: NDArray[np.float64]) -> tuple[int, ...]:
     bright = np.where(psf >= psf.max() / 2, psf, 0.0)
     places = np.argwhere(bright)
     compact = len(places) / np.prod(np.ptp(places, axis=0) + 1)
-    shift = np.array([_mean(profile) for profile in _profiles(bright)]) - middle
+    shift = np.array([centroid(profile) for profile in profiles_of(bright)]) - middle
     # Below a tenth of the maximum a measured PSF may be background as well.
     light = (
-        np.array([_mean(profile) for profile in _profiles(np.where(psf >= psf.max() / 10, psf, 0.0))])
+        np.array([centroid(profile) for profile in profiles_of(np.where(psf >= psf.max() / 10, psf, 0.0))])
         - middle
     )
     same = light @ shift >= _AGREE * (shift @ shift)
@@ -156,12 +237,14 @@ def _spot(psf: NDArray[np.float64]) -> tuple[int, ...]:
     return tuple(int(where) for where in np.floor(middle + shift + 0.5))
 
 
-def _profiles(psf: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def profiles_of(psf: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Return the sum over all other axes, for each axis."""
     axes = range(psf.ndim)
     return [psf.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes]
 
 
-def _mean(profile: NDArray[np.float64]) -> float:
+def centroid(profile: NDArray[np.float64]) -> float:
+    """Return the mean place of a profile without negative values."""
     return float(profile @ np.arange(profile.size) / profile.sum())
 
 
@@ -169,7 +252,7 @@ def _crop_to_energy(psf: NDArray[np.float64], lost: float) -> NDArray[np.float64
     """Crop each axis about the middle by as much as its share of `lost` allows."""
     allowed = lost / psf.ndim * psf.sum()
     keep = []
-    for size, profile in zip(psf.shape, _profiles(psf), strict=True):
+    for size, profile in zip(psf.shape, profiles_of(psf), strict=True):
         half = size // 2
         # tails[k]: what remains outside when k pixels are cut on either side.
         tails = np.cumsum(profile[:half] + profile[::-1][:half])
@@ -205,5 +288,5 @@ def _wrap_into_image(psf: NDArray[np.float64], image_shape: tuple[int, ...]) -> 
     return psf
 
 
-def _text(shape: Sequence[int]) -> str:
-    return " x ".join(str(size) for size in shape)
+def _text(shape: Sequence[float]) -> str:
+    return " x ".join(f"{size:.4g}" for size in shape)

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.core.errors import UserError
-
-Values = float | Sequence[float]
+from napari_deqmd.psf import optics
+from napari_deqmd.psf.parameters import Values, limit_size, per_axis
 
 # A Gaussian is cut where one tail holds 3e-5 of it: well inside the 0.1 % that `prepare_psf` may crop.
 _GAUSSIAN_REACH = 4.0
-_LARGEST = 2049
 
 
-def make_psf(kind: str = "gaussian", *, ndim: int = 2, **params: Values) -> NDArray[np.float32]:
+def make_psf(
+    kind: str = "gaussian", *, ndim: int = 2, voxel_size: Values | None = None, **params: Values
+) -> NDArray[np.float32]:
     """Compute a theoretical point spread function.
 
     Parameters
     ----------
     kind : str
-        ``"gaussian"`` or ``"uniform"``.
+        ``"gaussian"``, ``"uniform"``, or a microscope: ``"widefield"``, ``"confocal"``, ``"spinning-disc"``,
+        ``"two-photon"``, ``"lightsheet"``.
     ndim : int
-        2 for ``(Y, X)``, 3 for ``(Z, Y, X)``.
+        2 for ``(Y, X)``, the plane in focus; 3 for ``(Z, Y, X)``.
+    voxel_size : float or sequence of float, optional
+        Micrometres along (z,) y, x; microscopes need it, with square pixels.
     **params : float or sequence of float
         ``gaussian``: `sigma`, standard deviation in pixels, > 0. ``uniform``: `size`, odd width of the box in
-        pixels. One value serves all axes; several are in the order (z,) y, x.
+        pixels. One value serves all axes; several are in the order (z,) y, x. Microscopes: `na` and `wavelength`
+        (micrometres), and as in `napari_deqmd.psf.optics.Microscope` `ni`, `ns`, `depth`, `vectorial`, `size`;
+        ``confocal`` and ``spinning-disc`` also `pinhole` and `excitation`, ``lightsheet`` needs `sheet`.
 
     Returns
     -------
@@ -40,25 +46,28 @@ def make_psf(kind: str = "gaussian", *, ndim: int = 2, **params: Values) -> NDAr
     Raises
     ------
     UserError
-        Unknown kind or parameter, or a value outside its domain.
+        Unknown kind or parameter, a value outside its domain, no voxel size where one is needed, or a library that
+        is not installed.
     """
     if ndim not in (2, 3):
         raise UserError(f"A PSF has 2 or 3 dimensions, not {ndim}: choose ndim=2 or ndim=3.")
-    if kind not in _KINDS:
-        raise UserError(f"Unknown PSF {kind!r}: choose one of {', '.join(_KINDS)}, or give a TIFF file.")
-    function = _KINDS[kind]
-    known = [name for name in inspect.signature(function).parameters if name != "ndim"]
+    if kind not in KINDS:
+        raise UserError(f"Unknown PSF {kind!r}: choose one of {', '.join(KINDS)}, or give a TIFF file.")
+    chosen = KINDS[kind]
     for name in params:
-        if name not in known:
-            raise UserError(f"The PSF {kind!r} has no parameter {name!r}: it takes {', '.join(known)}.")
-    for name in known:
+        if name not in chosen.takes:
+            raise UserError(
+                f"The PSF {kind!r} has no parameter {name!r}: it takes {', '.join(chosen.takes)}."
+            )
+    for name in chosen.needs:
         if name not in params:
-            raise UserError(f"The PSF {kind!r} needs {name}: for example {_EXAMPLES[kind]}.")
-    psf = function(ndim=ndim, **params)
+            raise UserError(f"The PSF {kind!r} needs {name}: for example {chosen.example}.")
+    psf = chosen.make(ndim, voxel_size, params)
+    psf = psf.reshape(psf.shape[-ndim:])
     return np.asarray(psf / psf.sum(), dtype=np.float32)
 
 
-def parse_psf(text: str, ndim: int) -> NDArray[np.float32]:
+def parse_psf(text: str, ndim: int, voxel_size: Values | None = None) -> NDArray[np.float32]:
     """Compute the PSF that a text such as ``gaussian:sigma=3,1.4,1.4`` describes.
 
     Parameters
@@ -67,6 +76,8 @@ def parse_psf(text: str, ndim: int) -> NDArray[np.float32]:
         ``kind:name=value[,value...][,name=value...]``. One value serves all axes; several are (z,) y, x.
     ndim : int
         2 or 3.
+    voxel_size : float or sequence of float, optional
+        Micrometres, for microscopes; the text may say otherwise.
 
     Returns
     -------
@@ -79,7 +90,7 @@ def parse_psf(text: str, ndim: int) -> NDArray[np.float32]:
         The text does not describe a PSF.
     """
     kind, _, rest = text.partition(":")
-    params: dict[str, list[float]] = {}
+    params: dict[str, Any] = {}
     name = ""
     for part in filter(None, (piece.strip() for piece in rest.split(","))):
         key, equals, value = part.rpartition("=")
@@ -96,56 +107,38 @@ def parse_psf(text: str, ndim: int) -> NDArray[np.float32]:
             raise UserError(
                 f"Cannot read {part!r} in PSF {text!r}: write it like {_example(kind)}."
             ) from None
-    return make_psf(kind.strip(), ndim=ndim, **params)
+    return make_psf(kind.strip(), ndim=ndim, **{"voxel_size": voxel_size} | params)
 
 
-def _gaussian(*, ndim: int, sigma: Values) -> NDArray[np.float64]:
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """How to make a kind of PSF, what it takes, what it cannot do without, and how to write it."""
+
+    make: Callable[[int, Values | None, dict[str, Any]], NDArray[np.float64]]
+    takes: tuple[str, ...]
+    needs: tuple[str, ...]
+    example: str
+
+
+def _gaussian(ndim: int, voxel_size: Values | None, params: dict[str, Any]) -> NDArray[np.float64]:
     profiles = []
-    for width in _per_axis("sigma", sigma, ndim):
+    for width in per_axis("sigma", params["sigma"], ndim):
         if width <= 0:
             raise UserError(f"sigma is {width:g} pixels: give a width above 0.")
         radius = max(1, math.ceil(_GAUSSIAN_REACH * width))
-        _limit(2 * radius + 1)
+        limit_size(2 * radius + 1)
         profiles.append(np.exp(-0.5 * (np.arange(-radius, radius + 1) / width) ** 2))
     return _outer(profiles)
 
 
-def _uniform(*, ndim: int, size: Values) -> NDArray[np.float64]:
+def _uniform(ndim: int, voxel_size: Values | None, params: dict[str, Any]) -> NDArray[np.float64]:
     profiles = []
-    for width in _per_axis("size", size, ndim):
+    for width in per_axis("size", params["size"], ndim):
         if width != int(width) or width < 1 or int(width) % 2 == 0:
             raise UserError(f"size is {width:g} pixels: give an odd whole number (the box needs a centre).")
-        _limit(int(width))
+        limit_size(int(width))
         profiles.append(np.ones(int(width)))
     return _outer(profiles)
-
-
-_KINDS: dict[str, Callable[..., NDArray[np.float64]]] = {"gaussian": _gaussian, "uniform": _uniform}
-_EXAMPLES = {"gaussian": "gaussian:sigma=1.2", "uniform": "uniform:size=9"}
-
-
-def _example(kind: str) -> str:
-    return _EXAMPLES.get(kind.strip(), "gaussian:sigma=1.2")
-
-
-def _per_axis(name: str, values: Any, ndim: int) -> list[float]:
-    try:
-        numbers = [float(value) for value in np.atleast_1d(values)]
-    except (TypeError, ValueError):
-        raise UserError(f"{name} is {values!r}: give a number, or one per axis.") from None
-    if not all(math.isfinite(number) for number in numbers):
-        raise UserError(f"{name} is {values!r}: give finite numbers.")
-    if len(numbers) not in (1, ndim):
-        axes = "z, y, x" if ndim == 3 else "y, x"
-        raise UserError(
-            f"{name} has {len(numbers)} values for {ndim} axes: give one, or one each for {axes}."
-        )
-    return numbers * ndim if len(numbers) == 1 else numbers
-
-
-def _limit(size: int) -> None:
-    if size > _LARGEST:
-        raise UserError(f"This PSF would be {size} pixels wide: give widths in pixels, at most {_LARGEST}.")
 
 
 def _outer(profiles: list[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -153,3 +146,29 @@ def _outer(profiles: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     for profile in profiles[1:]:
         psf = psf[..., np.newaxis] * profile
     return psf
+
+
+def _microscope(
+    name: str, make: Callable[[optics.Microscope, Any, int], NDArray[np.float64]], *more: str, needs: str = ""
+) -> Kind:
+    return Kind(
+        lambda ndim, voxel_size, params: make(optics.Microscope(**params), voxel_size, ndim),
+        ("na", "wavelength", "ni", "ns", "depth", "vectorial", "size", *more),
+        ("na", "wavelength", *filter(None, [needs])),
+        f"{name}:na=1.4,wavelength=0.52,ni=1.515" + (f",{needs}=2" if needs else ""),
+    )
+
+
+KINDS: dict[str, Kind] = {
+    "gaussian": Kind(_gaussian, ("sigma",), ("sigma",), "gaussian:sigma=1.2"),
+    "uniform": Kind(_uniform, ("size",), ("size",), "uniform:size=9"),
+    "widefield": _microscope("widefield", optics.widefield),
+    "confocal": _microscope("confocal", optics.confocal, "pinhole", "excitation"),
+    "spinning-disc": _microscope("spinning-disc", optics.spinning_disc, "pinhole", "excitation"),
+    "two-photon": _microscope("two-photon", optics.two_photon),
+    "lightsheet": _microscope("lightsheet", optics.light_sheet, "sheet", needs="sheet"),
+}
+
+
+def _example(kind: str) -> str:
+    return KINDS.get(kind.strip(), KINDS["gaussian"]).example

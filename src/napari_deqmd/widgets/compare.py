@@ -205,6 +205,7 @@ class CompareWidget(DockWidget):
     def _connect(self) -> None:
         section = self.run_section
         self.image.layer_combo.layer_changed.connect(self._follow_image)
+        self.image.axes_edit.textChanged.connect(self._show_psf)
         section.run_button.clicked.connect(self.run)
         section.stop_button.clicked.connect(self._stop)
         section.profile_button.clicked.connect(self.draw_line)
@@ -217,7 +218,10 @@ class CompareWidget(DockWidget):
 
     def _follow_image(self, layer: Any) -> None:
         self.photons.follow(layer)
-        self.psf.follow(layer)
+        self._show_psf()
+
+    def _show_psf(self, *_: Any) -> None:
+        self.psf.follow(self.image.layer_combo.layer, self.image.axes)
 
     def _stop(self) -> None:
         self.runner.stop()

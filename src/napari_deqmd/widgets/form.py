@@ -14,9 +14,6 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.widgets.layers import LayerImage
 
-# Voxel sizes of image and PSF may differ by this much before it matters.
-_VOXEL_TOLERANCE = 0.02
-
 
 class Section(Protocol):
     """A part of the form that knows some of the configuration."""
@@ -81,47 +78,37 @@ class Spatial(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PsfChoice:
-    """Where the PSF comes from: the widths of a Gaussian, a layer, or else a file."""
+    """Where the PSF comes from: a theory as the command line writes it, a layer, or else a file."""
 
-    sigma: tuple[float, ...] | None = None
+    theory: str = ""
     layer: LayerImage | None = None
     path: str = ""
 
     def __str__(self) -> str:
-        if self.sigma is not None:
-            return f"gaussian:sigma={','.join(f'{value:g}' for value in self.sigma)}"
-        return f"layer {self.layer.name!r}" if self.layer is not None else self.path
+        return self.theory or (f"layer {self.layer.name!r}" if self.layer is not None else self.path)
 
     def load(self, image: Spatial) -> np.ndarray:
-        """Return the PSF for an image; reads files and computes, so it belongs into the other thread.
+        """Return the PSF at the voxel size of an image; reads and computes, so it belongs into the other thread.
 
         Raises
         ------
         UserError
-            The file cannot be read, or the voxel sizes of PSF and image are known and differ.
+            The theory or the file cannot be read, or voxel sizes differ so much that a unit must be wrong.
         """
-        if self.sigma is not None:
-            from napari_deqmd.psf.theory import make_psf
+        from napari_deqmd.psf.prepare import fit_voxels
 
-            spatial = sum(letter in "ZYX" for letter in image.axes)
-            return make_psf(
-                "gaussian", ndim=spatial, sigma=self.sigma if len(self.sigma) > 1 else self.sigma[0]
-            )
+        return fit_voxels(*self.measured(image), image.voxel_size)
+
+    def measured(self, image: Spatial) -> tuple[np.ndarray, tuple[float, ...] | None]:
+        """Return the PSF as it is, and its voxel size where that is known."""
+        if self.theory:
+            from napari_deqmd.psf.theory import parse_psf
+
+            psf = parse_psf(self.theory, sum(letter in "ZYX" for letter in image.axes), image.voxel_size)
+            return psf, image.voxel_size
         if self.layer is not None:
-            _require_same_voxels(self.layer.voxel_size, image.voxel_size)
-            return np.asarray(self.layer.data)
+            return self.layer.load(), self.layer.voxel_size
         from napari_deqmd.io.stack import read_stack
 
         stack = read_stack(self.path)
-        _require_same_voxels(stack.voxel_size, image.voxel_size)
-        return np.asarray(stack.data)
-
-
-def _require_same_voxels(psf: tuple[float, ...] | None, image: tuple[float, ...] | None) -> None:
-    if psf is None or image is None or len(psf) != len(image):
-        return
-    if not np.allclose(psf, image, rtol=_VOXEL_TOLERANCE):
-        sizes = [" × ".join(f"{size:.3g}" for size in voxel) for voxel in (psf, image)]
-        raise UserError(
-            f"The PSF's voxels are {sizes[0]} µm but the image's are {sizes[1]} µm: resample the PSF to the image's."
-        )
+        return np.asarray(stack.data), stack.voxel_size

@@ -42,9 +42,15 @@ def layers_of(stack: Any, path: str) -> list[tuple[Any, dict[str, Any]]]:
 
 
 def _arguments(stack: Any, axes: str, name: str, metadata: dict[str, Any]) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"name": name, "metadata": metadata, "axis_labels": tuple(axes.lower())}
-    if stack.voxel_size is not None:
-        sizes = iter(stack.voxel_size)
-        arguments["scale"] = tuple(next(sizes) if letter in SPATIAL else 1.0 for letter in axes)
-        arguments["units"] = tuple("micrometer" if letter in SPATIAL else "pixel" for letter in axes)
-    return arguments
+    arguments: dict[str, Any] = {"name": name, "metadata": metadata}
+    return arguments | place_of(axes, stack.voxel_size)
+
+
+def place_of(axes: str, voxel_size: tuple[float, ...] | None) -> dict[str, Any]:
+    """Return the `add_image` arguments that say where an image with these axes lies, in micrometres if known."""
+    place: dict[str, Any] = {"axis_labels": tuple(axes.lower())}
+    if voxel_size is not None:
+        sizes = iter(voxel_size)
+        place["scale"] = tuple(next(sizes) if letter in SPATIAL else 1.0 for letter in axes)
+        place["units"] = tuple("micrometer" if letter in SPATIAL else "pixel" for letter in axes)
+    return place

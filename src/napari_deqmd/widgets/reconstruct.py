@@ -16,7 +16,7 @@ from napari_deqmd.widgets.form import PsfChoice, collect, config_from
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.opening import layers_of
 from napari_deqmd.widgets.reports import Job
-from napari_deqmd.widgets.resources import ResourceWatch
+from napari_deqmd.widgets.resources import Resources, find_resources
 from napari_deqmd.widgets.result import ResultLayer
 from napari_deqmd.widgets.run import Run
 from napari_deqmd.widgets.sections.image import ImageSection
@@ -25,7 +25,7 @@ from napari_deqmd.widgets.sections.photons import PhotonsSection
 from napari_deqmd.widgets.sections.psf import PsfSection
 from napari_deqmd.widgets.sections.run import RunSection
 from napari_deqmd.widgets.sections.welcome import Welcome
-from napari_deqmd.widgets.tasks import ButtonTask
+from napari_deqmd.widgets.tasks import ButtonTask, LatestTask
 from napari_deqmd.widgets.warm import RunOrder
 
 
@@ -68,7 +68,7 @@ class ReconstructWidget(DockWidget):
         self._estimating = ButtonTask(self.photons.estimate_button, self)
         self._connect()
         self.set_up(self.welcome, self.image, self.psf, self.photons, self.method)
-        self._watch = ResourceWatch(self._resources, self.run_section.show_resources, self)
+        self._needs = LatestTask(self._show_resources, self)
         self._watch_form()
         self._follow_image(self.image.layer_combo.layer)
 
@@ -166,6 +166,7 @@ class ReconstructWidget(DockWidget):
         self.image.open_button.clicked.connect(self._ask_for_file)
         self.welcome.open_file.clicked.connect(self._ask_for_file)
         self.image.layer_combo.layer_changed.connect(self._follow_image)
+        self.image.axes_edit.textChanged.connect(self._show_psf)
         self.photons.estimate_button.clicked.connect(self.estimate)
         self.run_section.run_button.clicked.connect(self.run)
         self.run_section.preview_button.clicked.connect(self.preview)
@@ -181,21 +182,21 @@ class ReconstructWidget(DockWidget):
 
     def _watch_form(self) -> None:
         for control in self._memory.controls.values():
-            changes(control).connect(self._watch.soon)
+            changes(control).connect(self._look_at_resources)
         for combo in (self.image.layer_combo, self.psf.layer_combo):
-            combo.layer_changed.connect(self._watch.soon)
-        self.image.axes_edit.textChanged.connect(self._watch.soon)
-        self.image.region_combo.currentIndexChanged.connect(self._watch.soon)
+            combo.layer_changed.connect(self._look_at_resources)
+        self.image.axes_edit.textChanged.connect(self._look_at_resources)
+        self.image.region_combo.currentIndexChanged.connect(self._look_at_resources)
         # A run loads torch, which knows the devices; and it leaves less memory, or more. Not at its launch: what is
         # asked meanwhile could take the warnings of its preparation for its own.
         self.run_section.progress.valueChanged.connect(self._first_news)
-        self.runner.ended.connect(self._watch.soon)
-        self._watch.soon()
+        self.runner.ended.connect(self._look_at_resources)
+        self._look_at_resources()
 
     def _first_news(self, value: int) -> None:
         if value > 0:
             self.run_section.progress.valueChanged.disconnect(self._first_news)
-            self._watch.soon()
+            self._look_at_resources()
 
     def _ask_for_file(self) -> None:
         kinds = "TIFF stacks (*.tif *.tiff);;All files (*)"
@@ -216,25 +217,34 @@ class ReconstructWidget(DockWidget):
         else:
             self.photons.show_estimate(*found)
 
-    def _resources(self) -> tuple[Any, ...]:
-        """Return what `find_resources` is asked; a form that is not complete has no memory to predict."""
+    def _look_at_resources(self, *_: Any) -> None:
+        """Find out, soon, what a run would need; a form that is not complete has no memory to predict."""
         values = {
             name: take(self._memory.controls[name]) for name in ("device", "method", "solver", "boundary")
         }
         try:
-            return self.image.read(keep=False), self.psf.read(keep=False), values
+            run = self.image.read(keep=False), self.psf.read(keep=False)
         except Exception:  # Run says what is missing
-            return None, None, values
+            self._needs.ask(partial(find_resources, None, None, values))
+        else:
+            self._needs.ask(partial(find_resources, *run, values))
+
+    def _show_resources(self, resources: Resources | None, _failure: str) -> None:
+        if resources is not None:
+            self.run_section.show_resources(resources)
 
     def _follow_image(self, layer: Any) -> None:
         self.photons.follow(layer)
-        self.psf.follow(layer)
+        self._show_psf()
         self.welcome.setVisible(layer is None)
 
     def _let_go(self) -> None:
         super()._let_go()
         self.image.let_go()
-        self._watch.stop()
+        self._needs.ask(None)
+
+    def _show_psf(self, *_: Any) -> None:
+        self.psf.follow(self.image.layer_combo.layer, self.image.axes)
 
     def _stop(self) -> None:
         self.runner.stop()

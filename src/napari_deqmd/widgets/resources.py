@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
-
-from qtpy.QtCore import QObject, QTimer
-from qtpy.QtWidgets import QWidget
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.scale.memory import available_bytes, format_bytes, predict_bytes
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.region import SPATIAL
-from napari_deqmd.widgets.worker import TaskWorker
 
-# Milliseconds without a change before it is asked: typing a number is many changes.
-_SETTLED = 250
 _METHOD = ("method", "solver", "boundary")
 
 
@@ -118,48 +110,3 @@ def _device(setting: str) -> tuple[str, str]:
         return device, "CPU: no CUDA device found." if setting == "auto" else f"CPU: {why}."
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     return device, f"GPU {name}: {why}."
-
-
-class ResourceWatch(QObject):
-    """Asks for the resources when the form has come to rest, one question at a time.
-
-    Parameters
-    ----------
-    question : callable
-        Returns the arguments of `find_resources`.
-    show : callable
-        Called with `Resources` in the window's thread.
-    parent : QWidget
-    """
-
-    def __init__(
-        self, question: Callable[[], tuple[Any, ...]], show: Callable[[Resources], None], parent: QWidget
-    ) -> None:
-        super().__init__(parent)
-        self._question, self._show = question, show
-        self._worker: TaskWorker | None = None
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_SETTLED)
-        self._timer.timeout.connect(self._ask)
-
-    def soon(self, *_: object) -> None:
-        """Something changed."""
-        self._timer.start()
-
-    def stop(self) -> None:
-        """Ask no more."""
-        self._timer.stop()
-
-    def _ask(self) -> None:
-        if self._worker is not None:
-            self.soon()
-            return
-        self._worker = TaskWorker(partial(find_resources, *self._question()))
-        self._worker.finished.connect(self._end)
-        self._worker.start()
-
-    def _end(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None and worker.outcome is not None:
-            self._show(worker.outcome)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_deqmd.widgets.messages import tell
@@ -50,3 +50,52 @@ class ButtonTask(QObject):
         if worker.failure is not None:
             tell(worker.failure, expected=worker.expected)
         then(worker.outcome)
+
+
+class LatestTask(QObject):
+    """Runs what was asked for last, a moment later; what was asked for before and has not begun is forgotten.
+
+    Parameters
+    ----------
+    then : callable
+        Gets the value, or ``None``, and the sentence of a failure, or ``""``.
+    parent : QWidget
+        When it goes, nobody waits for the task any more.
+    """
+
+    #: Milliseconds without another wish before it begins.
+    PAUSE = 250
+
+    def __init__(self, then: Callable[[Any, str], None], parent: QWidget) -> None:
+        super().__init__(parent)
+        self._then = then
+        self._wish: Callable[[], Any] | None = None
+        self._worker: TaskWorker | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(self.PAUSE)
+        self._timer.timeout.connect(self._begin)
+
+    def ask(self, task: Callable[[], Any] | None) -> None:
+        """Call `task` in another thread; it must not refer to any Qt object. ``None`` forgets the last wish."""
+        self._wish = task
+        self._timer.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a value is still to come."""
+        return self._worker is not None or self._wish is not None
+
+    def _begin(self) -> None:
+        if self._worker is not None or self._wish is None:
+            return
+        self._worker, self._wish = TaskWorker(self._wish), None
+        self._worker.finished.connect(self._end)
+        self._worker.start()
+
+    def _end(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None and self._wish is None:
+            self._then(worker.outcome, worker.failure or "")
+        if not self._timer.isActive():
+            self._begin()

@@ -51,6 +51,7 @@ class TrainWidget(DockWidget):
         self.set_up(self.images, self.psf, self.photons, self.base)
         self.photons.follow(self.images.input.combo.layer)
         self.photons.follow_kind(self.images.kind)
+        self.psf.follow(self.images.input.combo.layer)
 
     def run(self) -> None:
         """Start a fine-tuning, unless one is going."""
@@ -76,6 +77,7 @@ class TrainWidget(DockWidget):
 
     def _connect(self) -> None:
         self.images.input.combo.layer_changed.connect(self.photons.follow)
+        self.images.input.combo.layer_changed.connect(self.psf.follow)
         self.images.kind_combo.currentTextChanged.connect(self.photons.follow_kind)
         self.run_section.run_button.clicked.connect(self.run)
         self.run_section.stop_button.clicked.connect(self._stop)

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QHBoxLayout,
-    QLineEdit,
-    QStackedWidget,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QWidget
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.typed import numbers
 from napari_deqmd.widgets.choices import LayerCombo
 from napari_deqmd.widgets.form import PsfChoice
-from napari_deqmd.widgets.layers import read_layer
-from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, label_of, named, taught
+from napari_deqmd.widgets.layers import guess_axes, read_layer, voxel_size
+from napari_deqmd.widgets.psf_view import Glance, PsfView, glance_at, summary
+from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, hint, label_of, named, taught
+from napari_deqmd.widgets.sections.theory import TheoryForm
 from napari_deqmd.widgets.settings import fill
+from napari_deqmd.widgets.tasks import LatestTask
 
 _GAUSSIAN = "gaussian:sigma="
 SOURCES = ("Theory", "Layer", "File")
 
 
+@dataclass(frozen=True)
+class _Place:
+    """What a PSF must know of its image."""
+
+    axes: str = "YX"
+    voxel_size: tuple[float, ...] | None = None
+
+
 class PsfSection(SectionBox):
-    """A theoretical PSF, a layer, or a file.
+    """A theoretical PSF, a layer, or a file, and what it looks like.
 
     Parameters
     ----------
@@ -47,8 +50,8 @@ class PsfSection(SectionBox):
             "How the microscope blurs one point. A PSF measured from beads (layer or file) is best; a theoretical one "
             "does if its width is right. Too wide a PSF makes rings, too narrow a one leaves blur.",
         )
-        self.sigma_edit = named(QLineEdit("1.8"), f"{prefix}psf_sigma")
-        self.sigma_edit.setPlaceholderText("1.8  or  3, 1.4, 1.4")
+        self.theory = TheoryForm(prefix)
+        self.sigma_edit = self.theory.sigma_edit
         self.layer_combo = named(LayerCombo(viewer, psf=True), f"{prefix}psf_layer")
         self.file_edit = named(QLineEdit(), f"{prefix}psf_file")
         self.file_edit.setPlaceholderText("PSF as TIFF")
@@ -61,39 +64,39 @@ class PsfSection(SectionBox):
         inside.setContentsMargins(0, 0, 0, 0)
         inside.addWidget(self.file_edit)
         inside.addWidget(browse)
-        self._pages = QStackedWidget()
-        for label, control, tooltip in (
-            (
-                "Gaussian σ",
-                self.sigma_edit,
-                "Standard deviation in pixels (full width at half maximum / 2.355): one number, or z, y, x.",
-            ),
-            (
+        self._pages = [
+            self.theory,
+            _page(
                 "PSF layer",
                 self.layer_combo,
-                "An image layer that shows one point, with the voxel size of the image.",
+                "An image layer that shows one point; other voxels than the image's are resampled.",
             ),
-            ("PSF file", file_row, "A TIFF that shows one point, with the voxel size of the image."),
-        ):
-            self._pages.addWidget(_page(label, control, tooltip))
+            _page(
+                "PSF file",
+                file_row,
+                "A TIFF that shows one point; other voxels than the image's are resampled.",
+            ),
+        ]
         self.file_edit.setToolTip(file_row.toolTip())
-        self.column.addWidget(self._pages)
-        self.source_combo.currentIndexChanged.connect(self._pages.setCurrentIndex)
-
-    def follow(self, layer: Any) -> None:
-        """Take the PSF from an image layer's metadata, ``psf`` as on the command line, or else the user's own."""
-        known = layer.metadata.get("psf") if layer is not None else None
-        sigma = (
-            known.removeprefix(_GAUSSIAN) if isinstance(known, str) and known.startswith(_GAUSSIAN) else None
-        )
-        fill(self.source_combo, None if sigma is None else "Theory")
-        fill(self.sigma_edit, None if sigma is None else sigma.replace(",", ", "))
+        for page in self._pages:
+            self.column.addWidget(page)
+        self.view = named(PsfView(), f"{prefix}psf_view")
+        self.report = hint(f"{prefix}psf_report")
+        self.column.addWidget(self.view)
+        self.column.addWidget(self.report)
+        self._place = _Place()
+        self._looking = LatestTask(self._show, self)
+        self.source_combo.currentIndexChanged.connect(self._turn_to)
+        self.theory.changed.connect(self.look)
+        self.layer_combo.layer_changed.connect(self.look)
+        self.file_edit.editingFinished.connect(self.look)
+        self._turn_to(0)
 
     def read(self, *, keep: bool = True) -> PsfChoice:
         """Take the choice, which is then one to `keep`; layers are read here, files later in the other thread."""
         source = self.source_combo.currentText()
         if source == "Theory":
-            return PsfChoice(sigma=numbers(self.sigma_edit.text(), "The PSF's σ"))
+            return PsfChoice(theory=self.theory.text())
         if source == "Layer":
             if keep:
                 self.layer_combo.keep()
@@ -103,18 +106,57 @@ class PsfSection(SectionBox):
             raise UserError("No PSF file is chosen: press … beside PSF file, or take a theoretical PSF.")
         return PsfChoice(path=path)
 
+    def follow(self, layer: Any, axes: str | None = None) -> None:
+        """Take voxel size, dimensions and optics from the image that the PSF is for.
+
+        And the PSF, if ``psf`` of its metadata says it as on the command line; without it the user's own comes back.
+        """
+        known = layer.metadata.get("psf") if layer is not None else None
+        sigma = (
+            known.removeprefix(_GAUSSIAN) if isinstance(known, str) and known.startswith(_GAUSSIAN) else None
+        )
+        fill(self.source_combo, None if sigma is None else "Theory")
+        fill(self.theory.kind_combo, None if sigma is None else "Gaussian")
+        fill(self.sigma_edit, None if sigma is None else sigma.replace(",", ", "))
+        place = _Place()
+        if layer is not None and not layer.rgb and not layer.multiscale:
+            axes = guess_axes(layer) if axes is None else axes
+            if len(axes) == layer.ndim and "YX" in axes:
+                place = _Place(axes, voxel_size(layer, axes))
+            self.theory.take(layer.metadata)
+        if place != self._place:
+            self._place = place
+            self.look()
+
+    def look(self, *_: Any) -> None:
+        """Show the chosen PSF, soon."""
+        try:
+            choice = self.read(keep=False)
+        except Exception as error:  # layers come from anywhere; Run says it once more
+            self._looking.ask(None)
+            self._show(None, str(error))
+            return
+        self._looking.ask(partial(glance_at, choice, self._place))
+
+    def _show(self, glance: Glance | None, failure: str) -> None:
+        self.view.show_glance(glance)
+        self.report.setText(failure if glance is None else summary(glance.report))
+
+    def _turn_to(self, index: int) -> None:
+        for number, page in enumerate(self._pages):
+            page.setVisible(number == index)
+        self.look()
+
     def _browse(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Choose a PSF", "", "TIFF (*.tif *.tiff);;All files (*)")
         if path:
             self.file_edit.setText(path)
+            self.look()
 
 
 def _page(label: str, control: QWidget, tooltip: str) -> QWidget:
     page = QWidget()
-    column = QVBoxLayout(page)
-    column.setContentsMargins(0, 0, 0, 0)
     form = form_layout()
+    page.setLayout(form)
     form.addRow(label_of(label, tooltip), taught(control, tooltip))
-    column.addLayout(form)
-    column.addStretch()
     return page

@@ -1,0 +1,136 @@
+"""A PSF at a glance: its middle planes, its OTF, its widths, and what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QFont
+from qtpy.QtWidgets import QWidget
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.psf.inspect import PsfReport, inspect_psf, middle_planes
+from napari_deqmd.widgets.form import PsfChoice, Spatial
+
+_HEIGHT = 92
+# Readable on napari's dark and light ground.
+_GRAY = "#8a8d93"
+_ACROSS = "#4fa3ff"
+_ALONG = "#ffa94d"
+_LARGEST = 20_000_000
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What there is to see of a PSF: planes with their height over width in space, and the numbers."""
+
+    planes: tuple[tuple[str, np.ndarray, float], ...]
+    report: PsfReport
+
+
+def glance_at(choice: PsfChoice, image: Spatial) -> Glance:
+    """Load or compute a PSF and look at it; belongs into the other thread."""
+    psf, voxel_size = choice.measured(image)
+    if psf.size > _LARGEST:
+        raise UserError(f"{choice} has {psf.size / 1e6:.0f} million voxels: that is no PSF, choose another.")
+    return glance_of(psf, voxel_size, image.voxel_size)
+
+
+def glance_of(
+    psf: np.ndarray, voxel_size: tuple[float, ...] | None, image: tuple[float, ...] | None = None
+) -> Glance:
+    """Look at a PSF, and compare its voxel size with that of an image."""
+    psf = np.asarray(psf).squeeze()
+    known = voxel_size if voxel_size is not None and len(voxel_size) == psf.ndim else None
+    report = inspect_psf(psf, known, image_voxel_size=image)
+    return Glance(middle_planes(psf, report), report)
+
+
+def summary(report: PsfReport) -> str:
+    """Say the widths in the layer's units, where the OTF ends, and every warning in a line of its own."""
+    voxels = " × ".join(f"{width:.3g}" for width in report.fwhm)
+    if report.fwhm_um is None:
+        widths = f"FWHM {voxels} voxels"
+    else:
+        widths = f"FWHM {' × '.join(f'{width:.3g}' for width in report.fwhm_um)} µm ({voxels} voxels)"
+    ends = " / ".join("> 100%" if end >= 1 else f"{end:.0%}" for end in report.cutoff)
+    return "\n".join((f"{widths} · OTF to {ends} of Nyquist", *(f"⚠ {one}" for one in report.warnings)))
+
+
+class PsfView(pg.GraphicsLayoutWidget):
+    """Middle planes and OTF, small."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent=parent)
+        self.setFixedHeight(_HEIGHT)
+        self.setBackground(None)
+        self.ci.setContentsMargins(0, 0, 0, 0)
+        self.ci.setSpacing(4)
+        self._boxes = {name: self.addViewBox(row=0, col=column) for column, name in enumerate(("XY", "XZ"))}
+        self._images = {}
+        for name, box in self._boxes.items():
+            box.setMouseEnabled(x=False, y=False)
+            box.setMenuEnabled(False)
+            box.invertY(True)
+            self._images[name] = pg.ImageItem(axisOrder="row-major", levels=(0, 1))
+            box.addItem(self._images[name])
+            label = pg.TextItem(name, color="w", anchor=(0, 0))
+            label.setParentItem(box)
+        self._plot = self.addPlot(row=0, col=2)
+        self._plot.setMenuEnabled(False)
+        self._plot.hideButtons()
+        self._plot.setMouseEnabled(x=False, y=False)
+        self._plot.disableAutoRange()
+        self._plot.setRange(xRange=(0, 1), yRange=(-3, 0), padding=0.02)
+        small = QFont()
+        small.setPixelSize(10)
+        for side in ("left", "bottom"):
+            axis = self._plot.getAxis(side)
+            axis.setStyle(tickFont=small, maxTickLevel=0, tickTextOffset=2, tickLength=-3)
+            axis.setPen(_GRAY)
+            axis.setTextPen(_GRAY)
+        self._plot.getAxis("left").setTicks([[(0, "1"), (-1, "0.1"), (-2, "0.01")]])
+        self._plot.getAxis("left").setWidth(28)
+        self._plot.getAxis("bottom").setTicks([[(0.5, "OTF to Nyquist")]])
+        self._plot.getAxis("bottom").setHeight(18)
+        self._plot.showGrid(x=False, y=True, alpha=0.2)
+        self._curves = {
+            "across": self._plot.plot(pen=pg.mkPen(_ACROSS, width=2)),
+            "along": self._plot.plot(pen=pg.mkPen(_ALONG, width=2, style=Qt.PenStyle.DashLine)),
+        }
+        self.setToolTip(
+            "<p>Brightness is drawn as its root, to show faint rings. The OTF says how much contrast is left of each "
+            f"fineness: <span style='color:{_ACROSS}'>across (X)</span> and "
+            f"<span style='color:{_ALONG}'>along the axis (Z)</span>, to the finest that the voxels can hold.</p>"
+        )
+        for column in range(3):
+            self.ci.layout.setColumnPreferredWidth(column, 100)
+            self.ci.layout.setColumnStretchFactor(column, 1)
+        self.show_glance(None)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Stay as narrow as the form: a graphics view would ask for 640 pixels."""
+        return QSize(320, _HEIGHT)
+
+    def show_glance(self, glance: Glance | None) -> None:
+        """Draw a PSF, or nothing."""
+        planes = {} if glance is None else {name: (plane, high) for name, plane, high in glance.planes}
+        for name, box in self._boxes.items():
+            image = self._images[name]
+            if name in planes:
+                plane, stretch = planes[name]
+                rows, columns = plane.shape
+                image.setImage(plane, autoLevels=False)
+                image.setRect(0, 0, columns, rows * stretch)
+                box.setAspectLocked(True)
+                box.setRange(xRange=(0, columns), yRange=(0, rows * stretch), padding=0)
+            else:
+                image.clear()
+        curves = [] if glance is None else [np.log10(curve.clip(1e-4)) for curve in glance.report.otf]
+        for name, curve in (("across", curves[-1:]), ("along", curves[:-2])):
+            if curve:
+                self._curves[name].setData(np.linspace(0, 1, curve[0].size), curve[0])
+            else:
+                self._curves[name].setData([], [])

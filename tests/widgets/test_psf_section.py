@@ -1,0 +1,145 @@
+"""The PSF section: what it shows of the PSF that is chosen, and that it never waits for it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_deqmd.psf.theory import make_psf
+from napari_deqmd.widgets.psf_view import glance_of, summary
+from napari_deqmd.widgets.sections.theory import TheoryForm, optics_of
+
+MICRONS = {"scale": (0.3, 0.1, 0.1), "units": ("um",) * 3}
+
+
+@pytest.fixture
+def shown(bench: Any, qtbot: Any) -> Any:
+    """Return the report as soon as it says something."""
+
+    def wait(*words: str) -> str:
+        report = bench.find("psf_report")
+        qtbot.waitUntil(lambda: all(word in report.text() for word in words), timeout=30_000)
+        return report.text()
+
+    return wait
+
+
+def test_widths_are_in_the_layers_units(bench: Any, shown: Any) -> None:
+    assert "voxels" in shown("FWHM 4.24 × 4.24 voxels")
+    bench.add((9, 32, 32), **MICRONS)
+    assert "(4.24 × 4.24 × 4.24 voxels)" in shown("FWHM 1.27 × 0.424 × 0.424 µm")
+    bench.find("psf_sigma").setText("0.6")
+    shown("undersampled")
+    bench.find("psf_sigma").setText("wide")
+    assert "type a number" in shown("'wide'")
+
+
+def test_a_microscope_takes_the_images_voxels(bench: Any, shown: Any, notices: list[str]) -> None:
+    bench.add((9, 32, 32), name="pixels")
+    bench.find("psf_kind").setCurrentText("Confocal")
+    bench.find("psf_na").setValue(1.2)
+    bench.find("psf_ni").setValue(1.333)
+    bench.find("psf_ns").setValue(1.333)
+    bench.viewer.layers["pixels"].units = ("um",) * 3
+    bench.viewer.layers.clear()
+    bench.add((9, 32, 32), **MICRONS)
+    shown("FWHM 0.", "µm")
+    assert bench.widget.psf.read().theory == (
+        "confocal:na=1.2,wavelength=0.52,ni=1.333,ns=1.333,depth=0,pinhole=1,excitation=0.488,vectorial=1"
+    )
+    assert notices == []
+
+
+def test_layer_of_other_voxels_is_told_before_the_run(bench: Any, shown: Any) -> None:
+    bench.add((9, 32, 32), **MICRONS)
+    bench.viewer.add_image(make_psf(ndim=3, sigma=2), name="psf", scale=(0.1,) * 3, units=("um",) * 3)
+    bench.find("psf_source").setCurrentText("Layer")
+    shown("FWHM 0.471", "but the image's 0.3", "resampled on use")
+    bench.viewer.layers["psf"].scale = (0.3, 0.1, 0.1)
+    bench.find("psf_source").setCurrentText("File")
+    assert "No PSF file" in shown("No PSF file")
+    bench.find("psf_source").setCurrentText("Layer")
+    shown("FWHM 1.41")
+
+
+def test_the_window_does_not_wait_and_only_the_latest_is_shown(
+    bench: Any, shown: Any, monkeypatch: Any
+) -> None:
+    go, asked = threading.Event(), []
+
+    def slow(choice: Any, image: Any) -> Any:
+        asked.append(choice.theory)
+        go.wait(20)
+        return glance_of(choice.load(image), image.voxel_size)
+
+    monkeypatch.setattr("napari_deqmd.widgets.sections.psf.glance_at", slow)
+    bench.find("psf_sigma").setText("2")
+    monkeypatch.setattr(bench.widget.psf._looking._timer, "interval", lambda: 0)
+    before = bench.find("psf_report").text()
+    for text in ("2.5", "3", "3.5"):
+        bench.find("psf_sigma").setText(text)
+    assert bench.find("psf_report").text() == before
+    go.set()
+    shown("FWHM 8.24")
+    assert asked[-1] == "gaussian:sigma=3.5"
+    assert len(asked) <= 2
+
+
+def test_a_closed_dock_forgets_what_is_still_computed(bench: Any, qtbot: Any, monkeypatch: Any) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(choice: Any, image: Any) -> Any:
+        begun.set()
+        go.wait(20)
+        return glance_of(choice.load(image), image.voxel_size)
+
+    monkeypatch.setattr("napari_deqmd.widgets.sections.psf.glance_at", slow)
+    bench.find("psf_sigma").setText("2")
+    qtbot.waitUntil(begun.is_set, timeout=10_000)
+    bench.viewer.window.remove_dock_widget(bench.widget)
+    go.set()
+    qtbot.wait(300)
+
+
+def test_only_what_a_kind_takes_is_shown(qtbot: Any) -> None:
+    form = TheoryForm()
+    qtbot.addWidget(form)
+    form.show()
+    for kind, seen in (
+        ("gaussian", set()),
+        ("widefield", set()),
+        ("lightsheet", {"sheet"}),
+        ("confocal", {"pinhole", "excitation"}),
+    ):
+        form.kind_combo.setCurrentIndex(form.kind_combo.findData(kind))
+        visible = {name for name, spin in form.spins.items() if spin.isVisible()}
+        assert visible == (set() if kind == "gaussian" else {"na", "wavelength", "ni", "ns", "depth"} | seen)
+        assert form.sigma_edit.isVisible() == (kind == "gaussian")
+
+
+def test_optics_come_from_the_metadata(qtbot: Any) -> None:
+    channel = {"EmissionWavelength": "461", "ExcitationWavelength": 405, "EmissionWavelengthUnit": "nm"}
+    metadata = {"ome": {"Channel": [channel]}, "optics": {"na": 1.45, "ni": 1.512}}
+    assert optics_of(metadata) == {"na": 1.45, "ni": 1.512, "wavelength": 461, "excitation": 405}
+    assert optics_of({"ome": {"Channel": [channel, channel]}}) == {}
+    form = TheoryForm()
+    qtbot.addWidget(form)
+    form.take(metadata)
+    form.spins["na"].setValue(1.3)
+    form.take(metadata)  # the same image again: what was typed stays
+    assert form.spins["na"].value() == 1.3
+    form.kind_combo.setCurrentIndex(1)
+    assert form.text() == "widefield:na=1.3,wavelength=0.461,ni=1.512,ns=1.515,depth=0,vectorial=1"
+
+
+def test_glance_shows_planes_around_the_spot() -> None:
+    glance = glance_of(make_psf(ndim=3, sigma=(4, 2, 2)), (0.3, 0.1, 0.1))
+    (first, plane, high), (second, side, tall) = glance.planes
+    assert (first, second) == ("XY", "XZ")
+    assert plane.max() == side.max() == 1
+    assert (high, tall) == (pytest.approx(1), pytest.approx(3))
+    assert np.unravel_index(plane.argmax(), plane.shape) == (plane.shape[0] // 2, plane.shape[1] // 2)
+    assert "OTF to" in summary(glance.report)
