@@ -29,6 +29,8 @@ _IMAGES = 9
 # float32 values per pixel in the graph of a regularizer: the bundled three-scale network, and TV.
 _GRAPH = {"deq-md": 300, "md-tv": 3}
 _CHANNELS = 24
+# Orientations in which a prior for planes sees a stack.
+_VIEWS = 3
 
 # The C library gives blocks above 32 MiB back when they are freed; of smaller ones it keeps nearly as much again.
 _GIVEN_BACK = 2**25
@@ -72,7 +74,8 @@ def predict_bytes(
     spectra = 3 * 2 * math.prod(fast[:-1]) * (fast[-1] // 2 + 1) + 2 * math.prod(fast)
     arrays: float = _OBJECTS[method if method in _OBJECTS else solver] * objects + _IMAGES * pixels + spectra
     plane = math.prod(grown[-2:])
-    piece = min(objects, plane * max(1, _PIECE // plane))
+    seen = _VIEWS * objects if method == "deq-md" and len(shape) == 3 else objects
+    piece = seen if seen <= _PIECE else min(objects, plane * max(1, _PIECE // plane))
     graph: float = _GRAPH.get(method, 0) * piece
     if device == "cpu":
         arrays *= _kept(objects)

@@ -118,15 +118,17 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
     """Evaluate a regularizer at ``(B, 1, [Z,] Y, X)``; a 2D one is summed over the planes of a stack.
 
     The graph of the value is the graph of the gradient: asking for the gradient costs one backward pass, not asking
-    (a rejected trial) costs none. Batches beyond `PIECE` pixels are differentiated piece by piece to bound memory.
+    (a rejected trial) costs none. Beyond `PIECE` pixels, all planes counted, it is differentiated piece by piece to
+    bound memory.
     """
-    if x.numel() <= PIECE:
+    seen = views(regularizer, x)
+    if len(seen) * x.numel() <= PIECE:
         with torch.enable_grad():
             point = x.detach().requires_grad_()
             energy = energies(regularizer, point, peak)
             return Evaluation(energy.detach(), lambda: torch.autograd.grad(energy.sum(), point)[0])
     total, gradient = torch.zeros_like(x), torch.zeros_like(x)
-    for view in views(regularizer, x):
+    for view in seen:
         batch, peaks = view.fold(x.detach(), peak)
         step = max(1, PIECE * len(batch) // x.numel())
         found = [
