@@ -133,7 +133,7 @@ def test_energy_is_extensive(name):
     assert one_more == pytest.approx(inner, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "tv"])
 def test_a_stack_is_the_sum_over_its_slices(name):
     regularizer = MAKERS[name]()
     x = objects((2, 1, 4, 8, 12))
@@ -143,6 +143,16 @@ def test_a_stack_is_the_sum_over_its_slices(name):
         one = evaluate(regularizer, x[:, :, z], PEAKS[:2])
         assert relative_error(whole.energy[:, :, z], one.energy) < 1e-12
         assert relative_error(gradient[:, :, z], one.gradient()) < 1e-12
+
+
+def test_total_variation_of_a_stack_knows_all_axes():
+    """A ramp has the same energy along every one of them, and a quarter of a plane's weight."""
+    regularizer = MAKERS["tv"]()
+    ramp = torch.linspace(0, 1, 8, dtype=torch.float64).reshape(1, 1, 8, 1, 1).expand(1, 1, 8, 8, 8)
+    along = [total(regularizer, ramp.transpose(2, axis), PEAKS[:1]) for axis in (2, 3, 4)]
+    assert along == pytest.approx([along[0]] * 3, rel=1e-12)
+    plane = ramp[:, :, :, 0]
+    assert along[0] == pytest.approx(8 * total(regularizer, plane, PEAKS[:1]) / 4, rel=1e-12)
 
 
 @pytest.mark.parametrize("wrap", [lambda regularizer: regularizer, HalfPrecision])
