@@ -153,6 +153,123 @@ class TestReconstruct:
         assert reconstruct("--memory", "1GB", "--tile", "none") == 0
 
 
+class TestAgain:
+    """``--from``: the same settings, PSF and model, and a word where something is not as it was."""
+
+    @pytest.fixture(autouse=True)
+    def quick(self, models):
+        """A model in a moment."""
+
+    def again(self, *more, sidecar="out.tif.json", image="in.tif"):
+        return main(["reconstruct", image, "--from", sidecar, *(str(word) for word in more)])
+
+    def first(self, *more, psf=PSF):
+        assert reconstruct("--peak", 30, "--offset", 1, *more, psf=psf) == 0
+        return read_sidecar("out.tif")
+
+    @pytest.mark.parametrize("more", [(), ("--method", "deq-md", "--model", "tiny", "--seed", 3)])
+    def test_same_bits(self, folder, capsys, more):
+        self.first(*more)
+        capsys.readouterr()
+        assert self.again("-o", "again.tif", "--json") == 0
+        printed = capsys.readouterr()
+        assert json.loads(printed.out)["same_result"] is True
+        assert "earlier" not in printed.err
+        assert np.array_equal(read_stack("again.tif").data, read_stack("out.tif").data)
+        before, after = read_sidecar("out.tif"), read_sidecar("again.tif")
+        for name in ("config", "psf", "model", "versions", "peak", "background", "certificate"):
+            assert before[name] == after[name]
+        assert before["input"] == after["input"]
+
+    def test_name_comes_from_input_and_earlier_output(self, folder, capsys):
+        self.first("--dtype", "uint16")
+        assert self.again() == 0
+        assert "the same result, bit for bit" in capsys.readouterr().out
+        assert read_stack("in-deconvolved.tif").data.dtype == np.uint16
+
+    def test_what_is_given_wins_also_where_it_is_the_default(self, folder, capsys):
+        self.first("--strength", 0.5)
+        assert self.again("-o", "again.tif", "--strength", 1, "--max-iter", 2) == 0
+        config = read_sidecar("again.tif")["config"]
+        assert (config["strength"], config["max_iter"], config["offset"]) == (1, 2, 1)
+        assert "another result" in capsys.readouterr().out
+
+    def test_how_the_input_was_read(self, folder, capsys):
+        tifffile.imwrite("z.tif", np.random.default_rng(0).poisson(scene((6, 24, 40)) + 2).astype(np.uint16))
+        assert reconstruct("--axes", "TYX", "--voxel-size", "0.2,0.2", image="z.tif") == 0
+        assert self.again("-o", "again.tif", image="z.tif") == 0
+        stack = read_stack("again.tif")
+        assert (stack.axes, stack.voxel_size) == ("TYX", pytest.approx((0.2, 0.2)))
+
+    def test_another_input_psf_version_or_model_is_told(self, folder, capsys):
+        from napari_deqmd.core.regularizers import build
+        from napari_deqmd.training.models import save_model
+
+        write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX", (0.1, 0.1)))
+        content = self.first("--method", "deq-md", "--model", "tiny", psf="psf.tif")
+        content["versions"]["torch"] = "1.0"
+        sidecar_path("out.tif").write_text(json.dumps(content))
+        write_stack("psf.tif", Stack(np.eye(5, dtype=np.float32) + 1, "YX", (0.1, 0.1)), overwrite=True)
+        write_stack("in.tif", Stack(scene().astype(np.float32), "YX", (0.1, 0.1)), overwrite=True)
+        card = {"family": "red", "options": {"channels": 4, "depth": 3}, "ndim": 2, "description": "other"}
+        (folder / "models" / "tiny.json").unlink()
+        (folder / "models" / "tiny.safetensors").unlink()
+        save_model(build("red", card["options"]), folder / "models" / "tiny.safetensors", card)
+        capsys.readouterr()
+        assert self.again("-o", "again.tif") == 0
+        told = capsys.readouterr().err
+        assert "made by torch 1.0 (now " in told
+        for what in ("The input's pixels are not", "The PSF is not", "The model tiny has not the weights"):
+            assert what in told
+
+    def test_psf_that_is_gone(self, folder, capsys):
+        write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX", (0.1, 0.1)))
+        self.first(psf="psf.tif")
+        (folder / "psf.tif").unlink()
+        capsys.readouterr()
+        assert self.again("-o", "again.tif") == 1
+        refused(capsys, "is not there any more")
+
+    def test_model_that_is_gone(self, folder, capsys):
+        self.first("--method", "deq-md", "--model", "tiny")
+        (folder / "models" / "tiny.safetensors").unlink()
+        capsys.readouterr()
+        assert self.again("-o", "again.tif") == 1
+        refused(capsys, "The model tiny of the earlier result is not to be had")
+
+    @pytest.mark.parametrize("content", ["{}", '{"config": 3}', '{"config": {"colour": 1}}'])
+    def test_no_sidecar_of_a_reconstruction(self, folder, capsys, content):
+        Path("out.tif.json").write_text(content)
+        assert self.again("-o", "again.tif") == 1
+        refused(capsys, "")
+
+    def test_from_elsewhere(self, folder, capsys, monkeypatch):
+        write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX", (0.1, 0.1)))
+        self.first(psf="psf.tif")
+        (folder / "there").mkdir()
+        monkeypatch.chdir(folder / "there")
+        assert self.again("-o", "again.tif", sidecar="../out.tif.json", image="../in.tif") == 0
+        assert "bit for bit" in capsys.readouterr().out
+
+
+class TestDtype:
+    def test_uint16_with_its_scale(self, folder):
+        assert reconstruct() == 0
+        assert reconstruct("--dtype", "uint16", output="out.ome.tif") == 0
+        exact, stored = read_stack("out.tif").data, read_stack("out.ome.tif")
+        output = read_sidecar("out.ome.tif")["output"]
+        assert (stored.data.dtype, stored.data.max()) == (np.uint16, 65535)
+        assert stored.data * output["scale"] == pytest.approx(exact, abs=0.51 * output["scale"])
+        assert stored.metadata["provenance"]["output"] == output
+
+    def test_imagej_shows_photo_electrons(self, folder):
+        assert reconstruct("--dtype", "uint16") == 0
+        with tifffile.TiffFile("out.tif") as tif:
+            found = tif.imagej_metadata
+        assert (found["vunit"], found["cf"]) == ("photo-electrons", 0)
+        assert found["c1"] == pytest.approx(read_sidecar("out.tif")["output"]["scale"])
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("more", "says"),
