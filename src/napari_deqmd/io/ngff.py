@@ -101,15 +101,18 @@ def write_ngff(
     metadata: Mapping[str, Any],
     channel_names: tuple[str, ...],
 ) -> None:
-    """Write an OME-Zarr 0.5 image of one level into an empty folder."""
+    """Write an OME-Zarr 0.5 image of one level into an empty folder, with its axes in the format's order TCZYX."""
     from ome_zarr_models.v05.multiscales import Multiscale
 
     _, zarr = _libraries()
-    known = sizes or dict.fromkeys("YX" if metadata.get("lateral") else "", metadata.get("lateral"))
+    order = "".join(letter for letter in "TCZYX" if letter in axes)
+    data, axes = np.asarray(data).transpose([axes.index(letter) for letter in order]), order
+    lateral = metadata.get("lateral")
+    known = sizes or ({"Y": lateral, "X": lateral} if lateral else {})
     units = {letter: _UNITS[letter] for letter in known} | (
         {"T": "second"} if "time_interval" in metadata else {}
     )
-    steps = {"T": metadata.get("time_interval", 1.0)} | known
+    steps: Sizes = {"T": metadata.get("time_interval", 1.0)} | known
     image = Multiscale.model_validate(
         {
             "name": name,
@@ -135,13 +138,13 @@ def write_ngff(
     array = group.create_array(
         "0", shape=data.shape, dtype=data.dtype, chunks=chunks, dimension_names=list(axes.lower())
     )
-    array[...] = np.asarray(data)
+    array[...] = data
     own = dict(metadata.get("zarr", {}))
     count = data.shape[axes.index("C")] if "C" in axes else 1
     omero = own.pop("omero", None)
     if omero is None or len(omero.get("channels", ())) != count or len(channel_names) == count:
         omero = _omero(omero, count, channel_names, float(np.max(data)))
-    text = carried(metadata, without=("zarr", "time_interval"))
+    text = carried(metadata, without=("zarr", "lateral", *(("time_interval",) if "T" in axes else ())))
     group.attrs.put(
         own
         | {
@@ -205,9 +208,9 @@ def _omero(earlier: Any, count: int, names: tuple[str, ...], top: float) -> dict
     window = {"min": 0.0, "max": top, "start": 0.0, "end": top}
     channels = []
     for place, channel in enumerate(known):
-        label = names[place] if len(names) == count else channel.get("label", f"channel {place}")
+        label = {"label": names[place]} if len(names) == count else {}
         color = channel.get("color", colors[place % len(colors)])
-        channels.append({"active": True, **channel, "label": label, "color": color, "window": window})
+        channels.append({"active": True, **channel, **label, "color": color, "window": window})
     return {**(earlier or {}), "channels": channels}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ _IMAGE = (
 ).split()
 # These speak of other images too, of which only the first is kept.
 _OF_SEVERAL = ("Dataset", "Folder", "Plate", "Project", "ROI", "Screen")
-_PIXELS_KEPT = ("SizeT", "SizeC", "SizeZ")
+_PIXELS_KEPT = ("SizeT", "SizeC", "SizeZ", "SizeY", "SizeX")
 
 
 def read_ome(text: str) -> tuple[Sizes, dict[str, Any], tuple[str, ...]]:
@@ -81,7 +81,9 @@ def write_ome(
     """Return the OME-XML of an image, UTF-8: of its pixels what is true now, and all else that its source said."""
     document = tifffile.OmeXml(Creator=_OURS)
     planes = int(np.prod(shape[:-2]))
-    document.addimage(dtype, shape, (planes, 1, 1, *shape[-2:], 1), axes=axes, **_sizes(sizes, metadata))
+    document.addimage(
+        dtype, shape, (planes, 1, 1, shape[-2], shape[-1], 1), axes=axes, **_sizes(sizes, metadata)
+    )
     root = ElementTree.fromstring(document.tostring())
     image = _child(root, "Image")
     pixels = _child(image, "Pixels")
@@ -97,7 +99,15 @@ def write_ome(
     for element, order in ((root, _ROOT), (image, _IMAGE)):
         element[:] = sorted(element, key=lambda child: _rank(child, order))
     ElementTree.register_namespace("", _NAMESPACE)
-    return ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    return bytes(ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True))
+
+
+def described(metadata: Mapping[str, Any]) -> dict[str, int]:
+    """Return the lengths of axes that the OME-XML in neutral metadata tells."""
+    text = metadata.get("ome", {}).get("xml", "")
+    pixels = ElementTree.fromstring(text).find(f".//{_tag('Pixels')}") if text else None
+    told = {} if pixels is None else pixels.attrib
+    return {key[-1]: int(told[key]) for key in _PIXELS_KEPT if told.get(key, "").isdecimal()}
 
 
 def _tag(name: str) -> str:

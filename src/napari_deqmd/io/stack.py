@@ -19,7 +19,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_files, atomic_folder, check_target
 from napari_deqmd.io.metadata import Sizes, read_imagej, read_resolution, write_imagej
 from napari_deqmd.io.ngff import MARKS, damage_reported, is_ngff, read_ngff, require_libraries, write_ngff
-from napari_deqmd.io.ome import read_ome, write_ome
+from napari_deqmd.io.ome import described, read_ome, write_ome
 
 AXES = "TCZYX"
 TIFFS = (".tif", ".tiff")
@@ -160,9 +160,13 @@ def _read_tiff(
         others = len(tif.series) - 1
         shape, letters = _axes_of(source, series, axes)
         sizes, metadata, names, order = _metadata_of(tif, series)
-        _refuse_lies(source, tif, series)
+        lie = _lie_of(tif, series, metadata)
         mapped = series.dataoffset is not None and series.nbytes >= LARGE
         data = (tifffile.memmap(source, series=0, mode="r") if mapped else series.asarray()).reshape(shape)
+    if lie:
+        raise UserError(
+            f"{source.name} does not hold the pixels that its OME-XML describes ({lie}): export it again."
+        )
     if not (mapped or data.dtype.isnative):
         data = data.astype(data.dtype.newbyteorder("="))
     if others:
@@ -261,19 +265,18 @@ def _encode(handle: BinaryIO, stack: Stack, *, ome: bool) -> None:
     tifffile.imwrite(handle, data, photometric="minisblack", truncate=data.nbytes > _CLASSIC, **options)
 
 
-def _refuse_lies(source: Path, tif: Any, series: Any) -> None:
-    """Compare what OME-XML says of the pixels with the pages that are there."""
+def _lie_of(tif: Any, series: Any, metadata: dict[str, Any]) -> str:
+    """Say how the pixels that OME-XML describes differ from the pages that are there."""
     if not tif.is_ome:
-        return
-    page = series.keyframe
-    told = [series.shape[series.axes.index(letter)] for letter in "YX"]
-    there = [page.imagelength, page.imagewidth]
-    missing = sum(one is None for one in series.pages)
-    if told != there or missing:
-        found = f"{missing} planes are missing" if missing else f"they are {there[0]} x {there[1]}"
-        raise UserError(
-            f"{source.name} describes other pixels than it holds ({found}): export it again, or name a plain TIFF."
-        )
+        return ""
+    told, page = described(metadata), series.keyframe
+    if missing := sum(one is None for one in series.pages):
+        return f"{missing} planes are missing"
+    there = {"X": page.imagewidth, "Y": page.imagelength}
+    if any(told.get(letter, size) != size for letter, size in there.items()):
+        return f"its planes are {there['X']} wide and {there['Y']} high"
+    known = sum(len(one.pages) for one in tif.series)
+    return f"it has {len(tif.pages)} planes, not {known}" if known < len(tif.pages) else ""
 
 
 def _refuse_colour(source: Path, series: Any) -> None:
