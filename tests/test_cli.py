@@ -252,6 +252,87 @@ class TestAgain:
         assert "bit for bit" in capsys.readouterr().out
 
 
+class TestZarr:
+    """Wherever an image is named, an OME-Zarr can be."""
+
+    @pytest.fixture(autouse=True)
+    def libraries(self, folder):
+        pytest.importorskip("ome_zarr_models")
+        write_stack("in.ome.zarr", read_stack("in.tif"))
+        y, x = np.mgrid[-6:7, -6:7]
+        psf = np.exp(-(y**2 + x**2) / 2.88).astype(np.float32)
+        write_stack("psf.zarr", Stack(psf, "YX", (0.1, 0.1)))
+        write_stack("psf.tif", Stack(psf, "YX", (0.1, 0.1)))
+
+    def test_same_result_as_from_tiff(self, folder, capsys):
+        assert reconstruct(psf="psf.tif") == 0
+        assert reconstruct(image="in.ome.zarr", psf="psf.zarr", output="out.ome.zarr") == 0
+        stack = read_stack("out.ome.zarr")
+        assert np.array_equal(stack.load().data, read_stack("out.tif").data)
+        assert stack.voxel_size == pytest.approx((0.1, 0.1))
+        assert stack.metadata["provenance"]["config"] == read_sidecar("out.ome.zarr")["config"]
+        capsys.readouterr()
+        assert main(["reconstruct", "in.ome.zarr/zarr.json", "--from", "out.ome.zarr.json"]) == 0
+        printed = capsys.readouterr()
+        assert "in-deconvolved.ome.zarr: " in printed.out
+        assert "bit for bit" in printed.out
+        assert printed.err == ""
+
+    def test_other_commands(self, folder, capsys):
+        assert main(["estimate", "in.ome.zarr", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["background"] == pytest.approx(2, abs=1)
+        assert main(["simulate", "in.ome.zarr", "-o", "sim.zarr", "--psf", "psf.zarr", "--peak", "50"]) == 0
+        assert read_stack("sim.zarr").data.shape == (48, 40)
+        assert main(["psf", "inspect", "psf.zarr"]) == 0
+        assert main(["psf", "make", "gaussian:sigma=1.2", "-o", "made.zarr", "--ndim", "2"]) == 0
+        assert read_stack("made.zarr").axes == "YX"
+
+    @pytest.mark.parametrize(
+        ("more", "options", "says"),
+        [
+            (("--level", 3), {}, "has 1 levels of resolution"),
+            (("--level", 1), {"image": "in.tif"}, "has no levels of resolution"),
+            ((), {"output": "in.ome.zarr"}, "exists already"),
+            (("--overwrite",), {"output": "in.ome.zarr"}, "is the input"),
+            (("--overwrite",), {"output": "in.ome.zarr", "image": "in.ome.zarr/zarr.json"}, "is the input"),
+            ((), {"output": "nowhere/out.zarr"}, "no folder"),
+        ],
+    )
+    def test_refused(self, folder, capsys, more, options, says):
+        before = sorted(path.name for path in folder.iterdir())
+        assert reconstruct(*more, **{"image": "in.ome.zarr"} | options) == 1
+        refused(capsys, says, written=before, folder=folder)
+
+    def test_psf_in_nanometres_said_to_be_micrometres(self, folder, capsys):
+        stack = read_stack("psf.tif")
+        write_stack("psf.zarr", Stack(stack.data, "YX", (100.0, 100.0)), overwrite=True)
+        assert reconstruct(psf="psf.zarr") == 1
+        refused(capsys, "check their units")
+
+    def test_without_multiscales(self, folder, capsys):
+        import zarr
+
+        zarr.open_group("in.ome.zarr", mode="a").attrs.put({"ome": {"version": "0.5"}})
+        assert reconstruct(image="in.ome.zarr") == 1
+        refused(capsys, "is a Zarr without multiscales")
+
+    def test_without_the_libraries(self, folder, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, "ome_zarr_models", None)
+        assert reconstruct(image="in.ome.zarr") == 1
+        refused(capsys, "OME-Zarr needs more libraries")
+        assert reconstruct(output="out.zarr") == 1
+        refused(capsys, "OME-Zarr needs more libraries")
+
+
+def test_stack_without_its_distance_of_planes_is_told(folder, capsys):
+    counts = np.random.default_rng(0).poisson(scene((6, 24, 40)) + 2).astype(np.uint16)
+    tifffile.imwrite("z.tif", counts, resolution=(1e5, 1e5), resolutionunit=3)
+    assert reconstruct(image="z.tif", psf="gaussian:sigma=1,1.2,1.2") == 0
+    assert "note: z.tif does not say the distance of its planes along Z" in capsys.readouterr().err
+    assert reconstruct(image="z.tif", psf="widefield:na=1.2,wavelength=0.5,ni=1.33", output="b.tif") == 1
+    assert "voxel size" in capsys.readouterr().err.splitlines()[-1]
+
+
 class TestDtype:
     def test_uint16_with_its_scale(self, folder):
         assert reconstruct() == 0

@@ -33,8 +33,8 @@ CHANNELS = (
     'ExcitationWavelength="4880" ExcitationWavelengthUnit="Å" SamplesPerPixel="1"/>',
     '<Channel ID="Channel:0:2" Name="RFP" SamplesPerPixel="1"/>',
 )
-NOTES = """<StructuredAnnotations><MapAnnotation ID="Annotation:7" Namespace="theirs"><Value><M K="sample">A7</M></Value>
-</MapAnnotation></StructuredAnnotations>"""
+NOTES = """<StructuredAnnotations><MapAnnotation ID="Annotation:7" Namespace="theirs">
+<Value><M K="sample">A7</M></Value></MapAnnotation></StructuredAnnotations>"""
 
 
 def ome_tiff(path, axes, *, namespace="2016-06", **changes):
@@ -158,7 +158,8 @@ class TestImageJ:
 
     INFO = (
         "Information|Instrument|Objective|LensNA #1 = 1.40\nObjectiveSettings|RefractiveIndex #1 = 1.518\n"
-        "Information|Image|Channel|EmissionWavelength #1 = 461.0\nInformation|Image|Channel|ExcitationWavelength #1 = 405\n"
+        "Information|Image|Channel|EmissionWavelength #1 = 461.0\n"
+        "Information|Image|Channel|ExcitationWavelength #1 = 405\n"
         "Channel|Emission Wavelength #2 = 0.509 µm\nEmissionWavelength #9 = 700\nDNA = 3\nNA = many\n"
     )
 
@@ -278,5 +279,5 @@ class TestBadInput:
 
     def test_order_xyz_is_refused(self, tmp_path):
         tifffile.imwrite(tmp_path / "in.tif", np.zeros((6, 5, 4), np.uint16), photometric="minisblack")
-        with pytest.raises(UserError, match="The axes XYZ of in.tif cannot be used"):
+        with pytest.raises(UserError, match=r"The axes XYZ of in\.tif cannot be used"):
             read_stack(tmp_path / "in.tif", axes="XYZ")

@@ -146,6 +146,19 @@ class TestReading:
         assert len(read_planes([tmp_path / "folder"]).rows) == 1
 
 
+def test_layers_stay_lazy(there):
+    pytest.importorskip("napari")
+    from napari_deqmd.widgets.opening import layers_of
+
+    write_stack(there, made("CZYX", channel_optics=[{"na": 1.4, "wavelength": 450.0 + i} for i in range(3)]))
+    layers = layers_of(read_stack(there), str(there))
+    assert [arguments["name"] for _, arguments in layers] == ["image DAPI", "image GFP µ", "image a=b"]
+    assert not any(isinstance(data, np.ndarray) for data, _ in layers)
+    assert np.array_equal(np.asarray(layers[1][0]), pixels("CZYX")[1])
+    assert [arguments["metadata"]["optics"]["wavelength"] for _, arguments in layers] == [450, 451, 452]
+    assert layers[0][1]["scale"] == pytest.approx((0.3, 0.1, 0.12))
+
+
 class TestRoundTrip:
     @pytest.mark.parametrize("axes", ["YX", "ZYX", "TYX", "CYX", "CZYX", "TZYX", "TCZYX"])
     def test_everything_comes_back(self, there, axes):

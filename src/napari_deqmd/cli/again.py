@@ -11,7 +11,7 @@ from typing import Any
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.sidecar import other_versions, read_sidecar
-from napari_deqmd.io.stack import ending
+from napari_deqmd.io.stack import ending, image_path
 
 READING = ("axes", "voxel_size", "level")
 """Options that say how the input is read, instead of what its file says."""
@@ -36,7 +36,7 @@ def take_over(arguments: Namespace) -> dict[str, Any]:
         known = {name: value for name, value in config.items() if name not in _NOT_SETTINGS}
         known |= {"psf": psf, "dtype": output.get("dtype", "float32")}
         known |= {name: given.get(name) for name in READING}
-        known["output"] = _beside(Path(arguments.image), str(output.get("name", "result.tif")))
+        known["output"] = _beside(image_path(arguments.image), str(output.get("name", "result.tif")))
         if known["voxel_size"] is not None:
             known["voxel_size"] = tuple(known["voxel_size"])
     except (AttributeError, KeyError, TypeError, ValueError):

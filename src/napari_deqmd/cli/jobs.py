@@ -18,7 +18,7 @@ from napari_deqmd.cli.console import ProgressLine, print_json, say
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.sidecar import check_result, fingerprint, versions, write_result
-from napari_deqmd.io.stack import SUFFIXES, Stack, read_stack
+from napari_deqmd.io.stack import SUFFIXES, Stack, image_path, read_stack
 
 if TYPE_CHECKING:
     from napari_deqmd.api import Result
@@ -191,7 +191,7 @@ def _known_sizes(stack: Stack) -> dict[str, float]:
 def _read(arguments: Namespace) -> tuple[Stack, Path]:
     """Read the input, once it is known that the output can be written."""
     target = check_result(arguments.output, overwrite=arguments.overwrite)
-    if target == Path(arguments.image).expanduser().resolve():
+    if target == image_path(arguments.image).resolve():
         raise UserError(f"{target} is the input: name another file for the output.")
     stack = read_stack(
         arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size, level=arguments.level
@@ -204,7 +204,7 @@ def _provenance(arguments: Namespace, stack: Stack, psf: NDArray[np.float32]) ->
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "input": {
-            "path": str(Path(arguments.image).expanduser().resolve()),
+            "path": str(image_path(arguments.image).resolve()),
             "axes": stack.axes,
             "shape": stack.data.shape,
             "dtype": str(stack.data.dtype),

@@ -48,7 +48,7 @@ def read_ngff(source: Path, level: int) -> tuple[Any, str, Sizes, dict[str, Any]
         The libraries are missing, or it is not an OME-Zarr image, or a damaged one.
     """
     dask, zarr = _libraries()
-    with damage_reported(source):
+    with damage_reported(source.name):
         group = zarr.open_group(source, mode="r")
         attributes = dict(group.attrs)
         ome = attributes.get("ome", attributes)
@@ -215,16 +215,14 @@ def _omero(earlier: Any, count: int, names: tuple[str, ...], top: float) -> dict
 
 
 @contextlib.contextmanager
-def damage_reported(source: Path) -> Iterator[None]:
+def damage_reported(name: str) -> Iterator[None]:
     """Turn whatever reading a Zarr raises into one sentence."""
     try:
         yield
     except UserError:
         raise
     except PermissionError as error:
-        raise UserError(f"{source} may not be read: ask for the right to, or copy it.") from error
+        raise UserError(f"{name} may not be read: ask for the right to, or copy it.") from error
     except Exception as error:  # a damaged group can make a parser raise anything
         reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{source.name} is not a Zarr image, or a damaged one ({reason}): copy it again."
-        ) from error
+        raise UserError(f"{name} is not a Zarr image, or a damaged one ({reason}): copy it again.") from error

@@ -71,7 +71,7 @@ class Stack:
 
     def load(self) -> Stack:
         """Return the same with its pixels as an array, native and not lazy; a mapped file may stay mapped."""
-        with damage_reported(Path(str(self.metadata.get("path", "The image")))):
+        with damage_reported("The image"):
             data = np.asarray(self.data)
         if not data.dtype.isnative:
             data = data.astype(data.dtype.newbyteorder("="))
@@ -116,7 +116,7 @@ def read_stack(
     source = Path(path).expanduser()
     if not source.exists():
         raise UserError(f"There is no file {source}: check its name.")
-    source = source.parent if source.name in MARKS else source
+    source = image_path(source)
     order: str | None = None
     if source.is_dir():
         if not is_ngff(source):
@@ -174,6 +174,12 @@ def _read_tiff(
     return data, letters, sizes, metadata, names, None if axes else order
 
 
+def image_path(path: Path | str) -> Path:
+    """Return the path of an image: for a file that marks an OME-Zarr its folder."""
+    source = Path(path).expanduser()
+    return source.parent if source.name in MARKS else source
+
+
 def check_voxel_size(voxel_size: tuple[float, ...], spatial_axes: str) -> None:
     """Raise `UserError` unless there is one positive number per spatial axis."""
     if len(voxel_size) != len(spatial_axes):
@@ -211,7 +217,7 @@ def write_stack(path: Path | str, stack: Stack, *, overwrite: bool = False) -> N
 
 def check_output(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
     """Check, before long work, that an image of `size` bytes can be written; return its absolute path."""
-    if not str(path).lower().endswith(SUFFIXES):
+    if not str(Path(path)).lower().endswith(SUFFIXES):
         raise UserError(
             f"Cannot write {path}: images are written as TIFF or OME-Zarr, so name it .tif, .ome.tif or .ome.zarr."
         )
