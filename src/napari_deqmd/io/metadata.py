@@ -124,7 +124,10 @@ def restored(text: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         return {}
     kinds = {"channel_optics": list, "lateral": float, "time_interval": float}
-    return {key: found[key] for key in _CARRIED if isinstance(found.get(key), kinds.get(key, dict))}
+    kept = {key: found[key] for key in _CARRIED if isinstance(found.get(key), kinds.get(key, dict))}
+    if not all(isinstance(one, dict) for one in kept.get("channel_optics", ())):
+        del kept["channel_optics"]
+    return kept
 
 
 def read_resolution(page: Any, unit: str | None) -> Sizes:
@@ -227,7 +230,8 @@ def write_imagej(
     kept["deqmd_axes"] = axes
     if text := carried(metadata, without=("imagej", "lateral", "time_interval")):
         kept["deqmd_metadata"] = text
-    scale = metadata.get("provenance", {}).get("output", {}).get("scale", 1.0)
+    output = metadata.get("provenance", {}).get("output")
+    scale = output.get("scale", 1.0) if isinstance(output, Mapping) else 1.0
     if scale != 1.0:
         # ImageJ's calibration of values: a straight line through 0.
         kept |= {"cf": 0, "c0": 0.0, "c1": scale, "vunit": "photo-electrons"}

@@ -87,9 +87,8 @@ def write_ome(
     root = ElementTree.fromstring(document.tostring())
     image = _child(root, "Image")
     pixels = _child(image, "Pixels")
-    source = metadata.get("ome", {}).get("xml")
-    if source:
-        _take_over(root, image, pixels, ElementTree.fromstring(source))
+    with contextlib.suppress(ElementTree.ParseError):
+        _take_over(root, image, pixels, ElementTree.fromstring(metadata.get("ome", {}).get("xml", "")))
     channels = pixels.findall(_tag("Channel"))
     if len(channel_names) == len(channels):
         for channel, name in zip(channels, channel_names, strict=True):
