@@ -20,6 +20,7 @@ from napari_deqmd.io.atomic import atomic_files, atomic_folder, check_target
 from napari_deqmd.io.metadata import Sizes, read_imagej, read_resolution, write_imagej
 from napari_deqmd.io.ngff import MARKS, damage_reported, is_ngff, read_ngff, require_libraries, write_ngff
 from napari_deqmd.io.ome import described, read_ome, write_ome
+from napari_deqmd.io.vendors import is_vendor, read_vendor
 
 AXES = "TCZYX"
 TIFFS = (".tif", ".tiff")
@@ -85,7 +86,7 @@ def read_stack(
     voxel_size: tuple[float, ...] | None = None,
     level: int | None = None,
 ) -> Stack:
-    """Read a TIFF, ImageJ hyperstack, OME-TIFF or OME-Zarr.
+    """Read a TIFF, ImageJ hyperstack, OME-TIFF or OME-Zarr; other formats where bioio can.
 
     Parameters
     ----------
@@ -124,6 +125,9 @@ def read_stack(
         data, letters, sizes, metadata, names = read_ngff(source, level or 0)
         data, letters = _named(source, data, letters, axes)
         order = "".join(letter for letter in letters if letter not in "YX") + "YX"
+    elif is_vendor(source, TIFFS):
+        data, letters, sizes, metadata, names = read_vendor(source)
+        data, letters = _named(source, data, letters, axes)
     elif level:
         raise UserError(f"{source.name} has no levels of resolution: leave the level out.")
     else:
@@ -324,7 +328,7 @@ def _axes_of(source: Path, series: Any, axes: str | None) -> tuple[tuple[int, ..
 
 
 def _named(source: Path, data: Any, letters: str, axes: str | None) -> tuple[Any, str]:
-    """Name the axes of an OME-Zarr, where dimensions of length 1 are dropped unless they are asked for."""
+    """Name the axes of what is lazy, where dimensions of length 1 are dropped unless they are asked for."""
     if axes is not None:
         axes = axes.upper()
         if len(axes) not in (data.ndim, sum(size > 1 for size in data.shape)):
