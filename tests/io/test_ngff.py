@@ -1,6 +1,8 @@
 """OME-Zarr in and out: lazily, both versions, atomically; everything survives; bad ones get one sentence."""
 
+import errno
 import json
+import os
 import shutil
 import sys
 
@@ -329,6 +331,22 @@ class TestBadOutput:
         monkeypatch.setattr("napari_deqmd.io.stack.write_ngff", half)
         with pytest.raises(type(error)):
             write_result(there, made("YX"), {}, overwrite=True)
+        assert read_stack(there).data.shape == (4, 5, 6)
+        assert [path.name for path in there.parent.iterdir()] == [there.name]
+
+    def test_failing_between_two_renames_brings_the_old_one_back(self, there, monkeypatch):
+        foreign(there)
+        replace, calls = os.replace, []
+
+        def second_fails(source, target):
+            calls.append(target)
+            if len(calls) == 2:
+                raise OSError(errno.EIO, "gone")
+            replace(source, target)
+
+        monkeypatch.setattr("os.replace", second_fails)
+        with pytest.raises(UserError, match="Cannot write"):
+            write_stack(there, made("YX"), overwrite=True)
         assert read_stack(there).data.shape == (4, 5, 6)
         assert [path.name for path in there.parent.iterdir()] == [there.name]
 
