@@ -153,6 +153,204 @@ class TestReconstruct:
         assert reconstruct("--memory", "1GB", "--tile", "none") == 0
 
 
+class TestAgain:
+    """``--from``: the same settings, PSF and model, and a word where something is not as it was."""
+
+    @pytest.fixture(autouse=True)
+    def quick(self, models):
+        """A model in a moment."""
+
+    def again(self, *more, sidecar="out.tif.json", image="in.tif"):
+        return main(["reconstruct", image, "--from", sidecar, *(str(word) for word in more)])
+
+    def first(self, *more, psf=PSF):
+        assert reconstruct("--peak", 30, "--offset", 1, *more, psf=psf) == 0
+        return read_sidecar("out.tif")
+
+    @pytest.mark.parametrize("more", [(), ("--method", "deq-md", "--model", "tiny", "--seed", 3)])
+    def test_same_bits(self, folder, capsys, more):
+        self.first(*more)
+        capsys.readouterr()
+        assert self.again("-o", "again.tif", "--json") == 0
+        printed = capsys.readouterr()
+        assert json.loads(printed.out)["same_result"] is True
+        assert "earlier" not in printed.err
+        assert np.array_equal(read_stack("again.tif").data, read_stack("out.tif").data)
+        before, after = read_sidecar("out.tif"), read_sidecar("again.tif")
+        for name in ("config", "psf", "model", "versions", "peak", "background", "certificate"):
+            assert before[name] == after[name]
+        assert before["input"] == after["input"]
+
+    def test_name_comes_from_input_and_earlier_output(self, folder, capsys):
+        self.first("--dtype", "uint16")
+        assert self.again() == 0
+        assert "the same result, bit for bit" in capsys.readouterr().out
+        assert read_stack("in-deconvolved.tif").data.dtype == np.uint16
+
+    def test_what_is_given_wins_also_where_it_is_the_default(self, folder, capsys):
+        self.first("--strength", 0.5)
+        assert self.again("-o", "again.tif", "--strength", 1, "--max-iter", 2) == 0
+        config = read_sidecar("again.tif")["config"]
+        assert (config["strength"], config["max_iter"], config["offset"]) == (1, 2, 1)
+        assert "another result" in capsys.readouterr().out
+
+    def test_how_the_input_was_read(self, folder, capsys):
+        tifffile.imwrite("z.tif", np.random.default_rng(0).poisson(scene((6, 24, 40)) + 2).astype(np.uint16))
+        assert reconstruct("--axes", "TYX", "--voxel-size", "0.2,0.2", image="z.tif") == 0
+        assert self.again("-o", "again.tif", image="z.tif") == 0
+        stack = read_stack("again.tif")
+        assert (stack.axes, stack.voxel_size) == ("TYX", pytest.approx((0.2, 0.2)))
+
+    def test_another_input_psf_version_or_model_is_told(self, folder, capsys):
+        from napari_deqmd.core.regularizers import build
+        from napari_deqmd.training.models import save_model
+
+        write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX", (0.1, 0.1)))
+        content = self.first("--method", "deq-md", "--model", "tiny", psf="psf.tif")
+        content["versions"]["torch"] = "1.0"
+        sidecar_path("out.tif").write_text(json.dumps(content))
+        write_stack("psf.tif", Stack(np.eye(5, dtype=np.float32) + 1, "YX", (0.1, 0.1)), overwrite=True)
+        write_stack("in.tif", Stack(scene().astype(np.float32), "YX", (0.1, 0.1)), overwrite=True)
+        card = {"family": "red", "options": {"channels": 4, "depth": 3}, "ndim": 2, "description": "other"}
+        (folder / "models" / "tiny.json").unlink()
+        (folder / "models" / "tiny.safetensors").unlink()
+        save_model(build("red", card["options"]), folder / "models" / "tiny.safetensors", card)
+        capsys.readouterr()
+        assert self.again("-o", "again.tif") == 0
+        told = capsys.readouterr().err
+        assert "made by torch 1.0 (now " in told
+        for what in ("The input's pixels are not", "The PSF is not", "The model tiny has not the weights"):
+            assert what in told
+
+    def test_psf_that_is_gone(self, folder, capsys):
+        write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX", (0.1, 0.1)))
+        self.first(psf="psf.tif")
+        (folder / "psf.tif").unlink()
+        capsys.readouterr()
+        assert self.again("-o", "again.tif") == 1
+        refused(capsys, "is not there any more")
+
+    def test_model_that_is_gone(self, folder, capsys):
+        self.first("--method", "deq-md", "--model", "tiny")
+        (folder / "models" / "tiny.safetensors").unlink()
+        capsys.readouterr()
+        assert self.again("-o", "again.tif") == 1
+        refused(capsys, "The model tiny of the earlier result is not to be had")
+
+    @pytest.mark.parametrize("content", ["{}", '{"config": 3}', '{"config": {"colour": 1}}'])
+    def test_no_sidecar_of_a_reconstruction(self, folder, capsys, content):
+        Path("out.tif.json").write_text(content)
+        assert self.again("-o", "again.tif") == 1
+        refused(capsys, "")
+
+    def test_from_elsewhere(self, folder, capsys, monkeypatch):
+        write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX", (0.1, 0.1)))
+        self.first(psf="psf.tif")
+        (folder / "there").mkdir()
+        monkeypatch.chdir(folder / "there")
+        assert self.again("-o", "again.tif", sidecar="../out.tif.json", image="../in.tif") == 0
+        assert "bit for bit" in capsys.readouterr().out
+
+
+class TestZarr:
+    """Wherever an image is named, an OME-Zarr can be."""
+
+    @pytest.fixture(autouse=True)
+    def libraries(self, folder):
+        pytest.importorskip("ome_zarr_models")
+        write_stack("in.ome.zarr", read_stack("in.tif"))
+        y, x = np.mgrid[-6:7, -6:7]
+        psf = np.exp(-(y**2 + x**2) / 2.88).astype(np.float32)
+        write_stack("psf.zarr", Stack(psf, "YX", (0.1, 0.1)))
+        write_stack("psf.tif", Stack(psf, "YX", (0.1, 0.1)))
+
+    def test_same_result_as_from_tiff(self, folder, capsys):
+        assert reconstruct(psf="psf.tif") == 0
+        assert reconstruct(image="in.ome.zarr", psf="psf.zarr", output="out.ome.zarr") == 0
+        stack = read_stack("out.ome.zarr")
+        assert np.array_equal(stack.load().data, read_stack("out.tif").data)
+        assert stack.voxel_size == pytest.approx((0.1, 0.1))
+        assert stack.metadata["provenance"]["config"] == read_sidecar("out.ome.zarr")["config"]
+        capsys.readouterr()
+        assert main(["reconstruct", "in.ome.zarr/zarr.json", "--from", "out.ome.zarr.json"]) == 0
+        printed = capsys.readouterr()
+        assert "in-deconvolved.ome.zarr: " in printed.out
+        assert "bit for bit" in printed.out
+        assert printed.err == ""
+
+    def test_other_commands(self, folder, capsys):
+        assert main(["estimate", "in.ome.zarr", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["background"] == pytest.approx(2, abs=1)
+        assert main(["simulate", "in.ome.zarr", "-o", "sim.zarr", "--psf", "psf.zarr", "--peak", "50"]) == 0
+        assert read_stack("sim.zarr").data.shape == (48, 40)
+        assert main(["psf", "inspect", "psf.zarr"]) == 0
+        assert main(["psf", "make", "gaussian:sigma=1.2", "-o", "made.zarr", "--ndim", "2"]) == 0
+        assert read_stack("made.zarr").axes == "YX"
+
+    @pytest.mark.parametrize(
+        ("more", "options", "says"),
+        [
+            (("--level", 3), {}, "has 1 levels of resolution"),
+            (("--level", 1), {"image": "in.tif"}, "has no levels of resolution"),
+            ((), {"output": "in.ome.zarr"}, "exists already"),
+            (("--overwrite",), {"output": "in.ome.zarr"}, "is the input"),
+            (("--overwrite",), {"output": "in.ome.zarr", "image": "in.ome.zarr/zarr.json"}, "is the input"),
+            ((), {"output": "nowhere/out.zarr"}, "no folder"),
+        ],
+    )
+    def test_refused(self, folder, capsys, more, options, says):
+        before = sorted(path.name for path in folder.iterdir())
+        assert reconstruct(*more, **{"image": "in.ome.zarr"} | options) == 1
+        refused(capsys, says, written=before, folder=folder)
+
+    def test_psf_in_nanometres_said_to_be_micrometres(self, folder, capsys):
+        stack = read_stack("psf.tif")
+        write_stack("psf.zarr", Stack(stack.data, "YX", (100.0, 100.0)), overwrite=True)
+        assert reconstruct(psf="psf.zarr") == 1
+        refused(capsys, "check their units")
+
+    def test_without_multiscales(self, folder, capsys):
+        import zarr
+
+        zarr.open_group("in.ome.zarr", mode="a").attrs.put({"ome": {"version": "0.5"}})
+        assert reconstruct(image="in.ome.zarr") == 1
+        refused(capsys, "is a Zarr without multiscales")
+
+    def test_without_the_libraries(self, folder, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, "ome_zarr_models", None)
+        assert reconstruct(image="in.ome.zarr") == 1
+        refused(capsys, "OME-Zarr needs more libraries")
+        assert reconstruct(output="out.zarr") == 1
+        refused(capsys, "OME-Zarr needs more libraries")
+
+
+def test_stack_without_its_distance_of_planes_is_told(folder, capsys):
+    counts = np.random.default_rng(0).poisson(scene((6, 24, 40)) + 2).astype(np.uint16)
+    tifffile.imwrite("z.tif", counts, resolution=(1e5, 1e5), resolutionunit=3)
+    assert reconstruct(image="z.tif", psf="gaussian:sigma=1,1.2,1.2") == 0
+    assert "note: z.tif does not say the distance of its planes along Z" in capsys.readouterr().err
+    assert reconstruct(image="z.tif", psf="widefield:na=1.2,wavelength=0.5,ni=1.33", output="b.tif") == 1
+    assert "voxel size" in capsys.readouterr().err.splitlines()[-1]
+
+
+class TestDtype:
+    def test_uint16_with_its_scale(self, folder):
+        assert reconstruct() == 0
+        assert reconstruct("--dtype", "uint16", output="out.ome.tif") == 0
+        exact, stored = read_stack("out.tif").data, read_stack("out.ome.tif")
+        output = read_sidecar("out.ome.tif")["output"]
+        assert (stored.data.dtype, stored.data.max()) == (np.uint16, 65535)
+        assert stored.data * output["scale"] == pytest.approx(exact, abs=0.51 * output["scale"])
+        assert stored.metadata["provenance"]["output"] == output
+
+    def test_imagej_shows_photo_electrons(self, folder):
+        assert reconstruct("--dtype", "uint16") == 0
+        with tifffile.TiffFile("out.tif") as tif:
+            found = tif.imagej_metadata
+        assert (found["vunit"], found["cf"]) == ("photo-electrons", 0)
+        assert found["c1"] == pytest.approx(read_sidecar("out.tif")["output"]["scale"])
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("more", "says"),

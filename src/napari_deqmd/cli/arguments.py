@@ -15,7 +15,7 @@ from napari_deqmd.core.typed import lengths, number_or_auto, number_or_range, nu
 _DEFAULT = ReconstructionConfig()
 
 _PSF = (
-    "a TIFF file | gaussian:sigma=1.2 (pixels; several values: z,y,x) | uniform:size=9 | "
+    "a TIFF file or OME-Zarr | gaussian:sigma=1.2 (pixels; several values: z,y,x) | uniform:size=9 | "
     "widefield:na=1.4,wavelength=0.52,ni=1.515 (micrometres; ns=, depth=, vectorial=1) | confocal:...,pinhole=1 | "
     "spinning-disc:... | two-photon:... | lightsheet:...,sheet=2"
 )
@@ -61,9 +61,19 @@ def _demo(commands: Any) -> None:
 
 def _reconstruct(commands: Any) -> None:
     command = _command(commands, "reconstruct", "deconvolve a stack", "jobs", "reconstruct")
+    command.register("action", None, _Told)
+    command.set_defaults(told=())
     _input(command)
-    _output(command)
-    command.add_argument("--psf", required=True, help=_PSF)
+    _level(command)
+    _output(command, required=False)
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--psf", help=_PSF)
+    source.add_argument(
+        "--from",
+        dest="sidecar",
+        metavar="SIDECAR",
+        help="run again what this .json describes; other options given are taken instead of its own",
+    )
     _camera(command)
     for name, meaning in (
         ("peak", "photo-electrons where the blurred object is 1"),
@@ -89,6 +99,12 @@ def _reconstruct(commands: Any) -> None:
     )
     command.add_argument("--precision", choices=PRECISIONS, default=_DEFAULT.precision, help="(%(default)s)")
     _number(command, "seed", "seed of what is random", kind=int)
+    command.add_argument(
+        "--dtype",
+        choices=("float32", "uint16"),
+        default="float32",
+        help="of the result's pixels; integers are scaled, without clipping, and the scale recorded (%(default)s)",
+    )
     command.add_argument("--tile", default="auto", metavar="auto|none", help="work on tiles (%(default)s)")
     command.add_argument(
         "--memory", metavar="SIZE", help="memory that may be used, such as 4GB (what is free)"
@@ -106,7 +122,7 @@ def _psf(commands: Any) -> None:
     psf = commands.add_parser("psf", help="point spread functions", description="Point spread functions.")
     actions = psf.add_subparsers(metavar="ACTION", required=True)
     make = _command(actions, "make", "compute a theoretical PSF", "psf", "make")
-    make.add_argument("psf", metavar="PSF", help=_PSF.removeprefix("a TIFF file | "))
+    make.add_argument("psf", metavar="PSF", help=_PSF.removeprefix("a TIFF file or OME-Zarr | "))
     make.add_argument("--ndim", type=int, choices=(2, 3), default=3, help="(%(default)s)")
     _lengths(make, "--voxel-size", "voxel size of the image")
     _output(make)
@@ -142,6 +158,7 @@ def _simulate(commands: Any) -> None:
         "simulate",
     )
     _input(command)
+    _level(command)
     _output(command)
     command.add_argument("--psf", required=True, help=_PSF)
     command.add_argument(
@@ -252,7 +269,7 @@ def _benchmark(commands: Any) -> None:
 
 
 def _input(command: argparse.ArgumentParser) -> None:
-    command.add_argument("image", metavar="IN", help="a TIFF, ImageJ hyperstack or OME-TIFF")
+    command.add_argument("image", metavar="IN", help="a TIFF, ImageJ hyperstack, OME-TIFF or OME-Zarr")
     command.add_argument("--axes", help="one letter of TCZYX per dimension (what the file says)")
     command.add_argument(
         "--voxel-size",
@@ -262,10 +279,33 @@ def _input(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _output(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-o", "--output", required=True, metavar="OUT", help="a new .tif or .ome.tif file")
+def _level(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--level", type=int, metavar="N", help="which resolution of an OME-Zarr (0, the full one)"
+    )
+
+
+def _output(command: argparse.ArgumentParser, *, required: bool = True) -> None:
+    command.add_argument(
+        "-o", "--output", required=required, metavar="OUT", help="a new .tif, .ome.tif or .ome.zarr"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     _json(command)
+
+
+class _Told(argparse.Action):
+    """Stores a value, and in ``told`` that it was given."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store."""
+        setattr(namespace, self.dest, values)
+        namespace.told = (*namespace.told, self.dest)
 
 
 def _camera(command: argparse.ArgumentParser) -> None:

@@ -25,7 +25,7 @@ def say(text: str) -> None:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout."""
-    from napari_deqmd.io.sidecar import plain
+    from napari_deqmd.io.metadata import plain
 
     print(json.dumps(plain(content), indent=2), flush=True)
 

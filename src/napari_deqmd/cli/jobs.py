@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_deqmd.cli import again
 from napari_deqmd.cli.console import ProgressLine, print_json, say
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.sidecar import check_result, versions, write_result
-from napari_deqmd.io.stack import SUFFIXES, Stack, read_stack
+from napari_deqmd.io.sidecar import check_result, fingerprint, versions, write_result
+from napari_deqmd.io.stack import SUFFIXES, Stack, image_path, read_stack
 
 if TYPE_CHECKING:
     from napari_deqmd.api import Result
@@ -32,24 +33,43 @@ def reconstruct(arguments: Namespace) -> None:
     """Deconvolve a stack: read, run, write image and sidecar."""
     if arguments.tile not in ("auto", "none"):
         raise UserError(f"--tile {arguments.tile} is not available in this version: use auto or none.")
+    earlier = None if arguments.sidecar is None else again.take_over(arguments)
+    if arguments.output is None:
+        raise UserError("There is no name for the result: give one with -o.")
+    if Path(arguments.model).expanduser().is_file():
+        arguments.model = str(Path(arguments.model).expanduser().resolve())
     names = {field.name for field in dataclasses.fields(ReconstructionConfig)}
     values = {name: value for name, value in vars(arguments).items() if name in names}
     config = ReconstructionConfig(**values | {"axes": None, "voxel_size": None})
     stack, target = _read(arguments)
     psf = load_psf(arguments.psf, stack)
     config = dataclasses.replace(config, axes=stack.axes, voxel_size=stack.voxel_size)
+    content = _provenance(arguments, stack, psf)
+    if earlier is not None:
+        again.compare(earlier, content)
     result = run(stack, psf, config, memory=arguments.memory)
-    content = _provenance(arguments, stack, psf) | result.report
-    content["versions"] = versions() | content["versions"]
-    write_result(
-        target, dataclasses.replace(stack, data=result.image), content, overwrite=arguments.overwrite
+    content |= result.report
+    content["versions"] = content["versions"] | versions()
+    if earlier is not None:
+        again.compare_models(earlier, content)
+    written = write_result(
+        target,
+        dataclasses.replace(stack, data=result.image),
+        content,
+        dtype=arguments.dtype,
+        overwrite=arguments.overwrite,
     )
     for sentence in result.report["warnings"]:
         say(f"note: {sentence}")
+    extra = {} if earlier is None else {"same_result": again.is_same(earlier, written)}
     if arguments.json:
-        print_json({name: result.report[name] for name in _REPORTED} | {"output": str(target)})
-    else:
-        print(f"{target}: {summary(result)}")
+        print_json({name: result.report[name] for name in _REPORTED} | {"output": str(target)} | extra)
+        return
+    print(f"{target}: {summary(result)}")
+    if extra.get("same_result") is not None:
+        print(
+            "the same result, bit for bit" if extra["same_result"] else "another result than the earlier one"
+        )
 
 
 def run(
@@ -97,7 +117,7 @@ def estimate(arguments: Namespace) -> None:
     """Say what peak and background a stack has, channel by channel."""
     from napari_deqmd.core.photons import estimate_photons
 
-    stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size)
+    stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size).load()
     channels = [stack.data]
     if "C" in stack.axes:
         channels = list(np.moveaxis(stack.data, stack.axes.index("C"), 0))
@@ -138,9 +158,9 @@ def load_psf(text: str, stack: Stack) -> NDArray[np.float32]:
     from napari_deqmd.psf.prepare import fit_voxels
     from napari_deqmd.psf.theory import parse_psf
 
-    if not (text.lower().endswith(SUFFIXES) or Path(text).is_file()):
+    if not (text.lower().endswith(SUFFIXES) or Path(text).expanduser().exists()):
         return parse_psf(text, len(stack.spatial_axes), stack.voxel_size)
-    psf = read_stack(text)
+    psf = read_stack(text).load()
     if psf.axes != psf.spatial_axes:
         raise UserError(f"The PSF {text} has the axes {psf.axes}: give one PSF, with the axes YX or ZYX.")
     image_sizes, psf_sizes = _known_sizes(stack), _known_sizes(psf)
@@ -171,9 +191,11 @@ def _known_sizes(stack: Stack) -> dict[str, float]:
 def _read(arguments: Namespace) -> tuple[Stack, Path]:
     """Read the input, once it is known that the output can be written."""
     target = check_result(arguments.output, overwrite=arguments.overwrite)
-    if target == Path(arguments.image).expanduser().resolve():
+    if target == image_path(arguments.image).resolve():
         raise UserError(f"{target} is the input: name another file for the output.")
-    stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size)
+    stack = read_stack(
+        arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size, level=arguments.level
+    ).load()
     check_result(target, overwrite=arguments.overwrite, size=4 * stack.data.size)
     return stack, target
 
@@ -182,11 +204,19 @@ def _provenance(arguments: Namespace, stack: Stack, psf: NDArray[np.float32]) ->
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "input": {
-            "path": str(Path(arguments.image).expanduser().resolve()),
+            "path": str(image_path(arguments.image).resolve()),
             "axes": stack.axes,
             "shape": stack.data.shape,
             "dtype": str(stack.data.dtype),
             "voxel_size": stack.voxel_size,
+            "sha256": fingerprint(stack.data),
+            "given": {name: getattr(arguments, name) for name in again.READING},
         },
-        "psf": {"source": arguments.psf, "shape": psf.shape},
+        "psf": {"source": _lasting(arguments.psf), "shape": psf.shape, "sha256": fingerprint(psf)},
     }
+
+
+def _lasting(psf: str) -> str:
+    """Return the text of ``--psf`` as it can be used from another folder."""
+    path = Path(psf).expanduser()
+    return str(path.resolve()) if path.exists() else psf

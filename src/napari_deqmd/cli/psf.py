@@ -37,7 +37,7 @@ def distill(arguments: Namespace) -> None:
     target = check_result(arguments.output, overwrite=arguments.overwrite)
     if target == Path(arguments.image).expanduser().resolve():
         raise UserError(f"{target} is the input: name another file for the output.")
-    stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size)
+    stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size).load()
     if stack.axes != stack.spatial_axes:
         raise UserError(f"{arguments.image} has the axes {stack.axes}: give one channel and time, YX or ZYX.")
     diameter = arguments.bead_diameter

@@ -14,17 +14,19 @@ from typing import BinaryIO
 from napari_deqmd.core.errors import UserError
 
 
-def check_target(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
-    """Find out, before long work, whether a file can be written.
+def check_target(path: Path | str, *, overwrite: bool, size: int = 0, folder: bool = False) -> Path:
+    """Find out, before long work, whether a file, or a folder as one image, can be written.
 
     Parameters
     ----------
     path : path
-        The file to write later.
+        What to write later.
     overwrite : bool
         Whether it may exist already.
     size : int
         Bytes it will have.
+    folder : bool
+        It is a folder.
 
     Returns
     -------
@@ -37,7 +39,7 @@ def check_target(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
         It exists and may not be overwritten, its folder is missing or read-only, or the disk is too full.
     """
     target = Path(path).expanduser().resolve()
-    if target.is_dir():
+    if target.is_dir() and not folder:
         raise UserError(f"{target} is a folder: name a file in it.")
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already: choose another name, or allow it to be overwritten.")
@@ -78,6 +80,35 @@ def atomic_files(*paths: Path, overwrite: bool) -> Iterator[tuple[BinaryIO, ...]
     finally:
         for temporary in waiting:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Make a temporary folder beside `path` and rename it into place once it is filled.
+
+    When the block raises, whatever it is, the temporary folder is removed and `path` is as it was.
+
+    Raises
+    ------
+    UserError
+        As `check_target`, or the disk became full.
+    """
+    target = check_target(path, overwrite=overwrite, folder=True)
+    waiting, old = _beside(target), _beside(target)
+    try:
+        with _explained(target):
+            waiting.mkdir()
+            yield waiting
+            if target.exists():
+                os.replace(target, old)
+            os.replace(waiting, target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        raise
+    finally:
+        for folder in (waiting, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _beside(target: Path) -> Path:

@@ -1,14 +1,20 @@
-"""What ImageJ and OME know of an image, in one neutral form and back.
+"""What files know of an image beside its pixels, in one neutral form; ImageJ's to it and back.
 
-The neutral form is a dictionary that may hold ``"lateral"`` (micrometres of X where Z is not known),
-``"time_interval"`` (seconds), ``"imagej"`` and ``"ome"`` (whatever else those formats keep).
+The neutral form is a dictionary that may hold
+
+- ``"lateral"``: micrometres of X where Z is not known; ``"time_interval"``: seconds;
+- ``"optics"``: numbers by the names that a theoretical PSF has for them (``na``, ``ni``, and ``wavelength`` and
+  ``excitation`` in nanometres), and ``"channel_optics"``: one such dictionary per channel;
+- ``"provenance"``: how a result came about, as in its sidecar;
+- ``"imagej"``, ``"ome"`` and ``"zarr"``: whatever else those formats keep.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import xml.etree.ElementTree as ElementTree
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tifffile
@@ -17,9 +23,14 @@ _MICROMETRES = {
     "m": 1e6, "cm": 1e4, "mm": 1e3, "um": 1.0, "nm": 1e-3, "pm": 1e-6,
     "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
     "nanometer": 1e-3, "nanometre": 1e-3, "millimeter": 1e3, "millimetre": 1e3, "centimeter": 1e4,
-    "angstrom": 1e-4, "Å": 1e-4, "inch": 25400.0, "inches": 25400.0, "in": 25400.0,
+    "meter": 1e6, "metre": 1e6, "angstrom": 1e-4, "Å": 1e-4, "inch": 25400.0, "inches": 25400.0, "in": 25400.0,
 }  # fmt: skip
-_SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "min": 60.0, "h": 3600.0}
+_SECONDS = {
+    "s": 1.0, "sec": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "min": 60.0, "h": 3600.0,
+    "second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6, "minute": 60.0, "hour": 3600.0,
+}  # fmt: skip
+IMMERSION = {"Air": 1.0, "Water": 1.333, "WaterDipping": 1.333, "Glycerol": 1.47, "Oil": 1.515}
+"""Refractive indices of what an objective says it is immersed in."""
 
 # Larger pixels than this, in micrometres, are dots per inch for a printer, or a unit without a thought.
 _PRINT = 25.0
@@ -27,12 +38,18 @@ _PRINT = 25.0
 # Derived from the array, converted to micrometres, or in counts and no longer true of photo-electrons.
 _NOT_KEPT = frozenset(
     "ImageJ SCIFIO images channels slices frames hyperstack unit yunit zunit spacing finterval fps min max "
-    "Ranges deqmd_axes deqmd_channels".split()
+    "Ranges cf c0 c1 vunit deqmd_axes deqmd_channels deqmd_metadata".split()
 )
-_CHANNEL_KEPT = (
-    "Name", "AcquisitionMode", "Color", "ContrastMethod", "EmissionWavelength", "EmissionWavelengthUnit",
-    "ExcitationWavelength", "ExcitationWavelengthUnit", "Fluor", "IlluminationType", "NDFilter", "PinholeSize",
-    "PinholeSizeUnit", "PockelCellSetting",
+# How the Info that Bio-Formats and others write into ImageJ's files names the optics, without punctuation.
+_INFO = {
+    "na": re.compile(r"(lens|objective|numerical)?(na|aperture)$"),
+    "ni": re.compile(r"refractiveindex$"),
+    "wavelength": re.compile(r"emission(wavelength)?$"),
+    "excitation": re.compile(r"excitation(wavelength)?$"),
+}
+_NUMBER = re.compile(r"([-+.\deE]+)\s*([^\W\d]*)")
+_CARRIED = (
+    "channel_optics", "imagej", "lateral", "ome", "optics", "provenance", "time_interval", "zarr",
 )  # fmt: skip
 
 Sizes = dict[str, float]
@@ -56,6 +73,63 @@ def micrometres(value: Any, unit: str | None) -> float | None:
     return length if math.isfinite(length) and length > 0 else None
 
 
+def nanometres(value: Any, unit: str | None) -> float | None:
+    """Convert a wavelength of light to nanometres; ``None`` where it cannot be one."""
+    length = micrometres(value, unit)
+    return round(1e3 * length, 6) if length is not None and 0.1 <= length <= 5 else None
+
+
+def seconds(value: Any, unit: str | None) -> float | None:
+    """Convert a time to seconds; ``None`` where it is none."""
+    try:
+        time = float(value) * _SECONDS[unit or ""]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return time if math.isfinite(time) and time > 0 else None
+
+
+def plain(value: Any) -> Any:
+    """Convert to what JSON has: NumPy scalars and arrays, tuples, paths; NaN and infinities become null."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def carried(metadata: Mapping[str, Any], *, without: Sequence[str] = ()) -> str | None:
+    """Return as ASCII JSON what a format has no words for, so that it comes back from there; see `restored`."""
+    kept = {key: value for key, value in metadata.items() if key in _CARRIED and key not in without and value}
+    if "imagej" in kept:
+        # Colour tables and regions are binary, and drawn by ImageJ alone.
+        kept["imagej"] = {
+            key: value
+            for key, value in kept["imagej"].items()
+            if isinstance(value, str | int | float | dict) or key == "Labels"
+        }
+    kept = {key: value for key, value in kept.items() if value}
+    return json.dumps(plain(kept), allow_nan=False) if kept else None
+
+
+def restored(text: Any) -> dict[str, Any]:
+    """Read what `carried` wrote; nothing from what is damaged."""
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    kinds = {"channel_optics": list, "lateral": float, "time_interval": float}
+    kept = {key: found[key] for key in _CARRIED if isinstance(found.get(key), kinds.get(key, dict))}
+    if not all(isinstance(one, dict) for one in kept.get("channel_optics", ())):
+        del kept["channel_optics"]
+    return kept
+
+
 def read_resolution(page: Any, unit: str | None) -> Sizes:
     """Return micrometres of X and Y from a page's resolution tags, in `unit` or else the tags' own."""
     own = {2: "inch", 3: "cm"}.get(int(page.tags.valueof(296, 2))) if unit is None else unit
@@ -76,15 +150,57 @@ def read_imagej(tif: tifffile.TiffFile) -> tuple[Sizes, dict[str, Any], tuple[st
     sizes = read_resolution(tif.pages.first, unit)
     if spacing := micrometres(found.get("spacing"), str(found.get("zunit", unit))):
         sizes["Z"] = spacing
-    kept: dict[str, Any] = {"imagej": {key: value for key, value in found.items() if key not in _NOT_KEPT}}
+    kept = read_info(found.get("Info"), int(found.get("channels", 1)))
+    kept |= restored(found.get("deqmd_metadata"))
+    kept["imagej"] = {key: value for key, value in found.items() if key not in _NOT_KEPT}
     if isinstance(found.get("finterval"), int | float) and found["finterval"] > 0:
         kept["time_interval"] = float(found["finterval"])
     try:
         names = tuple(str(name) for name in json.loads(found.get("deqmd_channels", "[]")))
     except (TypeError, ValueError):
         names = ()
+    names = names or _label_names(found.get("Labels"), int(found.get("channels", 1)))
     order = found.get("deqmd_axes")
     return sizes, kept, names, order if isinstance(order, str) else None
+
+
+def read_info(text: Any, channels: int) -> dict[str, Any]:
+    """Return the optics that ImageJ's Info tells, as Bio-Formats writes it: ``name = value``, a line each."""
+    shared: dict[str, float] = {}
+    own: list[dict[str, float]] = [{} for _ in range(channels)]
+    for line in text.splitlines() if isinstance(text, str) else ():
+        label, _, value = line.partition("=" if "=" in line else ":")
+        label, _, place = label.partition("#")
+        words = re.sub(r"[\W_]", "", re.split(r"[|.]", label.strip())[-1].lower())
+        name = next((name for name, pattern in _INFO.items() if pattern.match(words)), None)
+        number = _NUMBER.match(value.strip())
+        if name is None or number is None:
+            continue
+        if name in ("na", "ni"):
+            try:
+                amount = float(number[1])
+            except ValueError:
+                continue
+            if 0 < amount < 3:
+                shared.setdefault(name, amount)
+        elif length := nanometres(number[1], number[2] or "nm"):
+            index = int(place) - 1 if place.strip().isdigit() else 0
+            if index < channels and (place.strip() or channels == 1):
+                own[index].setdefault(name, length)
+    own = [shared | optics for optics in own]
+    found: dict[str, Any] = {}
+    if any(own):
+        found = {"channel_optics": own, "optics": own[0] if channels == 1 else shared}
+    return {key: value for key, value in found.items() if value}
+
+
+def _label_names(labels: Any, channels: int) -> tuple[str, ...]:
+    """Return the names of channels where every plane is labelled by its channel."""
+    if not isinstance(labels, list) or channels < 2 or len(labels) % channels:
+        return ()
+    names = tuple(str(label) for label in labels[:channels])
+    repeated = list(names) * (len(labels) // channels) == [str(label) for label in labels]
+    return names if repeated and len(set(names)) == channels and all(names) else ()
 
 
 def write_imagej(
@@ -112,58 +228,11 @@ def write_imagej(
     if channel_names:
         kept["deqmd_channels"] = json.dumps(channel_names)
     kept["deqmd_axes"] = axes
+    if text := carried(metadata, without=("imagej", "lateral", "time_interval")):
+        kept["deqmd_metadata"] = text
+    output = metadata.get("provenance", {}).get("output")
+    scale = output.get("scale", 1.0) if isinstance(output, Mapping) else 1.0
+    if scale != 1.0:
+        # ImageJ's calibration of values: a straight line through 0.
+        kept |= {"cf": 0, "c0": 0.0, "c1": scale, "vunit": "photo-electrons"}
     return options
-
-
-def read_ome(text: str) -> tuple[Sizes, dict[str, Any], tuple[str, ...]]:
-    """Return voxel sizes, neutral metadata and channel names from the first image of OME-XML."""
-    try:
-        image = ElementTree.fromstring(text).find("{*}Image")
-    except ElementTree.ParseError:
-        image = None
-    pixels = None if image is None else image.find("{*}Pixels")
-    if image is None or pixels is None:
-        return {}, {}, ()
-    sizes = {}
-    for axis in "XYZ":
-        if size := micrometres(
-            pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "um")
-        ):
-            sizes[axis] = size
-    channels = [
-        {key: element.attrib[key] for key in _CHANNEL_KEPT if key in element.attrib}
-        for element in pixels.findall("{*}Channel")
-    ]
-    ome: dict[str, Any] = {"Channel": channels} if any(channels) else {}
-    if image.get("Name"):
-        ome["Name"] = image.get("Name")
-    for tag in ("AcquisitionDate", "Description"):
-        if value := image.findtext(f"{{*}}{tag}"):
-            ome[tag] = value
-    kept: dict[str, Any] = {"ome": ome}
-    try:
-        interval = float(pixels.get("TimeIncrement", "nan")) * _SECONDS[pixels.get("TimeIncrementUnit", "s")]
-        if interval > 0:
-            kept["time_interval"] = interval
-    except (KeyError, ValueError):
-        pass  # not a time: nothing to keep
-    names = [channel.get("Name", "") for channel in channels]
-    return sizes, kept, tuple(names) if all(names) else ()
-
-
-def write_ome(
-    sizes: Sizes, metadata: dict[str, Any], channel_names: tuple[str, ...], channels: int
-) -> dict[str, Any]:
-    """Return keyword arguments of ``tifffile.imwrite`` for an OME-TIFF of so many `channels`."""
-    kept = dict(metadata.get("ome", {}))
-    if len(kept.get("Channel", ())) != channels:
-        kept.pop("Channel", None)
-    if len(channel_names) == channels:
-        known = kept.get("Channel", [{}] * channels)
-        kept["Channel"] = [old | {"Name": name} for old, name in zip(known, channel_names, strict=True)]
-    lateral = metadata.get("lateral")
-    for axis, size in (sizes or ({"X": lateral, "Y": lateral} if lateral else {})).items():
-        kept |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
-    if "time_interval" in metadata:
-        kept |= {"TimeIncrement": metadata["time_interval"], "TimeIncrementUnit": "s"}
-    return {"ome": True, "metadata": kept}

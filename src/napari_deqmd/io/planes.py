@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.io.ngff import is_ngff
 from napari_deqmd.io.stack import SUFFIXES, Stack, read_stack
 
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -101,7 +102,7 @@ def _files(sources: Sequence[Source]) -> list[tuple[Path | Loaded, bool]]:
     found: list[tuple[Path | Loaded, bool]] = []
     for source in sources:
         path = source if isinstance(source, Loaded) else Path(source).expanduser()
-        if isinstance(path, Path) and path.is_dir():
+        if isinstance(path, Path) and path.is_dir() and not is_ngff(path):
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in (*SUFFIXES, *PICTURES))
             found += [(p, False) for p in inside]
         else:
@@ -113,7 +114,7 @@ def _read(path: Path | Loaded, axes: str | None) -> Stack:
     if isinstance(path, Loaded):
         return path.stack
     if path.suffix.lower() not in PICTURES:
-        return read_stack(path, axes=axes)
+        return read_stack(path, axes=axes).load()
     try:
         with Image.open(path) as picture:
             data = np.asarray(picture)

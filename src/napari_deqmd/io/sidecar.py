@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import importlib.metadata
 import json
-import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_files
-from napari_deqmd.io.stack import Stack, check_output, encode, is_ome
+from napari_deqmd.io.metadata import plain
+from napari_deqmd.io.stack import Stack, check_output, write_into
 
-_PACKAGES = ("napari-deqmd", "numpy", "scipy", "tifffile", "torch")
+_PACKAGES = ("napari-deqmd", "numpy", "psf-generator", "scipy", "tifffile", "torch")
+# What decides the bits of a result; the others only carry it.
+_COMPUTING = ("napari-deqmd", "numpy", "psf-generator", "python", "scipy", "torch")
+# Lists that grow with the image stay beside it.
+_NOT_EMBEDDED = ("items",)
 
 
 def sidecar_path(output: Path | str) -> Path:
@@ -32,6 +40,26 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def other_versions(recorded: Any) -> list[str]:
+    """Name what computed a recorded result in another version than is installed, with both versions."""
+    known = recorded if isinstance(recorded, Mapping) else {}
+    now = versions()
+    return [
+        f"{name} {known[name]} (now {now.get(name, 'none')})"
+        for name in _COMPUTING
+        if name in known and known[name] != now.get(name)
+    ]
+
+
+def fingerprint(array: Any) -> str:
+    """Return the SHA-256 of an array's type, shape and values; lazy ones are read part by part."""
+    dtype = np.dtype(array.dtype).newbyteorder("<")
+    digest = hashlib.sha256(f"{dtype.str} {tuple(array.shape)}".encode())
+    for part in array if array.ndim > 2 else (array,):
+        digest.update(np.ascontiguousarray(part, dtype=dtype).data)
+    return digest.hexdigest()
 
 
 def write_sidecar(output: Path | str, content: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -86,34 +114,66 @@ def check_result(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
 
 
 def write_result(
-    path: Path | str, stack: Stack, content: Mapping[str, Any], *, overwrite: bool = False
-) -> None:
-    """Write an image and its sidecar, both or neither.
+    path: Path | str,
+    stack: Stack,
+    content: Mapping[str, Any],
+    *,
+    dtype: str = "float32",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write an image and its sidecar, both or neither; the image carries the same facts.
+
+    Parameters
+    ----------
+    path : path
+        As for `napari_deqmd.io.stack.write_stack`.
+    stack : Stack
+        The image. What it says of its own provenance goes along under ``input``.
+    content : mapping
+        As for `write_sidecar`.
+    dtype : {"float32", "uint16"}
+        How pixels are stored. Integers are ``value / scale`` rounded, with the scale at which the brightest just
+        fits: nothing is clipped.
+    overwrite : bool
+        Replace existing ones.
+
+    Returns
+    -------
+    dict
+        What was written as the sidecar: `content` and ``output``, with the type, scale and hash of the pixels.
 
     Raises
     ------
     UserError
-        As `napari_deqmd.io.stack.write_stack`.
+        As `napari_deqmd.io.stack.write_stack`, or negative values that integers cannot hold.
     """
-    target = check_result(path, overwrite=overwrite, size=4 * stack.data.size)
-    with atomic_files(target, sidecar_path(target), overwrite=overwrite) as (image, beside):
-        encode(image, stack, ome=is_ome(target))
-        beside.write(_encode(content))
+    target = check_result(path, overwrite=overwrite, size=np.dtype(dtype).itemsize * stack.data.size)
+    pixels, scale = _stored(stack.data, dtype)
+    written = dict(plain(content))
+    written["output"] = {"name": target.name, "dtype": dtype, "scale": scale, "sha256": fingerprint(pixels)}
+    earlier = stack.metadata.get("provenance")
+    if earlier is not None and isinstance(written.get("input"), dict):
+        written["input"] = written["input"] | {"provenance": plain(earlier)}
+    embedded = {key: value for key, value in written.items() if key not in _NOT_EMBEDDED}
+    made = dataclasses.replace(stack, data=pixels, metadata=stack.metadata | {"provenance": embedded})
+    with atomic_files(sidecar_path(target), overwrite=overwrite) as (beside,):
+        beside.write(_encode(written))
+        write_into(target, made, overwrite=overwrite)
+    return written
+
+
+def _stored(data: Any, dtype: str) -> tuple[Any, float]:
+    """Return pixels as they are stored, and by what to multiply them."""
+    if dtype == "float32":
+        return np.asarray(data, dtype=np.float32), 1.0
+    most = np.iinfo(dtype).max
+    low, high = float(data.min()), float(data.max())
+    if low < 0:
+        raise UserError(f"The result has values down to {low:g}, which {dtype} cannot hold: write float32.")
+    scale = high / most if high > 0 else 1.0
+    return np.rint(np.asarray(data, dtype=np.float64) / scale).astype(dtype), scale
 
 
 def _encode(content: Mapping[str, Any]) -> bytes:
     text = json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
-
-
-def plain(value: Any) -> Any:
-    """Convert to what JSON has: NumPy scalars and arrays, tuples, paths; NaN and infinities become null."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -1,4 +1,4 @@
-"""TIFF files as arrays with axes, voxel size and metadata, and back."""
+"""Image files, TIFF and OME-Zarr, as arrays with axes, voxel size and metadata, and back."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.atomic import atomic_files, check_target
-from napari_deqmd.io.metadata import Sizes, read_imagej, read_ome, read_resolution, write_imagej, write_ome
+from napari_deqmd.io.atomic import atomic_files, atomic_folder, check_target
+from napari_deqmd.io.metadata import Sizes, read_imagej, read_resolution, write_imagej
+from napari_deqmd.io.ngff import MARKS, damage_reported, is_ngff, read_ngff, require_libraries, write_ngff
+from napari_deqmd.io.ome import described, read_ome, write_ome
+from napari_deqmd.io.vendors import is_vendor, read_vendor
 
 AXES = "TCZYX"
-SUFFIXES = (".tif", ".tiff")
+TIFFS = (".tif", ".tiff")
+SUFFIXES = (*TIFFS, ".zarr")
+
+# Bytes from which on a file is left on the disk, and only what is used of it is read.
+LARGE = 2**30
 
 # A classic TIFF, all that ImageJ reads, ends at 4 GiB; behind that its planes follow without pages of their own.
 _CLASSIC = 2**32 - 2**25
@@ -36,8 +42,8 @@ class Stack:
 
     Attributes
     ----------
-    data : ndarray
-        The pixels, in the file's own type.
+    data : ndarray or dask array
+        The pixels, in the file's own type; lazy from OME-Zarr, mapped from a large file that is not compressed.
     axes : str
         One letter of ``"TCZYX"`` per dimension.
     voxel_size : tuple of float or None
@@ -48,7 +54,7 @@ class Stack:
         What else the file keeps, to be written again; see `napari_deqmd.io.metadata`.
     """
 
-    data: NDArray[Any]
+    data: Any
     axes: str
     voxel_size: tuple[float, ...] | None = None
     channel_names: tuple[str, ...] = ()
@@ -64,20 +70,34 @@ class Stack:
         """Micrometres by spatial axis, empty where unknown."""
         return dict(zip(self.spatial_axes, self.voxel_size, strict=True)) if self.voxel_size else {}
 
+    def load(self) -> Stack:
+        """Return the same with its pixels as an array, native and not lazy; a mapped file may stay mapped."""
+        with damage_reported("The image"):
+            data = np.asarray(self.data)
+        if not data.dtype.isnative:
+            data = data.astype(data.dtype.newbyteorder("="))
+        return dataclasses.replace(self, data=data)
+
 
 def read_stack(
-    path: Path | str, *, axes: str | None = None, voxel_size: tuple[float, ...] | None = None
+    path: Path | str,
+    *,
+    axes: str | None = None,
+    voxel_size: tuple[float, ...] | None = None,
+    level: int | None = None,
 ) -> Stack:
-    """Read a TIFF, ImageJ hyperstack or OME-TIFF.
+    """Read a TIFF, ImageJ hyperstack, OME-TIFF or OME-Zarr; other formats where bioio can.
 
     Parameters
     ----------
     path : path
-        The file.
+        The file; of an OME-Zarr its folder, or ``zarr.json`` or ``.zattrs`` in it.
     axes : str, optional
         One letter of ``"TCZYX"`` per dimension, instead of what the file says.
     voxel_size : tuple of float, optional
         Micrometres along the spatial axes, in their order, instead of what the file says.
+    level : int, optional
+        Which resolution of an OME-Zarr, 0 the full one.
 
     Returns
     -------
@@ -87,27 +107,32 @@ def read_stack(
     Raises
     ------
     UserError
-        No such file, not a TIFF, a damaged one, a colour picture, or axes that are unknown or do not fit.
+        No such file, not an image, a damaged one, a colour picture, or axes that are unknown or do not fit.
+
+    Warns
+    -----
+    UserWarning
+        There are further images in the file, or pixels have a size but planes no distance.
     """
     source = Path(path).expanduser()
     if not source.exists():
         raise UserError(f"There is no file {source}: check its name.")
+    source = image_path(source)
+    order: str | None = None
     if source.is_dir():
-        raise UserError(f"{source} is a folder: name a TIFF file in it.")
-    with _damage_reported(source), tifffile.TiffFile(source) as tif:
-        series = tif.series[0]
-        if not series.shape or 0 in series.shape:
-            raise UserError(f"{source.name} holds no pixels: choose another file.")
-        _refuse_colour(source, series)
-        others = len(tif.series) - 1
-        shape, letters = _axes_of(source, series, axes)
-        sizes, metadata, names, order = _metadata_of(tif, series)
-        data = series.asarray().reshape(shape)
-    if not data.dtype.isnative:
-        data = data.astype(data.dtype.newbyteorder("="))
-    if others:
-        warnings.warn(f"{source.name} holds {others + 1} images: only the first was read.", stacklevel=2)
-    if axes is None and order and sorted(order) == sorted(letters):
+        if not is_ngff(source):
+            raise UserError(f"{source} is a folder: name a TIFF file in it, or an OME-Zarr image.")
+        data, letters, sizes, metadata, names = read_ngff(source, level or 0)
+        data, letters = _named(source, data, letters, axes)
+        order = "".join(letter for letter in letters if letter not in "YX") + "YX"
+    elif is_vendor(source, TIFFS):
+        data, letters, sizes, metadata, names = read_vendor(source)
+        data, letters = _named(source, data, letters, axes)
+    elif level:
+        raise UserError(f"{source.name} has no levels of resolution: leave the level out.")
+    else:
+        data, letters, sizes, metadata, names, order = _read_tiff(source, axes)
+    if order and order != letters and sorted(order) == sorted(letters):
         data, letters = data.transpose([letters.index(letter) for letter in order]), order
     if "C" not in letters or len(names) != data.shape[letters.index("C")]:
         names = names if "C" not in letters and len(names) == 1 else ()
@@ -120,7 +145,43 @@ def read_stack(
         return dataclasses.replace(stack, voxel_size=tuple(sizes[letter] for letter in spatial))
     if sizes.get("X") and sizes.get("X") == sizes.get("Y"):
         metadata["lateral"] = sizes["X"]
+        if "Z" in spatial:
+            warnings.warn(
+                f"{source.name} does not say the distance of its planes along Z: give the voxel size.",
+                stacklevel=2,
+            )
     return stack
+
+
+def _read_tiff(
+    source: Path, axes: str | None
+) -> tuple[Any, str, Sizes, dict[str, Any], tuple[str, ...], str | None]:
+    with _damage_reported(source), tifffile.TiffFile(source) as tif:
+        series = tif.series[0]
+        if not series.shape or 0 in series.shape:
+            raise UserError(f"{source.name} holds no pixels: choose another file.")
+        _refuse_colour(source, series)
+        others = len(tif.series) - 1
+        shape, letters = _axes_of(source, series, axes)
+        sizes, metadata, names, order = _metadata_of(tif, series)
+        lie = _lie_of(tif, series, metadata)
+        mapped = series.dataoffset is not None and series.nbytes >= LARGE
+        data = (tifffile.memmap(source, series=0, mode="r") if mapped else series.asarray()).reshape(shape)
+    if lie:
+        raise UserError(
+            f"{source.name} does not hold the pixels that its OME-XML describes ({lie}): export it again."
+        )
+    if not (mapped or data.dtype.isnative):
+        data = data.astype(data.dtype.newbyteorder("="))
+    if others:
+        warnings.warn(f"{source.name} holds {others + 1} images: only the first was read.", stacklevel=3)
+    return data, letters, sizes, metadata, names, None if axes else order
+
+
+def image_path(path: Path | str) -> Path:
+    """Return the path of an image: for a file that marks an OME-Zarr its folder."""
+    source = Path(path).expanduser()
+    return source.parent if source.name in MARKS else source
 
 
 def check_voxel_size(voxel_size: tuple[float, ...], spatial_axes: str) -> None:
@@ -134,14 +195,14 @@ def check_voxel_size(voxel_size: tuple[float, ...], spatial_axes: str) -> None:
 
 
 def write_stack(path: Path | str, stack: Stack, *, overwrite: bool = False) -> None:
-    """Write an OME-TIFF (``.ome.tif``) or an ImageJ hyperstack (``.tif``) as float32, whole or not at all.
+    """Write an OME-TIFF, an ImageJ hyperstack (``.tif``) or an OME-Zarr as float32, whole or not at all.
 
     An ImageJ hyperstack lies in the order TZCYX in its file; `read_stack` returns it in the order it had.
 
     Parameters
     ----------
     path : path
-        Ends in ``.tif`` or ``.tiff``.
+        Ends in ``.ome.tif``, ``.tif`` or ``.zarr``.
     stack : Stack
         Pixels and what is to be kept with them.
     overwrite : bool
@@ -153,15 +214,24 @@ def write_stack(path: Path | str, stack: Stack, *, overwrite: bool = False) -> N
         Another ending, or as `napari_deqmd.io.atomic.check_target`.
     """
     target = check_output(path, overwrite=overwrite, size=4 * stack.data.size)
-    with atomic_files(target, overwrite=overwrite) as (handle,):
-        encode(handle, stack, ome=is_ome(target))
+    write_into(
+        target, dataclasses.replace(stack, data=np.asarray(stack.data, dtype=np.float32)), overwrite=overwrite
+    )
 
 
 def check_output(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
     """Check, before long work, that an image of `size` bytes can be written; return its absolute path."""
-    if not str(path).lower().endswith(SUFFIXES):
-        raise UserError(f"Cannot write {path}: images are written as TIFF, so name it .tif or .ome.tif.")
-    return check_target(path, overwrite=overwrite, size=size)
+    if not str(Path(path)).lower().endswith(SUFFIXES):
+        raise UserError(
+            f"Cannot write {path}: images are written as TIFF or OME-Zarr, so name it .tif, .ome.tif or .ome.zarr."
+        )
+    if not is_ngff(Path(path)):
+        return check_target(path, overwrite=overwrite, size=size)
+    require_libraries()
+    target = check_target(path, overwrite=overwrite, size=size, folder=True)
+    if target.exists() and not any((target / mark).is_file() for mark in MARKS):
+        raise UserError(f"{target} is there and no Zarr: choose another name.")
+    return target
 
 
 def is_ome(path: Path) -> bool:
@@ -169,21 +239,54 @@ def is_ome(path: Path) -> bool:
     return path.name.lower().endswith((".ome.tif", ".ome.tiff"))
 
 
-def encode(handle: BinaryIO, stack: Stack, *, ome: bool) -> None:
-    """Write the TIFF's bytes into an open file."""
-    data = np.asarray(stack.data, dtype=np.float32)
-    count = dict(zip(stack.axes, data.shape, strict=True))
-    if ome:
-        options = write_ome(stack.sizes, stack.metadata, stack.channel_names, count.get("C", 1))
-        options["metadata"]["axes"] = stack.axes
-        tifffile.imwrite(handle, data, photometric="minisblack", bigtiff=data.nbytes > _CLASSIC, **options)
+def ending(path: Path | str) -> str:
+    """Return what a name must end in to be read or written like this one, such as ``.ome.tif``."""
+    name = Path(path).name
+    found = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+    double = f".ome{found}"
+    return double if found and name.lower().endswith(double) else found
+
+
+def write_into(target: Path, stack: Stack, *, overwrite: bool) -> None:
+    """Write an image in the type of its pixels, at the path that `check_output` returned."""
+    if is_ngff(target):
+        with atomic_folder(target, overwrite=overwrite) as folder:
+            name = target.name.removesuffix(ending(target))
+            write_ngff(folder, name, stack.data, stack.axes, stack.sizes, stack.metadata, stack.channel_names)
         return
+    with atomic_files(target, overwrite=overwrite) as (handle,):
+        _encode(handle, stack, ome=is_ome(target))
+
+
+def _encode(handle: BinaryIO, stack: Stack, *, ome: bool) -> None:
+    """Write the TIFF's bytes into an open file."""
+    data = np.asarray(stack.data)
+    if ome:
+        text = write_ome(stack.sizes, stack.metadata, stack.channel_names, stack.axes, data.shape, data.dtype)
+        big = data.nbytes > _CLASSIC
+        tifffile.imwrite(handle, data, photometric="minisblack", bigtiff=big, description=text, metadata=None)
+        return
+    count = dict(zip(stack.axes, data.shape, strict=True))
     order = "".join(letter for letter in "TZCYX" if letter in stack.axes)
     planes = data.size // (count["Y"] * count["X"])
     options = write_imagej(stack.sizes, stack.metadata, stack.channel_names, stack.axes, planes)
     options["metadata"]["axes"] = order
     data = data.transpose([stack.axes.index(letter) for letter in order])
     tifffile.imwrite(handle, data, photometric="minisblack", truncate=data.nbytes > _CLASSIC, **options)
+
+
+def _lie_of(tif: Any, series: Any, metadata: dict[str, Any]) -> str:
+    """Say how the pixels that OME-XML describes differ from the pages that are there."""
+    if not tif.is_ome:
+        return ""
+    told, page = described(metadata), series.keyframe
+    if missing := sum(one is None for one in series.pages):
+        return f"{missing} planes are missing"
+    there = {"X": page.imagewidth, "Y": page.imagelength}
+    if any(told.get(letter, size) != size for letter, size in there.items()):
+        return f"its planes are {there['X']} wide and {there['Y']} high"
+    known = sum(len(one.pages) for one in tif.series)
+    return f"it has {len(tif.pages)} planes, not {known}" if known < len(tif.pages) else ""
 
 
 def _refuse_colour(source: Path, series: Any) -> None:
@@ -222,6 +325,27 @@ def _axes_of(source: Path, series: Any, axes: str | None) -> tuple[tuple[int, ..
             "give its axes, for example TZYX."
         )
     return shape, _checked(source, letters)
+
+
+def _named(source: Path, data: Any, letters: str, axes: str | None) -> tuple[Any, str]:
+    """Name the axes of what is lazy, where dimensions of length 1 are dropped unless they are asked for."""
+    if axes is not None:
+        axes = axes.upper()
+        if len(axes) not in (data.ndim, sum(size > 1 for size in data.shape)):
+            raise UserError(
+                f"The axes {axes} name {len(axes)} dimensions but {source.name} has {data.ndim} "
+                f"({' x '.join(map(str, data.shape))}): give one letter of {AXES} for each."
+            )
+        _checked(source, axes)
+        return (data if len(axes) == data.ndim else data.squeeze()), axes
+    drop = tuple(
+        place
+        for place, (size, letter) in enumerate(zip(data.shape, letters, strict=True))
+        if size == 1 and letter not in "YX"
+    )
+    return data.squeeze(axis=drop), "".join(
+        letter for place, letter in enumerate(letters) if place not in drop
+    )
 
 
 def _checked(source: Path, axes: str) -> str:

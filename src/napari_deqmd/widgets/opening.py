@@ -22,7 +22,7 @@ def layers_of(stack: Any, path: str) -> list[tuple[Any, dict[str, Any]]]:
 
     Returns
     -------
-    list of (ndarray, dict)
+    list of (ndarray or lazy array, dict)
     """
     stem = Path(path).name.split(".")[0]
     axes = stack.axes
@@ -35,10 +35,15 @@ def layers_of(stack: Any, path: str) -> list[tuple[Any, dict[str, Any]]]:
     for channel in range(stack.data.shape[axis]):
         known = channel < len(stack.channel_names) and stack.channel_names[channel]
         name = f"{stem} {known or f'C{channel + 1}'}"
-        arguments = _arguments(stack, rest, name, metadata)
+        arguments = _arguments(stack, rest, name, metadata | _optics_of(stack, channel))
         arguments |= {"blending": "additive", "colormap": _COLORS[channel % len(_COLORS)]}
-        layers.append((stack.data.take(channel, axis=axis), arguments))
+        layers.append((stack.data[(slice(None),) * axis + (channel,)], arguments))
     return layers
+
+
+def _optics_of(stack: Any, channel: int) -> dict[str, Any]:
+    known = stack.metadata.get("channel_optics", ())
+    return {"optics": known[channel]} if channel < len(known) else {}
 
 
 def _arguments(stack: Any, axes: str, name: str, metadata: dict[str, Any]) -> dict[str, Any]:

@@ -199,7 +199,7 @@ class ReconstructWidget(DockWidget):
             self._look_at_resources()
 
     def _ask_for_file(self) -> None:
-        kinds = "TIFF stacks (*.tif *.tiff);;All files (*)"
+        kinds = "TIFF and OME-Zarr (*.tif *.tiff zarr.json .zattrs);;All files (*)"
         path, _ = QFileDialog.getOpenFileName(self, "Open an image", "", kinds)
         if path:
             self.open_path(path)

@@ -60,7 +60,7 @@ class ImageSection(SectionBox):
         self._saturated = ""
         self.open_button = named(QPushButton("Open…"), "open_image")
         self.open_button.setToolTip(
-            "<p>Open a TIFF or OME-TIFF stack with its axes and voxel size; each channel becomes a layer.</p>"
+            "<p>Open a TIFF, OME-TIFF or OME-Zarr with its axes and voxel size; each channel becomes a layer.</p>"
         )
         self.layer_combo = named(LayerCombo(viewer), "image_layer")
         self.row(

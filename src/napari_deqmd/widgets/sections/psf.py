@@ -148,7 +148,8 @@ class PsfSection(SectionBox):
         self.look()
 
     def _browse(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Choose a PSF", "", "TIFF (*.tif *.tiff);;All files (*)")
+        kinds = "TIFF and OME-Zarr (*.tif *.tiff zarr.json .zattrs);;All files (*)"
+        path, _ = QFileDialog.getOpenFileName(self, "Choose a PSF", "", kinds)
         if path:
             self.file_edit.setText(path)
             self.look()

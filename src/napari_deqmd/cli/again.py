@@ -1,0 +1,107 @@
+"""``deqmd reconstruct --from SIDECAR``: what ran before runs again, and says what is not as it was."""
+
+from __future__ import annotations
+
+import warnings
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.io.sidecar import other_versions, read_sidecar
+from napari_deqmd.io.stack import ending, image_path
+
+READING = ("axes", "voxel_size", "level")
+"""Options that say how the input is read, instead of what its file says."""
+
+_NOT_SETTINGS = ("axes", "voxel_size")
+
+
+def take_over(arguments: Namespace) -> dict[str, Any]:
+    """Fill the arguments with what a sidecar says, except for those that were given; return the sidecar.
+
+    Raises
+    ------
+    UserError
+        It is not the sidecar of a reconstruction, or what it names is not to be had.
+    """
+    source = Path(arguments.sidecar).expanduser()
+    content = read_sidecar(source)
+    try:
+        config = ReconstructionConfig.from_dict(dict(content["config"])).to_dict()
+        psf, given = str(content["psf"]["source"]), dict(content["input"].get("given", {}))
+        output = content.get("output", {})
+        known = {name: value for name, value in config.items() if name not in _NOT_SETTINGS}
+        known |= {"psf": psf, "dtype": output.get("dtype", "float32")}
+        known |= {name: given.get(name) for name in READING}
+        known["output"] = _beside(image_path(arguments.image), str(output.get("name", "result.tif")))
+        if known["voxel_size"] is not None:
+            known["voxel_size"] = tuple(known["voxel_size"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{source} does not describe a reconstruction: name the .json beside a result."
+        ) from None
+    for name, value in known.items():
+        if name not in arguments.told:
+            setattr(arguments, name, value)
+    _require(arguments, content)
+    return content
+
+
+def compare(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn, before the run, where versions, input or PSF are not what they were."""
+    if changed := other_versions(earlier.get("versions")):
+        warnings.warn(f"the earlier result was made by {', '.join(changed)}.", stacklevel=2)
+    for name, what in (("input", "The input's pixels are"), ("psf", "The PSF is")):
+        recorded = earlier[name].get("sha256")
+        if recorded is not None and recorded != now[name]["sha256"]:
+            warnings.warn(f"{what} not that of the earlier result: this one will be another.", stacklevel=2)
+
+
+def compare_models(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn where the model has other weights than it had."""
+    models = [one.get("model") or {} for one in (earlier, now)]
+    if all(models) and models[0].get("sha256") != models[1].get("sha256"):
+        warnings.warn(
+            f"The model {models[1].get('name')} has not the weights of the earlier result's "
+            f"{models[0].get('name')}: this one is another.",
+            stacklevel=2,
+        )
+
+
+def is_same(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool | None:
+    """Tell whether all pixels are as they were; ``None`` where that was not recorded."""
+    recorded = earlier.get("output", {}).get("sha256")
+    return None if recorded is None else bool(recorded == now["output"]["sha256"])
+
+
+def _beside(image: Path, earlier: str) -> str:
+    return str(image.with_name(f"{image.name.split('.')[0]}-deconvolved{ending(earlier)}"))
+
+
+def _require(arguments: Namespace, content: Mapping[str, Any]) -> None:
+    """Find PSF and model before anything is read."""
+    from napari_deqmd.core.methods import LEARNED
+    from napari_deqmd.psf.theory import KINDS
+    from napari_deqmd.training.models import find_model
+
+    source = str(arguments.psf)
+    if source.partition(":")[0].strip() not in KINDS and not Path(source).expanduser().exists():
+        raise UserError(
+            f"The PSF {source} of the earlier result is not there any more: bring it back, or run anew with --psf."
+        )
+    if arguments.method not in LEARNED:
+        return
+    name = (content.get("model") or {}).get("name")
+    if arguments.model == "default" and "model" not in arguments.told and name is not None:
+        # What is the default may change from version to version.
+        arguments.model = str(name)
+    try:
+        find_model(arguments.model)
+    except UserError as error:
+        raise UserError(
+            f"The model {arguments.model} of the earlier result is not to be had: import it, or name another by "
+            "--model."
+        ) from error
