@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from napari_deqmd.core.regularizers.base import Regularizer
 
-
 # Of the weight of a plane: best of 1, 1/2, 1/4 and 1/8 on average over six simulated stacks but for the last, whose
 # nuclei are worse.
 _STACK = 0.25
