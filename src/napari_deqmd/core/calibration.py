@@ -33,9 +33,13 @@ _OUTLIER, _FEWEST, _ITERATIONS = 4.0, 40, 20
 _SHARED = 1.35
 # Relative errors: what no scatter shows, what may still be told, and what two orders may differ by in any case.
 _SYSTEMATIC, _TOLERABLE, _ALIKE, _DEVIATIONS = 0.01, 0.045, 0.015, 2.5
-_CURVED = 0.25
-# Logarithm of the ratio of noise of the second to the fourth order, in the calmer third of the blocks: -0.05 if white.
-_CALM, _WHITE = 30, (-0.3, 0.08)
+# Bending over a standard deviation of the levels, relative to the slope, and in its own errors.
+_BENT, _BENT_ERRORS = 0.08, 3.0
+# Share of the pixels around a block that may have the lowest value: more of them may have been clipped.
+_LOWEST = 0.02
+# Logarithms of the ratios of the noise of the first to the second and the second to the fourth order, in the calmer
+# third of the blocks: -0.05 if white.
+_CALM, _WHITE = 30, ((-0.3, 0.11), (-0.25, 0.02))
 _POINTS = 24
 _CLIPPED, _MOST_FRAMES = 0.002, 64
 
@@ -85,11 +89,20 @@ class _CannotTellError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class _Blocks:
-    """Means of blocks ``(n,)``, brightness around them ``(n,)``, and variances ``(orders, n)`` of their noise."""
+    """Means of blocks and brightness around them ``(n,)``, variances ``(orders, n)`` of their noise.
+
+    And the share of the pixels around them that have the lowest value ``(n,)``.
+    """
 
     level: Floats
     around: Floats
     variance: Floats
+    lowest: Floats
+
+    def above_lowest(self) -> _Blocks:
+        """Return the blocks around which hardly a pixel has the lowest value."""
+        kept = self.lowest <= _LOWEST
+        return _Blocks(self.level[kept], self.around[kept], self.variance[:, kept], self.lowest[kept])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +198,9 @@ def estimate_camera(
         else:
             axes = axes or ""
             series = len(axes) == counts.ndim and "T" in axes and counts.shape[axes.index("T")] > 1
-            line, blocks = _line(np.moveaxis(counts, axes.index("T"), 0) if series else counts, series, gain, pin)
+            line, blocks = _line(
+                np.moveaxis(counts, axes.index("T"), 0) if series else counts, series, gain, pin
+            )
     except _CannotTellError as reason:
         return Camera(
             gain=gain,
@@ -234,7 +249,9 @@ def estimate_camera(
 def _checked(image: Any, name: str) -> NDArray[Any]:
     counts = np.asarray(image)
     if counts.dtype.kind not in "uif" or counts.ndim < 2 or not counts.size:
-        raise UserError(f"The {name} has {counts.dtype} values of shape {counts.shape}: give camera counts, (Y, X).")
+        raise UserError(
+            f"The {name} has {counts.dtype} values of shape {counts.shape}: give camera counts, (Y, X)."
+        )
     if not math.isfinite(float(counts.sum(dtype=np.float64))):
         raise UserError(f"The {name} holds NaN or infinite values: replace them first.")
     return counts
@@ -248,7 +265,9 @@ def _history(counts: NDArray[Any]) -> list[str]:
         return ["The values are not above 1, so they were scaled: gain and offset are in these units."]
     step = _step(counts)
     if 1 / _MOST_FRAMES <= step < 0.9 and abs(1 / step - round(1 / step)) < 1e-3:
-        return [f"The values come in steps of 1/{1 / step:.0f}: of averaged frames the gain is as many times smaller."]
+        return [
+            f"The values come in steps of 1/{1 / step:.0f}: if frames were averaged, the gain is that of their mean."
+        ]
     return []
 
 
@@ -262,25 +281,12 @@ def _rounding(counts: NDArray[Any]) -> float:
     return _step(counts) ** 2 / 12
 
 
-def _line(
-    counts: NDArray[Any], series: bool, gain: float | None, pin: _Pin | None
-) -> tuple[_Line, _Blocks]:
+def _line(counts: NDArray[Any], series: bool, gain: float | None, pin: _Pin | None) -> tuple[_Line, _Blocks]:
     """Fit the line to as much detail as has no structure in it, and see whether it can be believed."""
     _look(counts)
     blocks = (_pairs if series else _planes)(counts, _saturated(counts))
     step = _step(counts)
-    fits = [_fit(blocks, order, step, gain, pin) for order in range(len(_ORDERS))]
-    _white(blocks, fits[-2].kept)
-    line = fits[-1]
-    for order in range(len(_ORDERS) - 2, -1, -1):
-        if not all(_agree(fits[order], finer) for finer in fits[order + 1 :]):
-            break
-        line = fits[order]
-    if line is fits[-1]:
-        raise _CannotTellError(
-            "The gain cannot be told: neighbouring pixels vary together, because the image was smoothed, resampled or "
-            "compressed, or because its structure is too fine to be told from noise; give offset and gain."
-        )
+    line = _believed(blocks, step, gain, pin)
     if gain is not None:
         return line, blocks
     if line.slope <= 0 or line.slope_error > 0.5 * line.slope:
@@ -289,12 +295,36 @@ def _line(
             "range, too few pixels, or not the noise of photons; give offset and gain."
         )
     _straight(blocks, line)
+    if np.count_nonzero(blocks.lowest > _LOWEST) > _LOWEST * len(blocks.lowest):
+        above = _believed(blocks.above_lowest(), step, gain, pin)
+        if abs(above.slope - line.slope) > 2 * above.slope_error:
+            raise _CannotTellError(
+                "The gain cannot be told: the dark pixels have all the same value, so the background was clipped; give "
+                "the raw image, or offset and gain."
+            )
     if line.slope_error > _TOLERABLE * line.slope:
         raise _CannotTellError(
             f"The gain cannot be told well enough, it is about {line.slope:.2g} ± {line.slope_error:.1g}: give offset "
             "and gain, or a larger image, a time series, or dark and flat frames."
         )
     return line, blocks
+
+
+def _believed(blocks: _Blocks, step: float, gain: float | None, pin: _Pin | None) -> _Line:
+    """Return the line of the lowest order of differences that agrees with all the higher ones."""
+    fits = [_fit(blocks, order, step, gain, pin) for order in range(len(_ORDERS))]
+    _white(blocks, fits[-1].kept)
+    line = fits[-1]
+    for order in range(len(_ORDERS) - 2, -1, -1):
+        if not all(_agree(fits[order], finer) for finer in fits[order + 1 :]):
+            break
+        line = fits[order]
+    if line is fits[-1]:
+        raise _CannotTellError(
+            "The gain cannot be told: structure and noise cannot be separated, the finest details of the image are as "
+            "fine as its noise; give offset and gain."
+        )
+    return line
 
 
 def _look(counts: NDArray[Any]) -> None:
@@ -339,14 +369,16 @@ def _pairs(counts: NDArray[Any], top: float) -> _Blocks:
     number = max(1, min(len(frames) // 2, _SAMPLE // frames[0].size))
     first = np.unique(np.linspace(0, len(frames) - 2, number).astype(int) // 2 * 2)
     one, other = (
-        _middle(frames[index]).astype(np.float32).reshape(-1, min(frames.shape[-2], _rows(frames)), frames.shape[-1])
+        _middle(frames[index])
+        .astype(np.float32)
+        .reshape(-1, min(frames.shape[-2], _rows(frames)), frames.shape[-1])
         for index in (first, first + 1)
     )
     return _blocks((one + other) / 2, (one - other) / np.float32(math.sqrt(2)), np.maximum(one, other) >= top)
 
 
 def _rows(planes: NDArray[Any]) -> int:
-    return max(2 * _BORDER + 4 * _BLOCK, 2 * _SAMPLE // planes.shape[-1])
+    return max(2 * _BORDER + 4 * _BLOCK, 2 * _SAMPLE // int(planes.shape[-1]))
 
 
 def _middle(planes: NDArray[Any]) -> NDArray[Any]:
@@ -363,19 +395,21 @@ def _blocks(level: Any, noise: Any, clipped: Any) -> _Blocks:
         split = inside.reshape(-1, rows, _BLOCK, columns, _BLOCK)
         return np.asarray(split.mean((2, 4), dtype=np.float64).ravel())
 
-    outer, inner = (
-        side**2
-        * uniform_filter(level, (0, side, side))[
-            :,
-            _BORDER + _BLOCK // 2 : _BORDER + rows * _BLOCK : _BLOCK,
-            _BORDER + _BLOCK // 2 : _BORDER + columns * _BLOCK : _BLOCK,
-        ].astype(np.float64)
-        for side in _RING
-    )
-    around = ((outer - inner) / (_RING[0] ** 2 - _RING[1] ** 2)).ravel()
+    middle = _BORDER + _BLOCK // 2
+    middles = (slice(None), *(slice(middle, middle + n * _BLOCK, _BLOCK) for n in (rows, columns)))
+
+    def around(values: Any) -> Floats:
+        outer, inner = (
+            side**2 * uniform_filter(values, (0, side, side))[middles].astype(np.float64) for side in _RING
+        )
+        return np.asarray((outer - inner).ravel() / (_RING[0] ** 2 - _RING[1] ** 2))
+
     variance = [averages(np.square(_difference(noise, order)), order // 2) for order in _ORDERS]
     whole = averages(clipped, 0) == 0
-    return _Blocks(averages(level, 0)[whole], around[whole], np.array(variance)[:, whole])
+    lowest = around((level == level.min()).astype(np.float32))
+    return _Blocks(
+        averages(level, 0)[whole], around(level)[whole], np.array(variance)[:, whole], lowest[whole]
+    )
 
 
 def _difference(planes: Any, order: int) -> Any:
@@ -391,7 +425,8 @@ def _fit(blocks: _Blocks, order: int, step: float, gain: float | None, pin: _Pin
     x, z, v = blocks.level, blocks.around, blocks.variance[order]
     if len(v) < _FEWEST:
         raise _CannotTellError(
-            "The gain cannot be told: hardly a place in the image is not saturated; give offset and gain."
+            "The gain cannot be told: hardly a place in the image is neither clipped nor saturated; give offset and "
+            "gain."
         )
     low, high = np.percentile(z, (2, 99))
     slope = float(np.median(v)) / max(float(np.median(x)) - low, 0.1 * (high - low), 1e-12)
@@ -403,7 +438,9 @@ def _fit(blocks: _Blocks, order: int, step: float, gain: float | None, pin: _Pin
         residual = v - slope * x - intercept
         # Of the variance of a block: that of Gaussian noise, and what the few photons add.
         photons = np.maximum(scale / max(slope, 1e-12) ** 2, 0.05)
-        spread = np.maximum(scale, slope * x + intercept) * np.sqrt((2 * correlation + 1 / photons) / _BLOCK**2)
+        spread = np.maximum(scale, slope * x + intercept) * np.sqrt(
+            (2 * correlation + 1 / photons) / _BLOCK**2
+        )
         kept = (np.abs(residual) < _OUTLIER * spread) & (expected > _ROUNDED * step**2)
         if np.count_nonzero(kept) < _FEWEST:
             raise _CannotTellError(
@@ -447,22 +484,23 @@ def _agree(fit: _Line, finer: _Line) -> bool:
     """See whether two orders of difference find the same noise: the finer one's scatter includes the other's."""
     slope = math.sqrt(max(finer.slope_error**2 - fit.slope_error**2, 0))
     level = math.sqrt(max(finer.variance_error**2 - fit.variance_error**2, 0))
-    return (
-        abs(fit.slope - finer.slope) <= _DEVIATIONS * slope + _ALIKE * abs(finer.slope)
-        and abs(fit.at(finer.level) - finer.variance) <= _DEVIATIONS * level + _ALIKE * abs(finer.variance)
-    )
+    return abs(fit.slope - finer.slope) <= _DEVIATIONS * slope + _ALIKE * abs(finer.slope) and abs(
+        fit.at(finer.level) - finer.variance
+    ) <= _DEVIATIONS * level + _ALIKE * abs(finer.variance)
 
 
 def _white(blocks: _Blocks, kept: NDArray[np.bool_]) -> None:
     """Refuse noise that neighbours share: structure has its calm places, processing has none."""
-    rough, fine = blocks.variance[1][kept], blocks.variance[2][kept]
-    smallest = 1e-6 * float(fine.mean()) + 1e-30
-    ratio = float(np.percentile(np.log((rough + smallest) / (fine + smallest)), _CALM))
-    if not _WHITE[0] < ratio < _WHITE[1]:
-        raise _CannotTellError(
-            "The gain cannot be told: the noise of neighbouring pixels is not independent, so the image was smoothed, "
-            "resampled, sharpened or compressed; give the raw image, or offset and gain."
-        )
+    for order, (low, high) in enumerate(_WHITE):
+        rough, fine = blocks.variance[order][kept], blocks.variance[order + 1][kept]
+        smallest = 1e-6 * float(fine.mean()) + 1e-30
+        ratio = float(np.percentile(np.log((rough + smallest) / (fine + smallest)), _CALM))
+        if not low < ratio < high:
+            raise _CannotTellError(
+                "The gain cannot be told: neighbouring pixels vary together, because the image was smoothed, "
+                "resampled, sharpened or compressed, or because its structure is too fine to be told from noise; "
+                "give the raw image, or offset and gain."
+            )
 
 
 def _straight(blocks: _Blocks, line: _Line) -> None:
@@ -481,7 +519,7 @@ def _straight(blocks: _Blocks, line: _Line) -> None:
     error = _SHARED * np.sqrt(np.square((inverse @ instruments)[2] * residual).sum())
     span = float(np.sqrt((weight * np.square(z - (weight * z).sum())).sum()))
     bent = coefficients[2] * span
-    if abs(bent) > _CURVED * line.slope and abs(coefficients[2]) > 4 * error:
+    if abs(bent) > _BENT * line.slope and abs(coefficients[2]) > _BENT_ERRORS * error:
         raise _CannotTellError(
             "The gain cannot be told: the noise does not grow in proportion to the brightness, as after a gamma, a "
             "clipped background or other processing; give the raw image, or offset and gain."
@@ -505,4 +543,6 @@ def _points(blocks: _Blocks, line: _Line) -> tuple[tuple[float, ...], tuple[floa
     ranks = np.argsort(blocks.around[kept])
     groups = [group for group in np.array_split(ranks, _POINTS) if len(group)]
     x, v = blocks.level[kept], blocks.variance[line.order][kept]
-    return tuple(float(x[group].mean()) for group in groups), tuple(float(v[group].mean()) for group in groups)
+    return tuple(float(x[group].mean()) for group in groups), tuple(
+        float(v[group].mean()) for group in groups
+    )

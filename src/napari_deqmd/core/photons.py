@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from napari_deqmd.core.calibration import Camera, estimate_camera
 from napari_deqmd.core.errors import UserError
 
 # Pixels looked at: more of them change percentiles by nothing that matters.
@@ -54,6 +55,8 @@ class Photons:
         Share of the pixels that lay below the offset and became 0.
     warnings : tuple of str
         Sentences for the user.
+    camera : Camera, optional
+        How offset and gain were found, if they were to be found.
     """
 
     offset: float
@@ -62,6 +65,7 @@ class Photons:
     background: float
     clipped_fraction: float
     warnings: tuple[str, ...] = ()
+    camera: Camera | None = None
 
 
 def to_electrons(counts: Any, *, offset: float, gain: float) -> tuple[NDArray[np.float32], float]:
@@ -131,8 +135,17 @@ def saturation(counts: NDArray[Any]) -> str:
     )
 
 
-def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> Photons:
-    """Estimate peak and background of an image.
+def estimate_photons(
+    image: Any,
+    *,
+    offset: float | Literal["auto"] = 0.0,
+    gain: float | Literal["auto"] = 1.0,
+    axes: str | None = None,
+    read_noise: float | None = None,
+    dark: Any = None,
+    flat: Any = None,
+) -> Photons:
+    """Estimate peak and background of an image, and on request the camera's offset and gain.
 
     The background is the lowest level of the smoothed image where many pixels share it, as they do around
     sparse fluorescence, and less where they do not: in a crowded image the darkest place need not be
@@ -143,10 +156,13 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
     ----------
     image : array_like, shape (..., Y, X)
         Camera counts in ADU.
-    offset : float
+    offset : float or "auto"
         Camera offset in ADU.
-    gain : float
+    gain : float or "auto"
         ADU per photo-electron, > 0.
+    axes, read_noise, dark, flat
+        What else `estimate_camera` may know, to find what is "auto". What it cannot tell is taken to be 0 (offset)
+        and 1 (gain), and a warning says so.
 
     Returns
     -------
@@ -164,6 +180,22 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
     counts = np.asarray(image)
     if counts.ndim < 2:
         raise UserError(f"The image has shape {counts.shape}: give at least two dimensions, Y and X.")
+    camera = None
+    if "auto" in (offset, gain):
+        camera = estimate_camera(
+            counts,
+            axes=axes,
+            gain=None if gain == "auto" else gain,
+            offset=None if offset == "auto" else offset,
+            read_noise=read_noise,
+            dark=dark,
+            flat=flat,
+        )
+    assumed = camera is not None and camera.cannot_tell
+    if offset == "auto":
+        offset = camera.offset if camera is not None and camera.offset is not None else 0.0
+    if gain == "auto":
+        gain = camera.gain if camera is not None and camera.gain is not None else 1.0
     electrons, clipped = to_electrons(counts, offset=offset, gain=gain)
     lowest, highest = float(electrons.min()), float(electrons.max())
     if highest == 0:
@@ -177,6 +209,10 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
     planes = _without_hot_pixels(_sample(electrons))
     background = _background(planes)
     sentences = _warnings(counts, clipped, offset)
+    if camera is not None:
+        sentences += camera.warnings
+        if assumed:
+            sentences.append(f"{camera.cannot_tell} Here offset {offset:g} and gain {gain:g} were assumed.")
     noise = _noise_ratio(planes)
     if not _NOISE_WARNING[0] < noise < _NOISE_WARNING[1]:
         sentences.append(
@@ -190,6 +226,7 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
         background=background,
         clipped_fraction=clipped,
         warnings=tuple(sentences),
+        camera=camera,
     )
 
 
