@@ -65,6 +65,7 @@ def _reconstruct(commands: Any) -> None:
     _output(command)
     command.add_argument("--psf", required=True, help=_PSF)
     _camera(command)
+    _number(command, "read_noise", "standard deviation of the camera's own noise, electrons")
     for name, meaning in (
         ("peak", "photo-electrons where the blurred object is 1"),
         ("background", "photo-electrons per pixel that are not the object's"),

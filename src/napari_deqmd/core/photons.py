@@ -68,8 +68,10 @@ class Photons:
     camera: Camera | None = None
 
 
-def to_electrons(counts: Any, *, offset: float, gain: float) -> tuple[NDArray[np.float32], float]:
-    """Convert camera counts to photo-electrons, ``(counts - offset) / gain`` clipped at 0.
+def to_electrons(
+    counts: Any, *, offset: float, gain: float, read_noise: float = 0.0
+) -> tuple[NDArray[np.float32], float]:
+    """Convert camera counts to photo-electrons, ``(counts - offset) / gain + read_noise^2`` clipped at 0.
 
     Parameters
     ----------
@@ -79,13 +81,17 @@ def to_electrons(counts: Any, *, offset: float, gain: float) -> tuple[NDArray[np
         Camera offset in ADU, finite.
     gain : float
         ADU per photo-electron, > 0.
+    read_noise : float
+        Standard deviation of the camera's own noise, electrons. Its square is added, here and to the background: the
+        sum of Poisson and Gaussian noise is then nearly Poisson, of the right mean and variance, and hardly ever
+        negative (Snyder et al., JOSA A 12 (1995), 272).
 
     Returns
     -------
     electrons : ndarray of float32
         Same shape, >= 0.
     clipped_fraction : float
-        Share of the pixels that lay below the offset.
+        Share of the pixels that lay below the offset, or below 0 with the read noise's share.
 
     Raises
     ------
@@ -101,11 +107,15 @@ def to_electrons(counts: Any, *, offset: float, gain: float) -> tuple[NDArray[np
         raise UserError(f"gain is {gain:g}: give counts per photo-electron, a number above 0.")
     if not math.isfinite(offset):
         raise UserError(f"offset is {offset:g}: give a finite number of counts.")
+    if not (math.isfinite(read_noise) and read_noise >= 0):
+        raise UserError(f"read_noise is {read_noise:g}: give a number of electrons, 0 or more.")
     with np.errstate(over="ignore"):
         electrons = array.astype(np.float32)
     electrons -= np.float32(offset)
     if gain != 1:
         electrons /= np.float32(gain)
+    if read_noise:
+        electrons += np.float32(read_noise**2)
     # One pass finds NaN and infinities of either sign.
     if not math.isfinite(float(electrons.sum(dtype=np.float64))):
         raise UserError("The image holds NaN, infinite or far too large values: replace them first.")
@@ -160,9 +170,11 @@ def estimate_photons(
         Camera offset in ADU.
     gain : float or "auto"
         ADU per photo-electron, > 0.
-    axes, read_noise, dark, flat
-        What else `estimate_camera` may know, to find what is "auto". What it cannot tell is taken to be 0 (offset)
-        and 1 (gain), and a warning says so.
+    read_noise : float, optional
+        Of the camera, electrons, as `to_electrons` takes it.
+    axes, dark, flat
+        What else `estimate_camera` may know, to find what is "auto", and the read noise. What it cannot tell is taken
+        to be 0 (offset, read noise) and 1 (gain), and a warning says so.
 
     Returns
     -------
@@ -196,7 +208,9 @@ def estimate_photons(
         offset = camera.offset if camera is not None and camera.offset is not None else 0.0
     if gain == "auto":
         gain = camera.gain if camera is not None and camera.gain is not None else 1.0
-    electrons, clipped = to_electrons(counts, offset=offset, gain=gain)
+    if read_noise is None:
+        read_noise = camera.read_noise if camera is not None and camera.read_noise is not None else 0.0
+    electrons, clipped = to_electrons(counts, offset=offset, gain=gain, read_noise=read_noise)
     lowest, highest = float(electrons.min()), float(electrons.max())
     if highest == 0:
         raise UserError(
@@ -207,7 +221,7 @@ def estimate_photons(
             f"Every pixel of the image is {counts.flat[0]:g}: there is nothing to reconstruct in it."
         )
     planes = _without_hot_pixels(_sample(electrons))
-    background = _background(planes)
+    background = max(_background(planes), read_noise**2)
     sentences = _warnings(counts, clipped, offset)
     if camera is not None:
         sentences += camera.warnings
@@ -223,7 +237,7 @@ def estimate_photons(
         offset=offset,
         gain=gain,
         peak=_peak(planes, background),
-        background=background,
+        background=background - read_noise**2,
         clipped_fraction=clipped,
         warnings=tuple(sentences),
         camera=camera,
