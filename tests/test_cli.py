@@ -94,6 +94,10 @@ class TestReconstruct:
         assert printed["iterations"] == 3
         assert printed["output"] == str(folder / "out.tif")
 
+    def test_read_noise(self, folder):
+        assert reconstruct("--read-noise", 1.5) == 0
+        assert read_sidecar("out.tif")["config"]["read_noise"] == 1.5
+
     def test_config_in_the_sidecar_runs_again(self, folder):
         from napari_deqmd.core.config import ReconstructionConfig
 

@@ -91,6 +91,13 @@ def test_flat_and_dark_frames_tell_the_gain_without_structure():
     assert found.read_noise == pytest.approx(2.0, rel=0.1)
 
 
+def test_one_flat_frame_is_a_picture():
+    y, x = np.mgrid[:256, :256] / 256
+    flat = camera(400 * (1.05 - (x - 0.5) ** 2 - (y - 0.5) ** 2), 1.7, 100, 1.0)
+    dark = camera(np.zeros((128, 128)), 1.7, 100, 1.0, seed=1)
+    assert estimate_camera(np.ones((8, 8)), dark=dark, flat=flat).gain == pytest.approx(1.7, rel=0.06)
+
+
 def test_given_offset_tells_the_read_noise():
     image = camera(40 * (structure() + 0.02), 2.0, 100, 3.0)
     found = estimate_camera(image, offset=100)

@@ -194,7 +194,7 @@ def estimate_camera(
     try:
         if flat is not None:
             frames = _checked(flat, "flat frame")
-            line, blocks = _line(frames, len(frames) > 1, gain, pin)
+            line, blocks = _line(frames, frames.ndim > 2 and len(frames) > 1, gain, pin)
         else:
             axes = axes or ""
             series = len(axes) == counts.ndim and "T" in axes and counts.shape[axes.index("T")] > 1
@@ -469,9 +469,10 @@ def _fit(blocks: _Blocks, order: int, step: float, gain: float | None, pin: _Pin
     residual = v - slope * x - intercept
     error = 0.0
     if gain is None:
-        error = _SHARED * math.sqrt(float(np.square(weight * (z - mean_z) * residual).sum())) / spanned
+        scatter = _SHARED * math.sqrt(float(np.square(weight * (z - mean_z) * residual).sum())) / spanned
+        error = math.hypot(scatter, _SYSTEMATIC * slope)
     variance_error = _SHARED * math.sqrt(float(np.square(weight * residual).sum())) if pin is None else 0.0
-    return _Line(slope, math.hypot(error, _SYSTEMATIC * slope), mean_x, mean_v, variance_error, kept, order)
+    return _Line(slope, error, mean_x, mean_v, variance_error, kept, order)
 
 
 def _correlation(order: int) -> float:
