@@ -175,6 +175,11 @@ class TestPhotons:
         assert (found.offset, found.gain) == (0, 1)
         assert any("offset 0 and gain 1 were assumed" in sentence for sentence in found.warnings)
 
+    def test_more_read_noise_than_there_is(self):
+        found = estimate_photons(camera(20 * structure(), 1, 0, 0), read_noise=50)
+        assert found.background == 0
+        assert np.isfinite(found.peak)
+
     def test_numbers_that_are_given_stay(self):
         found = estimate_photons(camera(300 * (structure() + 0.1)), offset=100, gain="auto")
         assert found.offset == 100

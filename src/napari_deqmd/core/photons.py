@@ -221,7 +221,9 @@ def estimate_photons(
             f"Every pixel of the image is {counts.flat[0]:g}: there is nothing to reconstruct in it."
         )
     planes = _without_hot_pixels(_sample(electrons))
-    background = max(_background(planes), read_noise**2)
+    # The read noise's share is there for sure, unless more of it was given than the image has.
+    share = min(read_noise**2, float(np.median(planes))) if read_noise else 0.0
+    background = max(_background(planes), share)
     sentences = _warnings(counts, clipped, offset)
     if camera is not None:
         sentences += camera.warnings
@@ -237,7 +239,7 @@ def estimate_photons(
         offset=offset,
         gain=gain,
         peak=_peak(planes, background),
-        background=background - read_noise**2,
+        background=max(background - read_noise**2, 0.0),
         clipped_fraction=clipped,
         warnings=tuple(sentences),
         camera=camera,
