@@ -177,8 +177,8 @@ class TestPhotons:
 
     def test_more_read_noise_than_there_is(self):
         found = estimate_photons(camera(20 * structure(), 1, 0, 0), read_noise=50)
-        assert found.background == 0
-        assert np.isfinite(found.peak)
+        assert 0 <= found.background < 20
+        assert 0 < found.peak < 40
 
     def test_numbers_that_are_given_stay(self):
         found = estimate_photons(camera(300 * (structure() + 0.1)), offset=100, gain="auto")
