@@ -382,6 +382,8 @@ def _peak(planes: NDArray[np.float32], background: float) -> float:
     top = float(np.percentile(smooth, _TOP))
     if top <= 0:  # a few pixels in the dark
         top = float(smooth.max())
+    if top <= 0:  # nothing rises above the background: all there is is noise
+        return float(np.ptp(planes))
     high = float(np.percentile(smooth[smooth > _LIT * top], _HIGH))
     # The highest of many noisy values lies above the highest mean, by about one deviation.
     peak = high - _noise(high + background, _SMOOTH_HIGH)
