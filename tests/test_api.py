@@ -488,3 +488,48 @@ for method in ("md-tv", "rl-accelerated"):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["max_iter", "max_iter"]
+
+
+class TestReadNoise:
+    """A dim image under three electrons of read noise."""
+
+    @pytest.fixture
+    def dim(self):
+        rng = np.random.default_rng(0)
+        sharp = np.zeros((96, 96), np.float32)
+        sharp[10:86, 30] = sharp[48, 8:88] = sharp[70:74, 60:80] = 1
+        y, x = np.mgrid[-6:7, -6:7]
+        psf = np.exp(-(y**2 + x**2) / (2 * 1.5**2)).astype(np.float32)
+        clean = simulate(sharp, psf, peak=12, background=1, seed=1)
+        counts = 2 * (clean + 3 * rng.standard_normal(clean.shape)) + 100
+        return sharp, psf, np.clip(np.rint(counts), 0, None)
+
+    @pytest.mark.parametrize("method", ["rl", "md-tv"])
+    def test_known_read_noise_makes_it_better(self, dim, method):
+        sharp, psf, counts = dim
+
+        def correlation(read_noise):
+            result = reconstruct(
+                counts, psf, 12, 1, 100, 2, method=method, max_iter=25, device="cpu", read_noise=read_noise
+            )
+            assert result.report["read_noise"] == read_noise
+            return np.corrcoef(result.image.ravel(), sharp.ravel())[0, 1], result.image
+
+        (without, _), (known, image) = correlation(0.0), correlation(3.0)
+        assert known > without + 0.02
+        # What the clipped noise adds to the dark is not taken for light.
+        dark = image[:25, 50:]
+        assert dark.mean() < 0.7
+
+    def test_automatic_background_is_the_light_s(self, dim):
+        _, psf, counts = dim
+        result = reconstruct(
+            counts, psf, offset=100, gain=2, method="rl", max_iter=1, device="cpu", read_noise=3
+        )
+        assert result.report["background"] == pytest.approx(1, abs=0.8)
+        assert result.report["peak"] == pytest.approx(12, rel=0.3)
+        assert not any("below the offset" in sentence for sentence in result.report["warnings"])
+
+    def test_refused(self, dim):
+        with pytest.raises(UserError, match="read_noise is -1"):
+            reconstruct(dim[2], dim[1], read_noise=-1)

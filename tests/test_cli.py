@@ -94,6 +94,10 @@ class TestReconstruct:
         assert printed["iterations"] == 3
         assert printed["output"] == str(folder / "out.tif")
 
+    def test_read_noise(self, folder):
+        assert reconstruct("--read-noise", 1.5) == 0
+        assert read_sidecar("out.tif")["config"]["read_noise"] == 1.5
+
     def test_config_in_the_sidecar_runs_again(self, folder):
         from napari_deqmd.core.config import ReconstructionConfig
 
@@ -526,6 +530,36 @@ class TestEstimate:
         printed = capsys.readouterr()
         assert "strong: peak" in printed.out
         assert "note: weak: " in printed.err
+
+    def test_camera_with_its_plot(self, folder, capsys):
+        rng = np.random.default_rng(0)
+        y, x = np.mgrid[:320, :320]
+        bright = 200 * (np.sin(x / 19) * np.sin(y / 23)) ** 2
+        counts = np.rint(2 * rng.poisson(bright + 5) + 100).astype(np.uint16)
+        tifffile.imwrite("camera.tif", counts)
+        assert main(["estimate", "camera.tif", "--json", "--plot", "fit.png"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["cannot_tell"] == ""
+        assert found["gain"] == pytest.approx(2, rel=0.1)
+        assert abs(found["offset"] - 100) < 4 * found["offset_error"]
+        with Image.open("fit.png") as plot:
+            assert plot.size > (400, 300)
+        assert main(["estimate", "camera.tif"]) == 0
+        assert "± " in capsys.readouterr().out
+        dark = np.full((64, 64), 100) + rng.integers(0, 2, (64, 64))
+        tifffile.imwrite("dark.tif", dark.astype(np.uint16))
+        assert main(["estimate", "camera.tif", "--json", "--dark", "dark.tif"]) == 0
+        assert json.loads(capsys.readouterr().out)["offset"] == pytest.approx(100.5, abs=0.1)
+        assert main(["estimate", "camera.tif", "--plot", "fit.png"]) == 1
+        assert "exists already" in capsys.readouterr().err
+
+    def test_says_what_it_cannot_tell(self, folder, capsys):
+        assert main(["estimate", "in.tif", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["offset"], found["gain"], found["gain_error"]) == (0, 1, None)
+        assert "too small" in found["cannot_tell"]
+        assert main(["estimate", "in.tif", "--plot", "fit.png"]) == 1
+        refused(capsys, "nothing to draw", folder=folder)
 
     def test_refused(self, folder, capsys):
         assert main(["estimate", "none.tif"]) == 1

@@ -43,6 +43,7 @@ def reconstruct(
     upper: float = 10.0,
     on_step: Callable[[Progress], bool | None] | None = None,
     start: Iterates | None = None,
+    read_noise: float = 0.0,
 ) -> Result:
     """Deconvolve photon-limited images.
 
@@ -82,6 +83,7 @@ def reconstruct(
         voxel_size=voxel_size,
         offset=offset,
         gain=gain,
+        read_noise=read_noise,
         peak=peak,
         background=background,
         method=method,

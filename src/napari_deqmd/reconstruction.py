@@ -168,15 +168,15 @@ class Reconstruction:
         self._photons = {channel: self._estimate(channel) for channel in channels}
         for item, index in enumerate(self._indices):
             self.photons = self._photons[self._channel(index)]
-            electrons, clipped = to_electrons(
-                self._counts[index], offset=self.config.offset, gain=self.config.gain
-            )
+            electrons, clipped = to_electrons(self._counts[index], **self._camera)
             problem = Problem.from_electrons(
                 torch.from_numpy(np.ascontiguousarray(electrons))[None, None].to(self.device),
                 self._operator,
                 regularizer,
                 peak=torch.tensor([self.photons.peak], device=self.device),
-                background=torch.tensor([self.photons.background], device=self.device),
+                background=torch.tensor(
+                    [self.photons.background + self.config.read_noise**2], device=self.device
+                ),
                 strength=self.config.strength,
                 upper=self.config.upper,
             )
@@ -266,7 +266,7 @@ class Reconstruction:
         if config.peak != "auto" and config.background != "auto":
             return Photons(config.offset, config.gain, config.peak, config.background, 0.0, ())
         try:
-            found = estimate_photons(counts, offset=config.offset, gain=config.gain)
+            found = estimate_photons(counts, **self._camera)
         except UserError as error:
             if "C" not in self._looped:
                 raise
@@ -276,6 +276,11 @@ class Reconstruction:
             peak=found.peak if config.peak == "auto" else config.peak,
             background=found.background if config.background == "auto" else config.background,
         )
+
+    @property
+    def _camera(self) -> dict[str, Any]:
+        config = self.config
+        return {"offset": config.offset, "gain": config.gain, "read_noise": config.read_noise}
 
     def _item_report(self, progress: Progress, clipped: float) -> dict[str, Any]:
         assert self.photons is not None
@@ -332,6 +337,7 @@ class Reconstruction:
             "background": last["background"],
             "offset": self.config.offset,
             "gain": self.config.gain,
+            "read_noise": self.config.read_noise,
             "clipped_fraction": max(report["clipped_fraction"] for report in self._reports),
             "warnings": sorted({sentence for report in self._reports for sentence in report["warnings"]}),
             "device": self.device,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from napari_deqmd.core.photons import Photons, photon_histogram
 from napari_deqmd.widgets.histogram import PhotonPlot
@@ -52,6 +53,45 @@ def test_it_is_drawn_after_the_estimate_and_goes_with_the_image(bench: Any, qtbo
     bench.add(name="another")
     bench.find("image_layer").setCurrentText("another")
     assert plot.isHidden()
+
+
+def _camera(gain: float, offset: float) -> Any:
+    y, x = np.mgrid[:320, :320]
+    bright = 200 * (np.sin(x / 19) * np.sin(y / 23)) ** 2 + 10
+    return np.rint(gain * np.random.default_rng(0).poisson(bright) + offset).astype(np.uint16)
+
+
+def test_estimate_fills_in_gain_and_offset_that_were_left_alone(bench: Any, qtbot: Any) -> None:
+    offset, gain, button = bench.find("offset"), bench.find("gain"), bench.find("estimate")
+    offset.setValue(0.0)
+    gain.setValue(1.0)
+    bench.viewer.add_image(_camera(2.5, 90), name="camera")
+    button.click()
+    qtbot.waitUntil(lambda: button.isEnabled() and gain.value() != 1, timeout=10_000)
+    assert gain.value() == pytest.approx(2.5, rel=0.1)
+    assert offset.value() == pytest.approx(90, abs=5)
+    assert "From the noise: gain 2.5" in bench.find("estimate_result").text()
+    bench.add(name="another")
+    bench.find("image_layer").setCurrentText("another")
+    assert (offset.value(), gain.value()) == (0, 1)
+
+
+def test_estimate_keeps_a_gain_that_was_given(bench: Any, qtbot: Any) -> None:
+    bench.find("gain").setValue(2.0)
+    bench.find("offset").setValue(80.0)
+    bench.viewer.add_image(_camera(2.5, 90), name="camera")
+    bench.find("estimate").click()
+    qtbot.waitUntil(lambda: not bench.find("photons_plot").isHidden(), timeout=10_000)
+    assert (bench.find("offset").value(), bench.find("gain").value()) == (80, 2)
+
+
+def test_estimate_says_why_the_gain_cannot_be_told(bench: Any, qtbot: Any) -> None:
+    bench.find("offset").setValue(0.0)
+    bench.viewer.add_image(gaussian_filter(_camera(2.5, 90).astype(np.float32), 1), name="smooth")
+    bench.find("estimate").click()
+    qtbot.waitUntil(lambda: not bench.find("photons_plot").isHidden(), timeout=10_000)
+    assert "neighbouring pixels vary together" in bench.find("estimate_result").text()
+    assert (bench.find("offset").value(), bench.find("gain").value()) == (0, 1)
 
 
 def test_both_lines_are_in_sight(qtbot: Any) -> None:

@@ -75,6 +75,7 @@ def _reconstruct(commands: Any) -> None:
         help="run again what this .json describes; other options given are taken instead of its own",
     )
     _camera(command)
+    _number(command, "read_noise", "standard deviation of the camera's own noise, electrons")
     for name, meaning in (
         ("peak", "photo-electrons where the blurred object is 1"),
         ("background", "photo-electrons per pixel that are not the object's"),
@@ -112,9 +113,23 @@ def _reconstruct(commands: Any) -> None:
 
 
 def _estimate(commands: Any) -> None:
-    command = _command(commands, "estimate", "say what peak and background a stack has", "jobs", "estimate")
+    command = _command(
+        commands, "estimate", "say what offset, gain, peak and background a stack has", "estimate", "estimate"
+    )
     _input(command)
-    _camera(command)
+    for name, meaning in (("offset", "camera offset in counts"), ("gain", "counts per photo-electron")):
+        command.add_argument(
+            f"--{name}",
+            type=_typed(number_or_auto, f"The {name}"),
+            default="auto",
+            metavar="auto|N",
+            help=f"{meaning} (auto: from the noise)",
+        )
+    command.add_argument("--read-noise", type=float, metavar="N", help="of the camera, electrons, if known")
+    command.add_argument("--dark", metavar="FILE", help="one or more frames without light")
+    command.add_argument("--flat", metavar="FILE", help="one or more evenly lit frames, better two")
+    command.add_argument("--plot", metavar="PNG", help="draw the noise over the brightness into a new file")
+    command.add_argument("--overwrite", action="store_true", help="replace the plot if it exists")
     _json(command)
 
 

@@ -1,4 +1,4 @@
-"""``deqmd reconstruct``, ``estimate`` and ``simulate``."""
+"""``deqmd reconstruct`` and ``simulate``."""
 
 from __future__ import annotations
 
@@ -111,27 +111,6 @@ def summary(result: Result) -> str:
         f"(peak {report['peak']:.4g}, background {report['background']:.4g} photo-electrons, "
         f"certificate {report['certificate']:.1e})"
     )
-
-
-def estimate(arguments: Namespace) -> None:
-    """Say what peak and background a stack has, channel by channel."""
-    from napari_deqmd.core.photons import estimate_photons
-
-    stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size).load()
-    channels = [stack.data]
-    if "C" in stack.axes:
-        channels = list(np.moveaxis(stack.data, stack.axes.index("C"), 0))
-    found = [estimate_photons(data, offset=arguments.offset, gain=arguments.gain) for data in channels]
-    if arguments.json:
-        rows = [dataclasses.asdict(photons) for photons in found]
-        print_json(rows[0] | ({"channels": rows} if "C" in stack.axes else {}))
-        return
-    names = stack.channel_names or tuple(f"channel {index}" for index in range(len(found)))
-    for name, photons in zip(names, found, strict=False):
-        label = f"{name}: " if "C" in stack.axes else ""
-        print(f"{label}peak {photons.peak:.4g}, background {photons.background:.4g} photo-electrons")
-        for sentence in photons.warnings:
-            say(f"note: {label}{sentence}")
 
 
 def simulate(arguments: Namespace) -> None:

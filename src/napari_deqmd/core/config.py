@@ -32,6 +32,8 @@ class ReconstructionConfig:
         Camera offset in counts (ADU), subtracted first.
     gain : float
         Counts (ADU) per photo-electron, > 0.
+    read_noise : float
+        Standard deviation of the camera's own noise, electrons, >= 0.
     peak : float or "auto"
         Expected photo-electrons where the blurred object is 1, > 0.
     background : float or "auto"
@@ -64,6 +66,7 @@ class ReconstructionConfig:
     voxel_size: tuple[float, ...] | None = None
     offset: float = 0.0
     gain: float = 1.0
+    read_noise: float = 0.0
     peak: float | Literal["auto"] = "auto"
     background: float | Literal["auto"] = "auto"
     method: str = "deq-md"
@@ -92,6 +95,7 @@ class ReconstructionConfig:
             self._set(name, _real(name, getattr(self, name), above=0.0))
         self._set("strength", _real("strength", self.strength, least=0.0))
         self._set("offset", _real("offset", self.offset))
+        self._set("read_noise", _real("read_noise", self.read_noise, least=0.0))
         if self.peak != "auto":
             self._set("peak", _real("peak", self.peak, above=0.0, hint=" or 'auto'"))
         if self.background != "auto":

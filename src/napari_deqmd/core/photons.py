@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from napari_deqmd.core.calibration import Camera, estimate_camera
 from napari_deqmd.core.errors import UserError
 
 # Pixels looked at: more of them change percentiles by nothing that matters.
@@ -54,6 +55,8 @@ class Photons:
         Share of the pixels that lay below the offset and became 0.
     warnings : tuple of str
         Sentences for the user.
+    camera : Camera, optional
+        How offset and gain were found, if they were to be found.
     """
 
     offset: float
@@ -62,10 +65,13 @@ class Photons:
     background: float
     clipped_fraction: float
     warnings: tuple[str, ...] = ()
+    camera: Camera | None = None
 
 
-def to_electrons(counts: Any, *, offset: float, gain: float) -> tuple[NDArray[np.float32], float]:
-    """Convert camera counts to photo-electrons, ``(counts - offset) / gain`` clipped at 0.
+def to_electrons(
+    counts: Any, *, offset: float, gain: float, read_noise: float = 0.0
+) -> tuple[NDArray[np.float32], float]:
+    """Convert camera counts to photo-electrons, ``(counts - offset) / gain + read_noise^2`` clipped at 0.
 
     Parameters
     ----------
@@ -75,13 +81,17 @@ def to_electrons(counts: Any, *, offset: float, gain: float) -> tuple[NDArray[np
         Camera offset in ADU, finite.
     gain : float
         ADU per photo-electron, > 0.
+    read_noise : float
+        Standard deviation of the camera's own noise, electrons. Its square is added, here and to the background: the
+        sum of Poisson and Gaussian noise is then nearly Poisson, of the right mean and variance, and hardly ever
+        negative (Snyder et al., JOSA A 12 (1995), 272).
 
     Returns
     -------
     electrons : ndarray of float32
         Same shape, >= 0.
     clipped_fraction : float
-        Share of the pixels that lay below the offset.
+        Share of the pixels that lay below the offset, or below 0 with the read noise's share.
 
     Raises
     ------
@@ -97,11 +107,15 @@ def to_electrons(counts: Any, *, offset: float, gain: float) -> tuple[NDArray[np
         raise UserError(f"gain is {gain:g}: give counts per photo-electron, a number above 0.")
     if not math.isfinite(offset):
         raise UserError(f"offset is {offset:g}: give a finite number of counts.")
+    if not (math.isfinite(read_noise) and read_noise >= 0):
+        raise UserError(f"read_noise is {read_noise:g}: give a number of electrons, 0 or more.")
     with np.errstate(over="ignore"):
         electrons = array.astype(np.float32)
     electrons -= np.float32(offset)
     if gain != 1:
         electrons /= np.float32(gain)
+    if read_noise:
+        electrons += np.float32(read_noise**2)
     # One pass finds NaN and infinities of either sign.
     if not math.isfinite(float(electrons.sum(dtype=np.float64))):
         raise UserError("The image holds NaN, infinite or far too large values: replace them first.")
@@ -131,8 +145,17 @@ def saturation(counts: NDArray[Any]) -> str:
     )
 
 
-def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> Photons:
-    """Estimate peak and background of an image.
+def estimate_photons(
+    image: Any,
+    *,
+    offset: float | Literal["auto"] = 0.0,
+    gain: float | Literal["auto"] = 1.0,
+    axes: str | None = None,
+    read_noise: float | None = None,
+    dark: Any = None,
+    flat: Any = None,
+) -> Photons:
+    """Estimate peak and background of an image, and on request the camera's offset and gain.
 
     The background is the lowest level of the smoothed image where many pixels share it, as they do around
     sparse fluorescence, and less where they do not: in a crowded image the darkest place need not be
@@ -143,10 +166,15 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
     ----------
     image : array_like, shape (..., Y, X)
         Camera counts in ADU.
-    offset : float
+    offset : float or "auto"
         Camera offset in ADU.
-    gain : float
+    gain : float or "auto"
         ADU per photo-electron, > 0.
+    read_noise : float, optional
+        Of the camera, electrons, as `to_electrons` takes it.
+    axes, dark, flat
+        What else `estimate_camera` may know, to find what is "auto", and the read noise. What it cannot tell is taken
+        to be 0 (offset, read noise) and 1 (gain), and a warning says so.
 
     Returns
     -------
@@ -164,7 +192,25 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
     counts = np.asarray(image)
     if counts.ndim < 2:
         raise UserError(f"The image has shape {counts.shape}: give at least two dimensions, Y and X.")
-    electrons, clipped = to_electrons(counts, offset=offset, gain=gain)
+    camera = None
+    if "auto" in (offset, gain):
+        camera = estimate_camera(
+            counts,
+            axes=axes,
+            gain=None if gain == "auto" else gain,
+            offset=None if offset == "auto" else offset,
+            read_noise=read_noise,
+            dark=dark,
+            flat=flat,
+        )
+    assumed = camera is not None and camera.cannot_tell
+    if offset == "auto":
+        offset = camera.offset if camera is not None and camera.offset is not None else 0.0
+    if gain == "auto":
+        gain = camera.gain if camera is not None and camera.gain is not None else 1.0
+    if read_noise is None:
+        read_noise = camera.read_noise if camera is not None and camera.read_noise is not None else 0.0
+    electrons, clipped = to_electrons(counts, offset=offset, gain=gain, read_noise=read_noise)
     lowest, highest = float(electrons.min()), float(electrons.max())
     if highest == 0:
         raise UserError(
@@ -175,8 +221,14 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
             f"Every pixel of the image is {counts.flat[0]:g}: there is nothing to reconstruct in it."
         )
     planes = _without_hot_pixels(_sample(electrons))
-    background = _background(planes)
+    # The read noise's share is there for sure, unless more of it was given than the image has.
+    share = min(read_noise**2, float(np.median(planes))) if read_noise else 0.0
+    background = max(_background(planes), share)
     sentences = _warnings(counts, clipped, offset)
+    if camera is not None:
+        sentences += camera.warnings
+        if assumed:
+            sentences.append(f"{camera.cannot_tell} Here offset {offset:g} and gain {gain:g} were assumed.")
     noise = _noise_ratio(planes)
     if not _NOISE_WARNING[0] < noise < _NOISE_WARNING[1]:
         sentences.append(
@@ -187,9 +239,10 @@ def estimate_photons(image: Any, *, offset: float = 0.0, gain: float = 1.0) -> P
         offset=offset,
         gain=gain,
         peak=_peak(planes, background),
-        background=background,
+        background=max(background - read_noise**2, 0.0),
         clipped_fraction=clipped,
         warnings=tuple(sentences),
+        camera=camera,
     )
 
 
@@ -329,6 +382,8 @@ def _peak(planes: NDArray[np.float32], background: float) -> float:
     top = float(np.percentile(smooth, _TOP))
     if top <= 0:  # a few pixels in the dark
         top = float(smooth.max())
+    if top <= 0:  # nothing rises above the background: all there is is noise
+        return float(np.ptp(planes))
     high = float(np.percentile(smooth[smooth > _LIT * top], _HIGH))
     # The highest of many noisy values lies above the highest mean, by about one deviation.
     peak = high - _noise(high + background, _SMOOTH_HIGH)

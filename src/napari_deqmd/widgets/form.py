@@ -52,7 +52,9 @@ def settled(image: LayerImage, config: ReconstructionConfig) -> ReconstructionCo
     if several or basis.shape == part.shape:
         return config
     try:
-        photons = estimate_photons(basis, offset=config.offset, gain=config.gain)
+        photons = estimate_photons(
+            basis, offset=config.offset, gain=config.gain, read_noise=config.read_noise
+        )
     except UserError:  # there may be holes elsewhere
         return config
     for sentence in photons.warnings:

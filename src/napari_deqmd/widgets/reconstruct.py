@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.widgets.controls import changes, take
 from napari_deqmd.widgets.dock import DockWidget
-from napari_deqmd.widgets.form import PsfChoice, collect, config_from
+from napari_deqmd.widgets.form import PsfChoice, collect, config_from, default
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.opening import layers_of
 from napari_deqmd.widgets.reports import Job
@@ -79,7 +79,7 @@ class ReconstructWidget(DockWidget):
         self._opening.start(partial(read_stack, path), partial(self._add_stack, path))
 
     def estimate(self) -> None:
-        """Estimate peak and background of the chosen image in another thread."""
+        """Estimate what the photons section asks for, of the chosen image, in another thread."""
         try:
             image = self.image.read()
         except Exception as error:  # layers come from anywhere: whatever they do ends as a sentence
@@ -91,7 +91,10 @@ class ReconstructWidget(DockWidget):
             from napari_deqmd.core.photons import estimate_photons, photon_histogram
 
             counts = image.basis()
-            return estimate_photons(counts, **camera), photon_histogram(counts, **camera)
+            untouched = all(value == default(name) for name, value in camera.items())
+            asked: dict[str, Any] = dict.fromkeys(camera, "auto") if untouched else camera
+            found = estimate_photons(counts, **asked, axes=image.axes)
+            return found, photon_histogram(counts, offset=found.offset, gain=found.gain)
 
         self.photons.say("Estimating…")
         self._estimating.start(task, partial(self._show_estimate, self.image.layer_combo.layer))

@@ -17,7 +17,7 @@ from napari_deqmd.widgets.region import Region
 from napari_deqmd.widgets.reports import Job
 
 # What belongs to the data: an iterate of other data is no start.
-_DATA = ("axes", "voxel_size", "offset", "gain", "peak", "background", "boundary")
+_DATA = ("axes", "voxel_size", "offset", "gain", "read_noise", "peak", "background", "boundary")
 
 
 @dataclass(frozen=True)

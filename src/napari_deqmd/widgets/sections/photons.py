@@ -83,6 +83,8 @@ class PhotonsSection(CameraSection):
         self.estimate_button = named(QPushButton("Estimate"), "estimate")
         self.estimate_button.setToolTip(
             "<p>Read peak and background from the image with this offset and gain, and draw where they lie.</p>"
+            "<p>While offset and gain are 0 and 1, they are read from the noise of the image first, if it tells "
+            "them.</p>"
         )
         self.column.addWidget(self.estimate_button)
         self.finding = hint("estimate_result")
@@ -107,12 +109,23 @@ class PhotonsSection(CameraSection):
         }
 
     def show_estimate(self, photons: Any, histogram: tuple[Any, Any]) -> None:
-        """Fill peak and background with what `estimate_photons` found; say it, and draw it."""
+        """Fill in what `estimate_photons` found; say it, and draw it.
+
+        Offset and gain are the image's: they are not remembered, and go with it.
+        """
         self.peak_edit.setText(f"{photons.peak:.4g}")
         self.background_edit.setText(f"{photons.background:.4g}")
         self._estimated = self._shown()
-        found = f"Peak {photons.peak:.3g} and background {photons.background:.3g} photo-electrons."
-        self.say(" ".join((found, *photons.warnings)))
+        found = [f"Peak {photons.peak:.3g} and background {photons.background:.3g} photo-electrons."]
+        camera = photons.camera
+        if camera is not None and not camera.cannot_tell:
+            fill(self.offset_spin, round(camera.offset, 2))
+            fill(self.gain_spin, float(f"{camera.gain:.4g}"))
+            found.append(
+                f"From the noise: gain {camera.gain:.3g} ± {camera.gain_error:.1g} counts per photo-electron, offset "
+                f"{camera.offset:.4g} ± {camera.offset_error:.1g} counts."
+            )
+        self.say(" ".join((*found, *photons.warnings)))
         self.plot.show_photons(*histogram, photons)
         self.plot.show()
 

@@ -1,0 +1,114 @@
+"""``deqmd estimate``."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_deqmd.cli.console import print_json, say
+from napari_deqmd.core.calibration import Camera
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.photons import Photons, estimate_photons
+from napari_deqmd.io.atomic import atomic_files, check_target
+from napari_deqmd.io.stack import read_stack
+
+
+def estimate(arguments: Namespace) -> None:
+    """Say what offset, gain, peak and background a stack has, channel by channel."""
+    plot = None
+    if arguments.plot is not None:
+        if not arguments.plot.lower().endswith(".png"):
+            raise UserError(f"Cannot draw {arguments.plot}: name the plot .png.")
+        plot = check_target(arguments.plot, overwrite=arguments.overwrite)
+    stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size).load()
+    dark, flat = (
+        None if path is None else read_stack(path).load().data for path in (arguments.dark, arguments.flat)
+    )
+    channels, names = [stack.data], [""]
+    if "C" in stack.axes:
+        channels = list(np.moveaxis(stack.data, stack.axes.index("C"), 0))
+        known = stack.channel_names or ()
+        names = [known[i] if i < len(known) else f"channel {i}" for i in range(len(channels))]
+    found = [
+        estimate_photons(
+            data,
+            offset=arguments.offset,
+            gain=arguments.gain,
+            axes=stack.axes.replace("C", ""),
+            read_noise=arguments.read_noise,
+            dark=dark,
+            flat=flat,
+        )
+        for data in channels
+    ]
+    if plot is not None:
+        _draw(plot, names, found, overwrite=arguments.overwrite)
+    if arguments.json:
+        rows = [_row(photons) for photons in found]
+        content = rows[0] | ({"channels": rows} if "C" in stack.axes else {})
+        print_json(content | ({} if plot is None else {"plot": str(plot)}))
+        return
+    for name, photons in zip(names, found, strict=True):
+        label = f"{name}: " if name else ""
+        print(f"{label}peak {photons.peak:.4g}, background {photons.background:.4g} photo-electrons")
+        if photons.camera is not None and not photons.camera.cannot_tell:
+            print(f"{label}{_camera(photons.camera)}")
+        for sentence in photons.warnings:
+            say(f"note: {label}{sentence}")
+
+
+def _row(photons: Photons) -> dict[str, Any]:
+    """Return one flat object; of the camera what `Photons` does not say itself."""
+    camera = dataclasses.asdict(photons.camera or Camera())
+    return camera | {key: value for key, value in vars(photons).items() if key != "camera"}
+
+
+def _camera(camera: Camera) -> str:
+    parts = []
+    for name, unit in (
+        ("gain", "counts per photo-electron"),
+        ("offset", "counts"),
+        ("read_noise", "electrons"),
+    ):
+        value, error = getattr(camera, name), getattr(camera, f"{name}_error")
+        if value is not None:
+            doubt = f" ± {error:.1g}" if error else ""
+            parts.append(f"{name.replace('_', ' ')} {value:.4g}{doubt} {unit}")
+    return ", ".join(parts)
+
+
+def _draw(path: Path, names: Sequence[str], found: Sequence[Photons], *, overwrite: bool) -> None:
+    """Draw variance over level: points, and the line whose slope is the gain."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.add_subplot(xlabel="mean, counts", ylabel="variance of the noise, counts²")
+    for name, photons in zip(names, found, strict=True):
+        camera = photons.camera
+        if camera is None or camera.slope is None or camera.intercept is None:
+            continue
+        (points,) = axes.plot(camera.levels, camera.variances, "o", label=name or "groups of blocks")
+        low = min(*camera.levels, photons.offset)
+        ends = np.array([low, max(camera.levels)])
+        axes.plot(
+            ends, camera.slope * ends + camera.intercept, color=points.get_color(), label=_camera(camera)
+        )
+        axes.axvline(photons.offset, color=points.get_color(), linestyle=":")
+    if not axes.lines:
+        raise UserError(f"There is nothing to draw: {_reason(found)}")
+    axes.axhline(0, color="gray", linewidth=0.8)
+    axes.legend(fontsize="small")
+    with atomic_files(path, overwrite=overwrite) as (handle,):
+        figure.savefig(handle, format="png", dpi=150)
+
+
+def _reason(found: Sequence[Photons]) -> str:
+    for photons in found:
+        if photons.camera is not None and photons.camera.cannot_tell:
+            return photons.camera.cannot_tell
+    return "offset and gain were both given, leave one of them to be found."
