@@ -492,18 +492,21 @@ def test_at_most_until_the_certificate_tells(bench: Any) -> None:
     section.reset(200, 1e-4)
     for iteration, words in ((2, "at most"), (12, "about")):
         points = [Point(n, 1.0, 0.7**n, 1.0) for n in range(1, iteration + 1)]
-        news = dict(item=0, items=1, iteration=iteration, total=iteration, seconds=1.0, points=points)
-        section.show_progress(SimpleNamespace(**news))
+        told = {"item": 0, "items": 1, "iteration": iteration, "total": iteration, "seconds": 1.0}
+        news = SimpleNamespace(**told, points=points)
+        section.show_progress(news)
         assert words in section.progress.format()
 
 
-def test_fields_begin_below_one_another(bench: Any, qtbot: Any) -> None:
+def test_fields_begin_below_one_another(bench: Any) -> None:
     bench.add()
     bench.find("advanced").expand()
-    qtbot.wait(20)
+    bench.widget.resize(420, 2000)
+    bench.widget.grab()
     names = "axes psf_source psf_kind psf_sigma offset peak method strength solver boundary upper tol device precision"
     left = {
         name: bench.find(name).mapTo(bench.widget, bench.find(name).rect().topLeft()).x()
         for name in names.split()
     }
-    assert len(set(left.values())) == 1, left
+    # napari's style gives a frame of one pixel to what is folded.
+    assert max(left.values()) - min(left.values()) <= 1, left

@@ -36,7 +36,7 @@ _ADVANCED: dict[str, tuple[str, Any, dict[str, Any], str]] = {
         "'extended' lets the object reach beyond the field of view, as light from outside does; 'periodic' wraps.",
     ),
     "upper": (
-        "Limit × peak",
+        "Upper limit",
         float,
         {"min": 1.0, "max": 1000.0, "step": 1.0},
         "Largest brightness allowed, as a multiple of the peak.",
@@ -114,8 +114,9 @@ class MethodSection(SectionBox):
         )
         fold.addWidget(self.warm_check)
         fold.setContentsMargins(0, 0, 0, 0)
-        if (layout := fold.layout()) is not None:
-            layout.setContentsMargins(0, 0, 0, 0)
+        for part in (fold, fold.content()):
+            if (layout := part.layout()) is not None:
+                layout.setContentsMargins(0, 0, 0, 0)
         self.column.addWidget(fold)
         self.method_combo.currentTextChanged.connect(self._follow_method)
         self._follow_method(self.method_combo.currentText())

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QGroupBox, QHBoxLayout, 
 Control = TypeVar("Control", bound=QWidget)
 
 # Fields of different sections begin below one another.
-_LABEL_WIDTH = 78
+_LABEL_WIDTH = 84
 
 
 class RunState(Enum):
