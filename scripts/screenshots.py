@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-WINDOW = (1400, 880)
-SCREEN = "1400x900x24"
+WINDOW = (1400, 1000)
+SCREEN = "1400x1020x24"
 # The animation: pixels across, pictures, and milliseconds each is shown.
 ANIMATION = (760, 14, 350)
 
@@ -122,8 +122,6 @@ def take_reconstruct(arguments: argparse.Namespace) -> None:
     frames.append(stage.look())
     stage.picture("sample_2d_during", frames[len(frames) // 3])
     animate(frames, arguments.output / "run.gif")
-    stage.viewer.layers["Filaments deconvolved"].name = "deconvolved"
-    stage.viewer.layers["Filaments"].visible = True
     stage.viewer.grid.enabled = True
     stage.viewer.reset_view()
     pump(2)

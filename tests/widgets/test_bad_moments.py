@@ -289,5 +289,6 @@ def test_training_meets_the_same(train: Any, qtbot: Any, notices: list[str]) -> 
         notices.clear()
         train.run()
         train.wait_idle()
-        assert len(notices) == 1
-        assert words in notices[0]
+        assert ["not saved" in notices[0], words in notices[1]] == [True, True]
+        assert train.find("train_save").isEnabled(), "what was kept before can still be saved"
+        assert len(notices) == 2

@@ -174,3 +174,14 @@ def test_the_psf_that_the_image_names_comes_first(bench: Any) -> None:
     bench.add(metadata={"psf": "gaussian:sigma=2"})
     assert bench.find("psf_source").currentText() == "Theory"
     assert bench.find("psf_sigma").text() == "2"
+
+
+def test_a_plane_has_no_section_along_z(bench: Any, shown: Any) -> None:
+    names = bench.find("psf_view")._names
+    bench.add()
+    shown("FWHM")
+    assert [names[name].isVisible() for name in ("XY", "XZ")] == [True, False]
+    bench.viewer.layers.clear()
+    bench.add((4, 32, 32))
+    shown("4.24 × 4.24 × 4.24")
+    assert names["XZ"].isVisible()
