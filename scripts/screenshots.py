@@ -122,7 +122,7 @@ def take_reconstruct(arguments: argparse.Namespace) -> None:
     frames.append(stage.look())
     stage.picture("sample_2d_during", frames[len(frames) // 3])
     animate(frames, arguments.output / "run.gif")
-    stage.viewer.grid.enabled = True
+    stage.viewer.canvas.grid.enabled = True
     stage.viewer.reset_view()
     pump(2)
     stage.picture("sample_2d_after")
@@ -169,6 +169,7 @@ def take_compare(arguments: argparse.Namespace) -> None:
     find("compare_reference").setCurrentText("Filaments truth")
     stage.press("compare_run")
     find("compare_table").selectRow(3)
+    find("compare_profile").click()
     stage.pump(3)
     stage.viewer.reset_view()
     stage.pump(1)
@@ -179,6 +180,8 @@ def take_compare(arguments: argparse.Namespace) -> None:
 
 def take_psf(arguments: argparse.Namespace) -> None:
     """Make the PSF of a microscope for the 3D sample."""
+    import numpy as np
+
     stage = Stage(arguments, "PSF", "sample_3d")
     viewer = stage.viewer
     stage.find("make_psf_kind").setCurrentText("Confocal")
@@ -188,9 +191,11 @@ def take_psf(arguments: argparse.Namespace) -> None:
     stage.press("make_psf")
     viewer.layers["Nuclei"].visible = False
     psf = viewer.layers["Confocal PSF"]
-    psf.gamma = 0.5
-    viewer.dims.set_point(0, psf.extent.world[:, 0].mean())
-    viewer.reset_view()
+    psf.gamma = 0.4
+    middle, size = psf.extent.world.mean(axis=0), float(np.ptp(psf.extent.world[:, 1]))
+    viewer.dims.set_point(0, middle[0])
+    viewer.scene.camera.center = tuple(middle)
+    viewer.scene.camera.zoom = 500 / size
     stage.pump(1)
     stage.picture("psf")
     stage.close()
@@ -232,7 +237,7 @@ def shrink(pixels: Any, width: int, colors: int = 256) -> Any:
     image = Image.fromarray(pixels[..., :3])
     if 0 < width < image.width:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-    return image.quantize(colors, method=Image.Quantize.MAXCOVERAGE)
+    return image.quantize(colors, method=Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE)
 
 
 def animate(frames: Sequence[Any], path: Path) -> None:
