@@ -230,14 +230,17 @@ SCENES: dict[str, Callable[[argparse.Namespace], None]] = {
 }
 
 
-def shrink(pixels: Any, width: int, colors: int = 256) -> Any:
-    """Keep the pictures of the repository small."""
+def shrink(pixels: Any, width: int, colors: int = 256, palette: Any = None) -> Any:
+    """Keep the pictures of the repository small: fewer pixels, and fewer colours, or those of another picture."""
     from PIL import Image
 
     image = Image.fromarray(pixels[..., :3])
     if 0 < width < image.width:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-    return image.quantize(colors, method=Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE)
+    plain = {"method": Image.Quantize.MEDIANCUT, "dither": Image.Dither.NONE}
+    if palette is not None:
+        return image.quantize(palette=palette, **plain)
+    return image.quantize(colors, kmeans=3, **plain)
 
 
 def animate(frames: Sequence[Any], path: Path) -> None:
@@ -245,7 +248,9 @@ def animate(frames: Sequence[Any], path: Path) -> None:
     width, count, pause = ANIMATION
     last = len(frames) - 1
     chosen = sorted({round(last * (place / (count - 1)) ** 1.5) for place in range(count)})
-    first, *rest = [shrink(frames[place], width, colors=96) for place in chosen]
+    # With a palette for each the window would flicker.
+    palette = shrink(frames[last], width, colors=128)
+    first, *rest = [shrink(frames[place], width, palette=palette) for place in chosen]
     pauses = [3 * pause, *[pause] * (len(rest) - 1), 8 * pause]
     first.save(path, save_all=True, append_images=rest, duration=pauses, loop=0, optimize=True)
     print(path, f"{path.stat().st_size / 1e6:.2f} MB")

@@ -175,6 +175,8 @@ def test_the_file_of_a_lazy_image_changed(bench: Any, tmp_path: Path, notices: l
     assert (bench.viewer.layers["cells deconvolved"].data == 3).all()
 
 
+# napari picks the colours of labels at random.
+@pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning")
 def test_labels_are_no_image(bench: Any, notices: list[str]) -> None:
     labels = bench.viewer.add_labels(np.ones((16, 16), dtype=int))
     for name in ("run", "preview", "estimate"):

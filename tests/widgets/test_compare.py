@@ -567,6 +567,8 @@ def test_a_real_comparison(compare: Any) -> None:
     assert not any(np.array_equal(images[0], image) for image in images[1:])
 
 
+# napari picks the colours of labels at random.
+@pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning")
 def test_bad_moments(compare: Any, notices: list[str], qtbot: Any) -> None:
     """What cannot be compared is told; sliders, names and volumes may change while it runs."""
     rgb = compare.viewer.add_image(np.zeros((16, 16, 3), dtype=np.uint8), rgb=True, name="picture")

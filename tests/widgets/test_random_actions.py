@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pytest
 from qtpy.QtCore import QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
@@ -198,6 +199,8 @@ def left_over(viewer: Any, qtbot: Any, seed: int) -> tuple[Counter[str], float]:
     return there, psutil.Process().memory_info().rss / 1e6
 
 
+# napari picks the colours of labels at random.
+@pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning")
 def test_random_actions(make_napari_viewer: Any, qtbot: Any, notices: list[str]) -> None:
     viewer = make_napari_viewer()
     before, megabytes = left_over(viewer, qtbot, seed=1)
