@@ -230,7 +230,7 @@ SCENES: dict[str, Callable[[argparse.Namespace], None]] = {
 }
 
 
-def shrink(pixels: Any, width: int, colors: int = 256, palette: Any = None) -> Any:
+def shrink(pixels: Any, width: int, colors: int = 160, palette: Any = None) -> Any:
     """Keep the pictures of the repository small: fewer pixels, and fewer colours, or those of another picture."""
     from PIL import Image
 
