@@ -20,7 +20,7 @@ from widgets.jobs import FakeJob
 # Twice, so 200 in all.
 ACTIONS = 100
 # What a window that is drawn in software may take for good the first time.
-_MEGABYTES = 30
+_MEGABYTES = 60
 _TEXTS = {
     "axes": ("YX", "ZYX", "TYX", "", "XY"),
     "peak": ("auto", "40", "-3", "much", ""),
@@ -183,11 +183,11 @@ def left_over(viewer: Any, qtbot: Any, seed: int) -> tuple[Counter[str], float]:
     hands.find("max_iter").setValue(3)
     hands.do_mend()
     assert not hands.find("run").isEnabled(), hands.find("status").text()
-    qtbot.waitUntil(hands.find("run").isEnabled, timeout=5000)
+    qtbot.waitUntil(hands.find("run").isEnabled, timeout=30_000)
     assert (viewer.layers["cells deconvolved"].data == 3).all()
     hands.close()
     viewer.layers.clear()
-    assert QThreadPool.globalInstance().waitForDone(5000)
+    assert QThreadPool.globalInstance().waitForDone(30_000)
     QTest.qWait(300)
     assert all(job.closed.is_set() for job in hands.jobs if job.iteration)
     jobs = hands.jobs
