@@ -27,18 +27,18 @@ def test_preview_clock_keeps_previews_rare_and_cheap() -> None:
 @pytest.mark.parametrize(
     ("certificates", "left"),
     [
-        ([0.1], 99),
+        ([0.1], None),
         ([10 ** (-k / 10) for k in range(21)], 20),
-        ([0.1] * 20, 80),
-        ([0.1, 0.2] * 5, 90),
+        ([0.1] * 20, None),
+        ([0.1, 0.2] * 5, None),
         ([0.5**k for k in range(99)], 0),
-        ([1.0, float("nan")] * 5, 90),
-        ([1 - 1e-6 * k for k in range(100)], 0),
-        ([1 - 1e-6 * k for k in range(50)], 50),
+        ([1.0, float("nan")] * 5, None),
+        ([1 - 1e-6 * k for k in range(100)], None),
+        ([1 - 1e-6 * k for k in range(50)], None),
         ([1e-320] * 9 + [1e-321], 0),
     ],
 )
-def test_iterations_left(certificates: list[float], left: int) -> None:
+def test_iterations_left(certificates: list[float], left: int | None) -> None:
     assert iterations_left(certificates, 1e-4, 100) == left
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import dask.array
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt, QThreadPool
@@ -564,3 +565,32 @@ def test_a_real_comparison(compare: Any) -> None:
     images = [compare.viewer.layers[name].data for name in LAYERS]
     assert all(np.isfinite(image).all() for image in images)
     assert not any(np.array_equal(images[0], image) for image in images[1:])
+
+
+# napari picks the colours of labels at random.
+@pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning")
+def test_bad_moments(compare: Any, notices: list[str], qtbot: Any) -> None:
+    """What cannot be compared is told; sliders, names and volumes may change while it runs."""
+    rgb = compare.viewer.add_image(np.zeros((16, 16, 3), dtype=np.uint8), rgb=True, name="picture")
+    labels = compare.viewer.add_labels(np.ones((16, 16), dtype=int))
+    compare.find("compare_run").click()
+    assert "colour picture" in notices[0]
+    compare.viewer.layers.remove(rgb)
+    compare.find("compare_run").click()
+    assert "There is no image layer" in notices[1]
+    compare.viewer.layers.remove(labels)
+    large = compare.viewer.add_image(
+        dask.array.zeros((100, 5000, 5000), chunks=1000), contrast_limits=(0, 1), name="large"
+    )
+    compare.find("compare_run").click()
+    assert "is loaded lazily and holds 20.0 GB" in notices[2]
+    compare.viewer.layers.remove(large)
+    source = compare.add((4, 16, 16))
+    slow(compare, qtbot)
+    source.name = "nuclei"
+    compare.viewer.dims.roll()
+    compare.viewer.dims.ndisplay = 3
+    compare.find("compare_stop").click()
+    compare.wait()
+    assert len(notices) == 3
+    assert compare.find("compare_status").text().startswith("Stopped: 2 of 3 methods")

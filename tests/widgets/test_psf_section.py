@@ -143,3 +143,45 @@ def test_glance_shows_planes_around_the_spot() -> None:
     assert (high, tall) == (pytest.approx(1), pytest.approx(3))
     assert np.unravel_index(plane.argmax(), plane.shape) == (plane.shape[0] // 2, plane.shape[1] // 2)
     assert "OTF to" in summary(glance.report)
+
+
+def test_a_layer_called_psf_is_taken_until_something_is_chosen(bench: Any) -> None:
+    source = bench.find("psf_source")
+    bench.add()
+    bench.viewer.add_image(np.ones((5, 5, 5)), name="PSF of stacks")
+    assert source.currentText() == "Theory"
+    psf = bench.viewer.add_image(np.ones((5, 5)), name="my psf")
+    assert (source.currentText(), bench.find("psf_layer").currentText()) == ("Layer", "my psf")
+    bench.viewer.layers.remove(psf)
+    assert source.currentText() == "Theory"
+    bench.viewer.layers.append(psf)
+    assert source.currentText() == "Layer"
+    source.setCurrentText("Theory")
+    bench.add(name="others")
+    bench.viewer.layers.move(0, 2)
+    assert source.currentText() == "Theory"
+
+
+def test_a_sigma_that_was_typed_is_meant(bench: Any) -> None:
+    bench.add()
+    bench.find("psf_sigma").setText("2.5")
+    bench.viewer.add_image(np.ones((5, 5)), name="psf")
+    assert bench.find("psf_source").currentText() == "Theory"
+
+
+def test_the_psf_that_the_image_names_comes_first(bench: Any) -> None:
+    bench.viewer.add_image(np.ones((5, 5)), name="psf")
+    bench.add(metadata={"psf": "gaussian:sigma=2"})
+    assert bench.find("psf_source").currentText() == "Theory"
+    assert bench.find("psf_sigma").text() == "2"
+
+
+def test_a_plane_has_no_section_along_z(bench: Any, shown: Any) -> None:
+    names = bench.find("psf_view")._names
+    bench.add()
+    shown("FWHM")
+    assert [names[name].isVisible() for name in ("XY", "XZ")] == [True, False]
+    bench.viewer.layers.clear()
+    bench.add((4, 32, 32))
+    shown("4.24 × 4.24 × 4.24")
+    assert names["XZ"].isVisible()

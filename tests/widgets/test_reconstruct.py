@@ -466,3 +466,47 @@ viewer.close()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_complaints_have_the_colour_of_warnings(bench: Any) -> None:
+    from napari_deqmd.widgets.sections.parts import warning_color
+
+    bench.run(max_iter=3)
+    assert warning_color() in bench.find("status").styleSheet()
+    bench.add()
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    assert "color" not in bench.find("status").styleSheet()
+    bench.find("axes").setText("ZYX")
+    assert warning_color() in bench.find("image_summary").styleSheet()
+    bench.find("axes").setText("YX")
+    assert "color" not in bench.find("image_summary").styleSheet()
+
+
+def test_at_most_until_the_certificate_tells(bench: Any) -> None:
+    from types import SimpleNamespace
+
+    from napari_deqmd.widgets.reports import Point
+
+    section = bench.widget.run_section
+    section.reset(200, 1e-4)
+    for iteration, words in ((2, "at most"), (12, "about")):
+        points = [Point(n, 1.0, 0.7**n, 1.0) for n in range(1, iteration + 1)]
+        told = {"item": 0, "items": 1, "iteration": iteration, "total": iteration, "seconds": 1.0}
+        news = SimpleNamespace(**told, points=points)
+        section.show_progress(news)
+        assert words in section.progress.format()
+
+
+def test_fields_begin_below_one_another(bench: Any) -> None:
+    bench.add()
+    bench.find("advanced").expand()
+    bench.widget.resize(420, 2000)
+    bench.widget.grab()
+    names = "axes psf_source psf_kind psf_sigma offset peak method strength solver boundary upper tol device precision"
+    left = {
+        name: bench.find(name).mapTo(bench.widget, bench.find(name).rect().topLeft()).x()
+        for name in names.split()
+    }
+    # napari's style gives a frame of one pixel to what is folded.
+    assert max(left.values()) - min(left.values()) <= 1, left

@@ -491,3 +491,33 @@ def test_a_labelled_stack_is_refused_and_may_be_called_a_series(real: Any, notic
     real.run()
     real.wait_idle()
     assert "Fine-tuning helped" in real.find("train_status").text()
+
+
+def test_a_result_that_was_not_saved_can_be_while_the_next_is_made(
+    train: Any, qtbot: Any, notices: list[str]
+) -> None:
+    FakeTrainJob.steps_ = 9
+    train.add()
+    train.run()
+    train.wait_idle()
+    assert notices == []
+    FakeTrainJob.steps_, FakeTrainJob.helps = 100_000, False
+    train.run()
+    assert len(notices) == 1
+    assert "not saved" in notices[0]
+    wait_scores(train, qtbot, 1)
+    train.find("train_stop").click()
+    train.wait_idle()
+    train.find("model_name").setText("mine")
+    train.find("train_save").click()
+    wait_for(qtbot, lambda: bool(train.jobs[0].saved))
+    wait_for(qtbot, lambda: "Saved as mine" in train.find("train_status").text())
+    train.run()
+    assert len(notices) == 1
+    assert not train.find("train_save").isEnabled()
+    train.find("train_stop").click()
+    train.wait_idle()
+
+
+def test_the_dashed_line_has_a_name(train: Any) -> None:
+    assert train.find("train_plot")._line_name.toPlainText() == "base"

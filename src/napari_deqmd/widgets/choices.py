@@ -10,6 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QSizePolicy, QToolButton, QWidget
 
 from napari_deqmd.widgets.region import ALL, CURRENT, VIEW, WHOLE
+from napari_deqmd.widgets.result import is_result
 
 # Between layers, files and folders that are named together.
 _AND = "; "
@@ -25,7 +26,7 @@ class LayerCombo(QComboBox):
     ----------
     viewer : napari.viewer.Viewer
     psf : bool
-        Guess a layer that calls itself a PSF, rather than the active layer that does not.
+        Guess a layer that calls itself a PSF, rather than the active layer that does not; a result is neither.
     """
 
     #: Carries the layer, or ``None``.
@@ -74,7 +75,11 @@ class LayerCombo(QComboBox):
 
     def _guess(self) -> int:
         rows = range(self.count())
-        fitting = [row for row in rows if ("psf" in self.itemText(row).lower()) == self._psf]
+        fitting = [
+            row
+            for row in rows
+            if ("psf" in self.itemText(row).lower()) == self._psf and not is_result(self.itemData(row))
+        ]
         active = self._find(self._viewer.layers.selection.active)
         if active in fitting and not self._psf:
             return active

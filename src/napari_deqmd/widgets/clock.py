@@ -46,7 +46,7 @@ class PreviewClock:
         self._spent += seconds
 
 
-def iterations_left(certificates: Sequence[float], tol: float, max_iter: int) -> int:
+def iterations_left(certificates: Sequence[float], tol: float, max_iter: int) -> int | None:
     """Guess how many iterations an item still takes: its certificate falls about exponentially.
 
     Parameters
@@ -60,18 +60,17 @@ def iterations_left(certificates: Sequence[float], tol: float, max_iter: int) ->
 
     Returns
     -------
-    int
-        Between 0 and what is left of `max_iter`.
+    int or None
+        Fewer than what is left of `max_iter`; ``None`` where the certificate does not tell that.
     """
-    most = max(0, max_iter - len(certificates))
     recent = np.asarray(certificates[len(certificates) // 2 :], dtype=float)
     if len(recent) < _FEWEST or not (np.isfinite(recent) & (recent > 0)).all():
-        return most
+        return None
     slope = float(np.polyfit(np.arange(len(recent)), np.log(recent), 1)[0])
     if slope >= 0:
-        return most
+        return None
     left = (math.log(tol) - math.log(recent[-1])) / slope
-    return math.ceil(min(most, max(0.0, left)))
+    return math.ceil(max(0.0, left)) if left < max_iter - len(certificates) else None
 
 
 def duration(seconds: float) -> str:

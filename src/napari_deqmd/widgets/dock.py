@@ -80,7 +80,7 @@ class DockWidget(QWidget):
     def complain(self, error: Exception) -> None:
         """Say what keeps the run from starting."""
         text = note(error)
-        self.run_section.status.setText(text)
+        self.run_section.status.complain(text)
         tell(text, expected=isinstance(error, UserError))
 
     def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)

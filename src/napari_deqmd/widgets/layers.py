@@ -57,8 +57,17 @@ class LayerImage:
         return isinstance(self.data, np.ndarray) and self.data.size <= _ESTIMATED
 
     def load(self) -> np.ndarray:
-        """Return the part that is meant; of lazy data it computes no more, so it belongs into the other thread."""
-        return np.asarray(self.data[self.part.slices])
+        """Return the part that is meant; of lazy data it computes no more, so it belongs into the other thread.
+
+        Raises
+        ------
+        UserError
+            Lazy data are not of the size they were said to be.
+        """
+        part = np.asarray(self.data[self.part.slices])
+        if part.shape != self.part.shape:
+            raise UserError(f"What {self.name!r} is read from has changed its size: open it again.")
+        return part
 
     def basis(self) -> np.ndarray:
         """Return what peak and background are read from, so that a part of the image runs with the numbers of all.

@@ -168,6 +168,8 @@ class TrainPlot(TwoPlots):
         self._second.setSymbolSize(5)
         self._second.setSymbolBrush(_SECOND)
         self._second.setSymbolPen(None)
+        self._line_name = pg.InfLineLabel(self._line, "base", position=0.97, anchors=[(1, 0), (1, 1)])
+        self._line_name.setColor(_SECOND)
         self.losses: list[tuple[int, float]] = []
         self.scores: list[tuple[int, float]] = []
         self.clear_steps()

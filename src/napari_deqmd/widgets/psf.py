@@ -188,11 +188,14 @@ class PsfWidget(QWidget):
 
     def _show(self, glance: Glance | None, failure: str) -> None:
         self.view.show_glance(glance)
-        self.report.setText(failure if glance is None else summary(glance.report))
+        if glance is None:
+            self.report.complain(failure)
+        else:
+            self.report.setText(summary(glance.report))
 
     def _complain(self, error: Exception) -> None:
         text = note(error)
-        self.report.setText(text)
+        self.report.complain(text)
         tell(text, expected=isinstance(error, UserError))
 
 

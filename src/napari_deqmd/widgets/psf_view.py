@@ -69,15 +69,15 @@ class PsfView(pg.GraphicsLayoutWidget):
         self.ci.setContentsMargins(0, 0, 0, 0)
         self.ci.setSpacing(4)
         self._boxes = {name: self.addViewBox(row=0, col=column) for column, name in enumerate(("XY", "XZ"))}
-        self._images, self._labels = {}, {}
+        self._images, self._names = {}, {}
         for name, box in self._boxes.items():
             box.setMouseEnabled(x=False, y=False)
             box.setMenuEnabled(False)
             box.invertY(True)
             self._images[name] = pg.ImageItem(axisOrder="row-major", levels=(0, 1))
             box.addItem(self._images[name])
-            self._labels[name] = pg.TextItem(name, color="w", anchor=(0, 0))
-            self._labels[name].setParentItem(box)
+            self._names[name] = pg.TextItem(name, color="w", anchor=(0, 0))
+            self._names[name].setParentItem(box)
         self._plot = self.addPlot(row=0, col=2)
         self._plot.setMenuEnabled(False)
         self._plot.hideButtons()
@@ -119,7 +119,7 @@ class PsfView(pg.GraphicsLayoutWidget):
         planes = {} if glance is None else {name: (plane, high) for name, plane, high in glance.planes}
         for name, box in self._boxes.items():
             image = self._images[name]
-            self._labels[name].setVisible(name in planes)
+            self._names[name].setVisible(name in planes)
             if name in planes:
                 plane, stretch = planes[name]
                 rows, columns = plane.shape

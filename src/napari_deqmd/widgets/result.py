@@ -20,6 +20,11 @@ _SAMPLE = 500_000
 _GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
+def is_result(layer: Any) -> bool:
+    """Whether a layer is what a run made of another, by its metadata."""
+    return {"input", "config"} <= layer.metadata.keys()
+
+
 class ResultLayer:
     """Creates or finds the result layer of an input layer, and writes into it in place.
 

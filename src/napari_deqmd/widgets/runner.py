@@ -8,17 +8,17 @@ from typing import Any, Protocol
 
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_deqmd.widgets.messages import note, tell
-from napari_deqmd.widgets.sections.parts import RunState
+from napari_deqmd.widgets.sections.parts import Hint, RunState
 from napari_deqmd.widgets.worker import JobWorker
 
 
 class Shown(Protocol):
     """The section in which a job is started, stopped and seen."""
 
-    status: QLabel
+    status: Hint
 
     def show_state(self, state: RunState) -> None:
         """Enable what makes sense now."""
@@ -129,6 +129,7 @@ class Runner(QObject):
             self._section.show_end(self.UNBEGUN, complete=False)
         if complaint is not None:
             self._section.show_end(complaint[0], complete=False)
+            self._section.status.complain(self._section.status.text())
             tell(complaint[0], expected=complaint[1])
         self.ended.emit()
 

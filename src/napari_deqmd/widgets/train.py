@@ -68,7 +68,8 @@ class TrainWidget(DockWidget):
     def save(self) -> None:
         """Save what was kept, in another thread."""
         if self.runner.kept is not None:
-            self._saving.start(self.runner.save(self.run_section.name_edit.text().strip()), self._saved)
+            name = self.run_section.name_edit.text().strip()
+            self._saving.start(self.runner.save(name), partial(self._saved, self.runner.kept))
 
     def refresh_layers(self) -> None:
         """Read the viewer's layers again."""
@@ -86,9 +87,10 @@ class TrainWidget(DockWidget):
     def _stop(self) -> None:
         self.runner.stop()
 
-    def _saved(self, name: str | None) -> None:
+    def _saved(self, kept: Any, name: str | None) -> None:
         # A run may have been started meanwhile: then there is nothing to save yet.
         self.run_section.save_button.setEnabled(self.runner.kept is not None)
         if name is not None:
+            self.runner.saved = self.runner.saved or self.runner.kept is kept
             self.run_section.status.setText(f"Saved as {name}: Reconstruct offers it under Model.")
             INSTALLED.changed.emit()

@@ -18,6 +18,7 @@ from napari_deqmd.widgets.worker import TrainWorker
 # Files whose names fit a notification.
 _NAMED = 3
 _LEFT_OUT = "Left out: "
+_UNSAVED = "The last result is not saved: give it a name and press Save, before this training has a new one."
 
 
 class Training(Runner):
@@ -40,16 +41,25 @@ class Training(Runner):
         self._before: np.ndarray | None = None
         self._best: tuple[float, np.ndarray] | None = None
         self._base, self._figure = 0.0, ""
-        #: Job and outcome that can be saved.
+        #: Job and outcome that can be saved, and whether they were.
         self.kept: tuple[TrainJob, Any] | None = None
+        self.saved = False
 
     def start(self, make_job: Callable[[], TrainJob], *, minutes: float) -> None:
-        """Start a run; `make_job` is called in the other thread and must not refer to any Qt object."""
+        """Start a run; `make_job` is called in the other thread and must not refer to any Qt object.
+
+        What was not saved can be until this run has something better.
+        """
         if self.active:
             return
-        self._measured = self._before = self._best = self.kept = None
+        self._measured = self._before = self._best = None
+        if self.saved:
+            self.kept = None
         self._train_section.reset(minutes)
+        self._train_section.save_button.setEnabled(self.kept is not None)
         self.launch(TrainWorker(make_job))
+        if self.kept is not None:
+            show_warning(_UNSAVED)
 
     def save(self, name: str) -> Callable[[], str]:
         """Return the task that saves what was kept; its value is the name of the model."""
@@ -83,7 +93,7 @@ class Training(Runner):
             f"Stopped after {outcome.steps} steps. {verdict}" if stopped else verdict, complete=not stopped
         )
         if outcome.kept and worker.job is not None:
-            self.kept = (worker.job, outcome)
+            self.kept, self.saved = (worker.job, outcome), False
             self._train_section.save_button.setEnabled(True)
             if self._best is not None:
                 self._show_patches(self._best[1])

@@ -214,19 +214,23 @@ class ImageSection(SectionBox):
             return
         layer = self.layer_combo.layer
         if layer is None:
-            text = "Open an image, or one of File > Open Sample > DEQ-MD Deconvolution."
+            self.summary.setText("Open an image, or one of File > Open Sample > DEQ-MD Deconvolution.")
         elif layer.rgb:
-            text = "A colour layer cannot be deconvolved: split it into channels (right-click, Split RGB)."
+            self.summary.complain(
+                "A colour layer cannot be deconvolved: split it into channels (right-click, Split RGB)."
+            )
         else:
-            sentences = (describe(layer, self.axes), self._describe_region(layer), self._saturated)
-            text = "<br>".join(filter(None, sentences))
-        self.summary.setText(text)
+            found, wrong = describe(layer, self.axes), len(self.axes) != layer.ndim
+            part = ""
+            if not wrong:
+                try:
+                    part = _describe_region(self._region(layer, preview=False))
+                except UserError as error:
+                    part, wrong = str(error), True
+            text = "<br>".join(filter(None, (found, part, self._saturated)))
+            say = self.summary.complain if wrong or self._saturated else self.summary.setText
+            say(text)
 
-    def _describe_region(self, layer: Any) -> str:
-        if len(self.axes) != layer.ndim:
-            return ""
-        try:
-            region = self._region(layer, preview=False)
-        except UserError as error:
-            return str(error)
-        return "" if region.is_whole else f"Runs on {sizes_of(region.shape)} of it."
+
+def _describe_region(region: Region) -> str:
+    return "" if region.is_whole else f"Runs on {sizes_of(region.shape)} of it."

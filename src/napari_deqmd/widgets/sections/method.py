@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from magicgui.widgets import Container, create_widget
+from magicgui.widgets import create_widget
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 from superqt import QCollapsible
 
@@ -12,29 +13,42 @@ from napari_deqmd.core.config import BOUNDARIES, METHODS, PRECISIONS, SOLVERS
 from napari_deqmd.core.typed import number
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.models import ModelCombo
-from napari_deqmd.widgets.sections.parts import SectionBox, hint, named
+from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, hint, label_of, named, taught
 
+_NAMES = {
+    "deq-md": "Learned prior",
+    "md-tv": "Total variation",
+    "rl-accelerated": "Richardson-Lucy, accelerated",
+    "rl": "Richardson-Lucy",
+}
 _ABOUT = {
     "deq-md": "Learned prior on a Poisson model: the sharpest for few photons.",
     "md-tv": "Total variation: no learned prior, flattens fine texture.",
     "rl-accelerated": "Fast Richardson-Lucy: amplifies noise when it runs long.",
     "rl": "Classic Richardson-Lucy: amplifies noise when it runs long.",
 }
-_ADVANCED: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "solver": (Literal[SOLVERS], {}, "How the objective is minimised: both end at the same image."),
+_ADVANCED: dict[str, tuple[str, Any, dict[str, Any], str]] = {
+    "solver": ("Solver", Literal[SOLVERS], {}, "How the objective is minimised: both end at the same image."),
     "boundary": (
+        "Border",
         Literal[BOUNDARIES],
         {},
         "'extended' lets the object reach beyond the field of view, as light from outside does; 'periodic' wraps.",
     ),
     "upper": (
+        "Upper limit",
         float,
         {"min": 1.0, "max": 1000.0, "step": 1.0},
         "Largest brightness allowed, as a multiple of the peak.",
     ),
-    "tol": (str, {}, "The certificate below which the run counts as converged."),
-    "device": (str, {}, "'auto' takes a GPU if there is one; or cpu, cuda, cuda:1, mps."),
-    "precision": (Literal[PRECISIONS], {}, "Arithmetic of the network; 'auto' chooses for the device."),
+    "tol": ("Tolerance", str, {}, "The certificate below which the run counts as converged."),
+    "device": ("Device", str, {}, "'auto' takes a GPU if there is one; or cpu, cuda, cuda:1, mps."),
+    "precision": (
+        "Precision",
+        Literal[PRECISIONS],
+        {},
+        "Arithmetic of the network; 'auto' chooses for the device.",
+    ),
 }
 
 
@@ -59,6 +73,9 @@ class MethodSection(SectionBox):
             self.method_combo,
             "<br>".join(f"<b>{name}</b>: {text}" for name, text in _ABOUT.items()),
         )
+        for row, method in enumerate(METHODS):
+            told = f"<p><b>{_NAMES[method]}</b></p><p>{_ABOUT[method]}</p>"
+            self.method_combo.setItemData(row, told, Qt.ItemDataRole.ToolTipRole)
         self.about = hint("method_about")
         self.form.addRow(self.about)
         self.row(
@@ -78,12 +95,16 @@ class MethodSection(SectionBox):
                 "longer it runs: try 10 to 50.",
             ),
         )
-        self.advanced = Container(labels=True, widgets=[_advanced(name) for name in _ADVANCED])
-        self.advanced.margins = (0, 0, 0, 0)
+        self.advanced = {name: _advanced(name) for name in _ADVANCED}
+        folded = QWidget()
+        form = form_layout()
+        folded.setLayout(form)
+        for name, (label, _annotation, _options, tooltip) in _ADVANCED.items():
+            form.addRow(label_of(label, tooltip), taught(self.advanced[name].native, tooltip))
         fold = QCollapsible("Advanced", collapsedIcon="▸", expandedIcon="▾")
         fold.setObjectName("advanced")
         fold.setDuration(0)
-        fold.addWidget(self.advanced.native)
+        fold.addWidget(folded)
         self.warm_check = named(QCheckBox("Start from the last result"), "warm_start")
         self.warm_check.setChecked(True)
         self.warm_check.setToolTip(
@@ -93,15 +114,16 @@ class MethodSection(SectionBox):
         )
         fold.addWidget(self.warm_check)
         fold.setContentsMargins(0, 0, 0, 0)
-        if (layout := fold.layout()) is not None:
-            layout.setContentsMargins(0, 0, 0, 0)
+        for part in (fold, fold.content()):
+            if (layout := part.layout()) is not None:
+                layout.setContentsMargins(0, 0, 0, 0)
         self.column.addWidget(fold)
         self.method_combo.currentTextChanged.connect(self._follow_method)
         self._follow_method(self.method_combo.currentText())
 
     def values(self) -> dict[str, Any]:
         """Return keyword arguments of `ReconstructionConfig`."""
-        advanced = self.advanced.asdict()
+        advanced: dict[str, Any] = {name: widget.value for name, widget in self.advanced.items()}
         advanced["tol"] = number(advanced["tol"], "Tolerance")
         return advanced | {
             "method": self.method_combo.currentText(),
@@ -117,11 +139,10 @@ class MethodSection(SectionBox):
 
 
 def _advanced(name: str) -> Any:
-    annotation, options, tooltip = _ADVANCED[name]
+    _label, annotation, options, _tooltip = _ADVANCED[name]
     value = default(name)
     widget = create_widget(
         value=f"{value:g}" if name == "tol" else value, annotation=annotation, name=name, options=options
     )
-    widget.tooltip = tooltip
     widget.native.setObjectName(name)
     return widget

@@ -5,13 +5,15 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TypeVar
 
+from napari.settings import get_settings
+from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QGroupBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 Control = TypeVar("Control", bound=QWidget)
 
 # Fields of different sections begin below one another.
-_LABEL_WIDTH = 78
+_LABEL_WIDTH = 84
 
 
 class RunState(Enum):
@@ -81,14 +83,43 @@ def named(control: Control, name: str) -> Control:
     return control
 
 
-def hint(name: str) -> QLabel:
+class Hint(QLabel):
+    """A small label that wraps, for what the program found; a complaint has the theme's colour of warnings."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.setObjectName(name)
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._complaining = True
+        self._paint_as(complaint=False)
+
+    def setText(self, text: str | None) -> None:  # noqa: N802 (Qt's name)
+        """Say something that is no complaint."""
+        self._paint_as(complaint=False)
+        super().setText(text)
+
+    def complain(self, text: str) -> None:
+        """Say what is wrong."""
+        self._paint_as(complaint=True)
+        super().setText(text)
+
+    def _paint_as(self, *, complaint: bool) -> None:
+        # A style sheet is expensive to set, and news come often.
+        if complaint != self._complaining:
+            self._complaining = complaint
+            color = f" color: {warning_color()};" if complaint else ""
+            self.setStyleSheet(f"font-size: 11px;{color}")
+
+
+def warning_color() -> str:
+    """Return the colour of warnings in napari's theme."""
+    return str(get_theme(get_settings().appearance.theme).warning.as_hex())
+
+
+def hint(name: str) -> Hint:
     """Return a small label that wraps, for what the program found."""
-    label = QLabel()
-    label.setObjectName(name)
-    label.setWordWrap(True)
-    label.setStyleSheet("font-size: 11px;")
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    return label
+    return Hint(name)
 
 
 def label_of(text: str, tooltip: str, *, width: int = _LABEL_WIDTH) -> QLabel:

@@ -13,6 +13,7 @@ from napari_deqmd.widgets.choices import LayerCombo
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import guess_axes, read_layer, voxel_size
 from napari_deqmd.widgets.psf_view import Glance, PsfView, glance_at, summary
+from napari_deqmd.widgets.region import SPATIAL
 from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, hint, label_of, named, taught
 from napari_deqmd.widgets.sections.theory import TheoryForm
 from napari_deqmd.widgets.settings import fill
@@ -85,8 +86,18 @@ class PsfSection(SectionBox):
         self.column.addWidget(self.view)
         self.column.addWidget(self.report)
         self._place = _Place()
+        self._image: Any = None
+        # Once the user has chosen anything here, nothing is guessed.
+        self._chosen = self._guessing = False
         self._looking = LatestTask(self._show, self)
         self.source_combo.currentIndexChanged.connect(self._turn_to)
+        for change in (
+            self.source_combo.currentIndexChanged,
+            self.theory.changed,
+            self.file_edit.textChanged,
+        ):
+            change.connect(self._choose)
+        self.layer_combo.layer_changed.connect(self._guess)
         self.theory.changed.connect(self.look)
         self.layer_combo.layer_changed.connect(self.look)
         self.file_edit.editingFinished.connect(self.look)
@@ -109,24 +120,51 @@ class PsfSection(SectionBox):
     def follow(self, layer: Any, axes: str | None = None) -> None:
         """Take voxel size, dimensions and optics from the image that the PSF is for.
 
-        And the PSF, if ``psf`` of its metadata says it as on the command line; without it the user's own comes back.
+        And the PSF, if ``psf`` of its metadata says it as on the command line; without it the user's own comes back,
+        or a layer that calls itself a PSF while there is none.
         """
-        known = layer.metadata.get("psf") if layer is not None else None
-        sigma = (
-            known.removeprefix(_GAUSSIAN) if isinstance(known, str) and known.startswith(_GAUSSIAN) else None
-        )
-        fill(self.source_combo, None if sigma is None else "Theory")
-        fill(self.theory.kind_combo, None if sigma is None else "Gaussian")
-        fill(self.sigma_edit, None if sigma is None else sigma.replace(",", ", "))
+        self._image = layer
+        self._guess()
         place = _Place()
         if layer is not None and not layer.rgb and not layer.multiscale:
             axes = guess_axes(layer) if axes is None else axes
             if len(axes) == layer.ndim and "YX" in axes:
                 place = _Place(axes, voxel_size(layer, axes))
+            self._guessing = True
             self.theory.take(layer.metadata)
+            self._guessing = False
         if place != self._place:
             self._place = place
             self.look()
+
+    def _guess(self, *_: Any) -> None:
+        known = self._image.metadata.get("psf") if self._image is not None else None
+        sigma = (
+            known.removeprefix(_GAUSSIAN) if isinstance(known, str) and known.startswith(_GAUSSIAN) else None
+        )
+        source = "Theory" if sigma is not None else "Layer" if self._is_offered() else None
+        self._guessing = True
+        fill(self.source_combo, source)
+        fill(self.theory.kind_combo, None if sigma is None else "Gaussian")
+        fill(self.sigma_edit, None if sigma is None else sigma.replace(",", ", "))
+        self._guessing = False
+
+    def _is_offered(self) -> bool:
+        """Whether a layer calls itself a PSF, could be one of the image, and the user has chosen nothing."""
+        layer, image = self.layer_combo.layer, self._image
+        if (
+            self._chosen
+            or layer is None
+            or image is None
+            or layer == image
+            or "psf" not in layer.name.lower()
+        ):
+            return False
+        spatial = sum(letter in SPATIAL for letter in guess_axes(image))
+        return not (layer.rgb or layer.multiscale or image.rgb) and layer.ndim == spatial
+
+    def _choose(self, *_: Any) -> None:
+        self._chosen = self._chosen or not self._guessing
 
     def look(self, *_: Any) -> None:
         """Show the chosen PSF, soon."""
@@ -140,7 +178,12 @@ class PsfSection(SectionBox):
 
     def _show(self, glance: Glance | None, failure: str) -> None:
         self.view.show_glance(glance)
-        self.report.setText(failure if glance is None else summary(glance.report))
+        if glance is None:
+            self.report.complain(failure)
+        elif glance.report.warnings:
+            self.report.complain(summary(glance.report))
+        else:
+            self.report.setText(summary(glance.report))
 
     def _turn_to(self, index: int) -> None:
         for number, page in enumerate(self._pages):

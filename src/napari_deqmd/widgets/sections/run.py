@@ -106,9 +106,7 @@ class RunSection(SectionBox):
     def show_resources(self, resources: Resources) -> None:
         """Say where a run would compute, and whether it fits."""
         self.device_label.setText(resources.device)
-        self.memory_label.setText(resources.memory)
-        warn = "" if resources.fits else " color: #f0605a; font-weight: bold;"
-        self.memory_label.setStyleSheet(f"font-size: 11px;{warn}")
+        (self.memory_label.setText if resources.fits else self.memory_label.complain)(resources.memory)
 
     def reset(self, max_iter: int, tol: float) -> None:
         """Prepare for a run."""
@@ -130,12 +128,14 @@ class RunSection(SectionBox):
         self.plot.add(news.points)
         certificates = [point.certificate for point in self.plot.points]
         left = iterations_left(certificates, self._tol, self._max_iter)
+        about = "at most" if left is None else "about"
+        left = self._max_iter - news.iteration if left is None else left
         # Items to come: as many iterations as this one takes, at the pace so far.
         left += (news.items - news.item - 1) * (news.iteration + left)
         seconds = news.seconds * left / max(news.total, 1)
         item = f"{news.item + 1} of {news.items} · " if news.items > 1 else ""
         self._where = f"{item}{news.iteration} / {self._max_iter}"
-        self.progress.setFormat(f"{self._where} · about {duration(seconds)} left")
+        self.progress.setFormat(f"{self._where} · {about} {duration(seconds)} left")
 
     def show_end(self, text: str, *, complete: bool) -> None:
         """Say how it ended."""

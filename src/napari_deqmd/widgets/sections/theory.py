@@ -50,8 +50,11 @@ class TheoryForm(QWidget):
         self._form.addRow(label_of("Kind", tooltip), taught(self.kind_combo, tooltip))
         self.sigma_edit = named(QLineEdit("1.8"), f"{prefix}psf_sigma")
         self.sigma_edit.setPlaceholderText("1.8  or  3, 1.4, 1.4")
-        tooltip = "Standard deviation in pixels (full width at half maximum / 2.355): one number, or z, y, x."
-        self._form.addRow(label_of("Width σ", tooltip), taught(self.sigma_edit, tooltip))
+        tooltip = (
+            "Standard deviation in pixels (full width at half maximum / 2.355): one number, or z, y, x. Below the "
+            "picture stands what that is in the image's unit."
+        )
+        self._form.addRow(label_of("Width σ px", tooltip), taught(self.sigma_edit, tooltip))
         self.spins: dict[str, PlainSpin] = {}
         self._labels: dict[str, QWidget] = {}
         self.vectorial = named(QCheckBox("Polarisation"), f"{prefix}psf_vectorial")
