@@ -131,3 +131,13 @@ def test_a_full_disk_is_no_matter(bench: Any, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(settings._File, "write", full)
     bench.find("strength").setValue(2.0)
     assert bench.find("strength").value() == 2
+
+
+def test_a_closed_form_that_lists_the_models_again_changes_no_choice(make_napari_viewer: Any) -> None:
+    viewer = make_napari_viewer()
+    closed, form = ReconstructWidget(viewer), ReconstructWidget(viewer)
+    viewer.window.remove_dock_widget(viewer.window.add_dock_widget(closed, name="Reconstruct"))
+    models = form.findChild(QWidget, "model")
+    models.setCurrentText("fluorescence-2d")
+    closed.findChild(QWidget, "model").refresh()
+    assert models.currentText() == "fluorescence-2d"

@@ -59,7 +59,9 @@ class ModelCombo(QComboBox):
             self.setItemData(self.count() - 1, about(self._cards.get(name, {})), Qt.ItemDataRole.ToolTipRole)
         self.setCurrentIndex(max(0, self.findText(chosen)))
         self.blockSignals(False)
-        self.currentTextChanged.emit(self.currentText())
+        self.setToolTip(self._lesson)
+        if self.currentText() != chosen:
+            self.currentTextChanged.emit(self.currentText())
 
 
 def about(card: dict[str, Any]) -> str:
