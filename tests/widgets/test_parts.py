@@ -105,10 +105,10 @@ def test_a_preview_of_the_current_view(bench: Any, jobs: list[FakeJob]) -> None:
     bench.find("time_choice").setCurrentText("0")
     source.corner_pixels = np.array([[0, 0, 20, 10], [0, 0, 79, 49]])
     result = preview(bench)
-    assert jobs[0].input.shape == (1, 16, 60, 40)
-    np.testing.assert_array_equal(jobs[0].input, source.data[1:, 12:28, 20:, 10:50])
-    np.testing.assert_allclose(result.translate, (1, 24, 10, 5))
-    assert result.metadata["region"]["Z"] == [12, 27]
+    assert jobs[0].input.shape == (1, 8, 60, 40)
+    np.testing.assert_array_equal(jobs[0].input, source.data[1:, 16:24, 20:, 10:50])
+    np.testing.assert_allclose(result.translate, (1, 32, 10, 5))
+    assert result.metadata["region"]["Z"] == [16, 23]
     assert preview(bench) is result
     assert len(bench.viewer.layers) == 2
 
@@ -278,8 +278,8 @@ def test_of_a_large_lazy_layer_only_the_region_is_touched(
     ]
     stack.touched.clear()
     preview(bench)
-    assert jobs[0].input.shape == (1, 16, 256, 256)
-    assert stack.touched == {(3, plane) for plane in range(17, 33)}
+    assert jobs[0].input.shape == (1, 8, 128, 128)
+    assert stack.touched == {(3, plane) for plane in range(21, 29)}
     stack.touched.clear()
     box(bench, (100, 200), (20, 30))
     bench.find("roi").setCurrentText("box")

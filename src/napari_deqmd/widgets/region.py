@@ -15,7 +15,8 @@ SPATIAL = "ZYX"
 WHOLE, VIEW = "Whole image", "Current view"
 ALL, CURRENT = "all", "current"
 # A preview takes seconds: as much of each axis at most.
-_PREVIEW = {"T": 1, "C": 1, "Z": 16, "Y": 256, "X": 256}
+_PREVIEW = {"T": 1, "C": 1, "Z": 8, "Y": 256, "X": 256}
+_PREVIEW_OF_STACK = _PREVIEW | {"Y": 128, "X": 128}
 _RANGE = re.compile(r"(\d+)(?:\s*[-–]\s*(\d+))?")
 
 
@@ -185,8 +186,9 @@ def chosen_part(text: str, size: int, current: float, *, what: str) -> slice:
 
 def preview_of(region: Region, axes: str, middle: np.ndarray) -> Region:
     """Return a part that takes seconds, about a pixel or as near to it as the region goes."""
+    most = _PREVIEW_OF_STACK if "Z" in axes else _PREVIEW
     for axis, (letter, part) in enumerate(zip(axes, region.slices, strict=True)):
-        region = region.narrow(axis, _around(part, middle[axis], _PREVIEW.get(letter, 1)))
+        region = region.narrow(axis, _around(part, middle[axis], most.get(letter, 1)))
     return region
 
 

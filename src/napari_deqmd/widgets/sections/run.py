@@ -22,7 +22,8 @@ class RunSection(SectionBox):
         self.preview_button = named(QPushButton("Preview"), "preview")
         self.preview_button.setToolTip(
             "<p>Try these settings in seconds: on what the canvas shows (or on the region), at most 256 × 256 pixels "
-            "about its middle and 16 planes about this one, at this time and in this channel. The result lies on the "
+            "about its middle, of a stack 128 × 128 in 8 planes about this one, at this time and in this channel. The "
+            "result lies on the "
             "image as its own layer.</p>"
         )
         self.run_button = named(QPushButton("Run"), "run")
