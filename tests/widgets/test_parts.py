@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.widgets.reconstruct import default_job
-from napari_deqmd.widgets.region import in_view, middle_of
+from napari_deqmd.widgets.region import camera_of, in_view, middle_of
 from widgets.jobs import FakeJob
 
 
@@ -207,7 +207,7 @@ def test_the_summary_follows_the_sliders_and_the_view(bench: Any, qtbot: Any) ->
     bench.find("roi").setCurrentText("Current view")
     summary = bench.find("image_summary")
     source.corner_pixels = np.array([[0, 10, 10], [0, 19, 29]])
-    bench.viewer.scene.camera.zoom *= 2
+    camera_of(bench.viewer).zoom *= 2
     qtbot.waitUntil(lambda: "Runs on 4 × 10 × 20 of it" in summary.text(), timeout=5000)
 
 
@@ -243,7 +243,7 @@ def test_nothing_is_heard_after_the_dock_is_closed(bench: Any, qtbot: Any) -> No
     bench.viewer.window.remove_dock_widget(bench.dock)
     assert len(source.events.data.callbacks) == before - 1
     source.data = np.ones((4, 16, 16))
-    bench.viewer.scene.camera.zoom *= 2
+    camera_of(bench.viewer).zoom *= 2
 
 
 class Chunks:
@@ -344,8 +344,8 @@ def test_a_real_preview_is_what_the_full_run_shows_there(bench: Any) -> None:
 def test_the_view_of_a_real_canvas(make_napari_viewer: Any, qtbot: Any) -> None:
     viewer = make_napari_viewer(show=True)
     layer = viewer.add_image(np.random.default_rng(0).random((400, 400)), scale=(0.5, 0.5), rotate=90)
-    viewer.scene.camera.zoom = 20
-    viewer.scene.camera.center = (0, *layer.data_to_world((100, 300)))
+    camera_of(viewer).zoom = 20
+    camera_of(viewer).center = (0, *layer.data_to_world((100, 300)))
     qtbot.waitUntil(
         lambda: layer.corner_pixels[1].max() < 399 and layer.corner_pixels[1].min() > 0, timeout=5000
     )

@@ -15,6 +15,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.layers import level_0, read_layer, saturation_of
 from napari_deqmd.widgets.region import (
     Region,
+    camera_of,
     chosen_part,
     focus,
     in_view,
@@ -220,7 +221,7 @@ def test_the_middle_of_the_view_is_the_cameras() -> None:
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros((9, 100, 100)), scale=(2, 0.5, 0.5), translate=(0, 10, 0))
     viewer.dims.set_point(0, 6)
-    viewer.scene.camera.center = (0, 25, 40)
+    camera_of(viewer).center = (0, 25, 40)
     np.testing.assert_allclose(focus(viewer, layer), (3, 30, 80))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from napari.utils import progress
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QProgressBar
@@ -17,12 +19,15 @@ class Activity(QObject):
     bar : QProgressBar
         Is set with the news, so the dock is never busier than the form.
     parent : QObject
+        When it goes, what is shown goes too.
     """
 
     def __init__(self, name: str, bar: QProgressBar, parent: QObject) -> None:
         super().__init__(parent)
         self._name, self._bar = name, bar
-        self._shown: progress | None = None
+        # Not a method of this object ends it with the parent: then it can no longer be called.
+        self._shown: list[progress] = []
+        parent.destroyed.connect(partial(_close, self._shown))
         # napari paints its bar at once and handles other events meanwhile: never within the handling of our news.
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -33,22 +38,24 @@ class Activity(QObject):
     def begin(self) -> None:
         """Appear."""
         self.end()
-        self._shown = progress(total=self._bar.maximum(), desc=self._name)
+        self._shown.append(progress(total=self._bar.maximum(), desc=self._name))
 
     def end(self) -> None:
         """Disappear, however it ended."""
-        shown, self._shown = self._shown, None
-        if shown is not None:
-            shown.close()
+        _close(self._shown)
 
     def _due(self) -> None:
         self._later.start()
 
     def _follow(self) -> None:
-        shown, value = self._shown, self._bar.value()
-        if shown is None:
-            return
-        if shown.total != self._bar.maximum():
-            shown.total = self._bar.maximum()
-        if value > shown.n:
-            shown.update(value - shown.n)
+        value = self._bar.value()
+        for shown in list(self._shown):
+            if shown.total != self._bar.maximum():
+                shown.total = self._bar.maximum()
+            if value > shown.n:
+                shown.update(value - shown.n)
+
+
+def _close(shown: list[progress], *_: object) -> None:
+    while shown:
+        shown.pop().close()

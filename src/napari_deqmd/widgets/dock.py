@@ -62,7 +62,6 @@ class DockWidget(QWidget):
         self._activity = Activity(f"DEQ-MD {self.page}", self.run_section.progress, self)
         self.runner.launched.connect(self._activity.begin)
         self.runner.ended.connect(self._activity.end)
-        self.destroyed.connect(self._activity.end)
         for event, callback in self._listening():
             event.connect(callback)
         self._follow_theme()
