@@ -134,8 +134,10 @@ class ReconstructWidget(DockWidget):
         order = RunOrder(self.job_factory, image, psf, config, start, going_on=going_on, kept=not preview)
         self.runner.start(order, result)
 
-    def _read(self, *, preview: bool = False) -> tuple[LayerImage, PsfChoice, ReconstructionConfig]:
-        image, psf = self.image.read(preview=preview), self.psf.read()
+    def _read(
+        self, *, preview: bool = False, keep: bool = True
+    ) -> tuple[LayerImage, PsfChoice, ReconstructionConfig]:
+        image, psf = self.image.read(preview=preview, keep=keep), self.psf.read(keep=keep)
         place = {"axes": image.axes, "voxel_size": image.voxel_size}
         return image, psf, config_from(collect((self.photons, self.method)) | place)
 
@@ -144,7 +146,7 @@ class ReconstructWidget(DockWidget):
         resumable = kept is not None and kept.unfinished and kept.source == self.image.layer_combo.layer
         if kept is not None and resumable:
             try:
-                image, psf, config = self._read()
+                image, psf, config = self._read(keep=False)
                 resumable = kept.fits(image.part, str(psf), config)
             except Exception:  # told when a run is asked for
                 resumable = False
