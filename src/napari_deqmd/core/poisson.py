@@ -16,8 +16,8 @@ def sum_images(values: Tensor) -> Tensor:
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
-    """Shape ``(B,)`` values so that they broadcast against `like`, in its dtype."""
-    return values.to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
+    """Shape ``(B,)`` values so that they broadcast against `like`, in its dtype; values of every pixel do so already."""
+    return values.to(like.dtype).reshape(*values.shape, *(1,) * (like.ndim - values.ndim))
 
 
 def poisson_deviance(counts: Tensor, expected: Tensor) -> Tensor:
@@ -40,11 +40,12 @@ class PoissonLikelihood:
     y : Tensor
         ``(B, 1, *image_shape)``: photo-electrons over the peak, >= 0.
     beta : Tensor
-        ``(B,)``: background over the peak, >= 0.
+        ``(B,)``, or of the shape of `y`: background over the peak, >= 0.
 
     Notes
     -----
-    arXiv:2507.11461, equation (2); the gradient is ``A^T (1 - y / (A x + beta))``.
+    arXiv:2507.11461, equation (2); the gradient is ``A^T (1 - y / (A x + beta))``. Pixels that tell nothing are a
+    matter of the operator (`napari_deqmd.core.operators.Masked`): where it sees nothing and ``y = beta``, every term is 0.
     """
 
     operator: Operator
