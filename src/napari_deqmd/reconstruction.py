@@ -18,12 +18,13 @@ from torch import Tensor
 
 import napari_deqmd
 from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.electrons import to_electrons
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import check_image, resolve_axes
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.methods import LEARNED, regularizer_of, solve
 from napari_deqmd.core.operators import Blur, object_shape
-from napari_deqmd.core.photons import Photons, estimate_photons, to_electrons
+from napari_deqmd.core.photons import Photons, estimate_photons
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers import Step
 from napari_deqmd.psf.prepare import prepare_psf

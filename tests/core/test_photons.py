@@ -7,8 +7,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
+from napari_deqmd.core.electrons import to_electrons
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.photons import estimate_photons, to_electrons
+from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.training.scenes import make_scene
 
 PEAKS = (5, 60, 1000)

@@ -16,7 +16,7 @@ def sum_images(values: Tensor) -> Tensor:
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
-    """Shape ``(B,)`` values so that they broadcast against `like`, in its dtype; values of every pixel do so already."""
+    """Shape ``(B,)`` values so that they broadcast against `like`, in its dtype; those of every pixel do so already."""
     return values.to(like.dtype).reshape(*values.shape, *(1,) * (like.ndim - values.ndim))
 
 
@@ -45,7 +45,7 @@ class PoissonLikelihood:
     Notes
     -----
     arXiv:2507.11461, equation (2); the gradient is ``A^T (1 - y / (A x + beta))``. Pixels that tell nothing are a
-    matter of the operator (`napari_deqmd.core.operators.Masked`): where it sees nothing and ``y = beta``, every term is 0.
+    matter of the operator (`napari_deqmd.core.operators.Masked`): where it sees none and ``y = beta``, every term is 0.
     """
 
     operator: Operator

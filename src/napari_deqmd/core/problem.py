@@ -79,8 +79,8 @@ class Problem:
     ) -> Problem:
         """Build the problem from photo-electrons ``(B, 1, *image_shape)``.
 
-        `peak` is ``(B,)``, `background` too or one number for every pixel, of the shape of `electrons`. Where `bad`, bool
-        ``(B or 1, 1, *image_shape)``, a pixel tells nothing, and what `electrons` holds there is not looked at.
+        `peak` is ``(B,)``, `background` too, or it broadcasts against `electrons`: a number for every pixel. Where `bad`,
+        bool ``(B or 1, 1, *image_shape)``, a pixel tells nothing, and what `electrons` holds there is not looked at.
         """
         y = electrons / per_image(peak, electrons)
         beta = background / per_image(peak, background)
@@ -107,7 +107,7 @@ class Problem:
         The Fisher information ``1 / u`` of the photons every pixel sent out, of which the image shows sums only: in
         this metric gradient steps on the likelihood are those of expectation maximisation (Richardson-Lucy). The
         regularizer adds its own. It depends on no step size. Of the margin of the object, outside the field of view,
-        and behind bad pixels the image tells less (``A^T 1 / u``), or nothing: then the regularizer decides alone. Steps
+        and behind bad pixels the image tells less (``A^T 1 / u``), or nothing, and the regularizer decides alone. Steps
         there stay as short as elsewhere, or it would run ahead.
         """
         x = self.burg.to_x(u)
