@@ -79,8 +79,8 @@ class Problem:
     ) -> Problem:
         """Build the problem from photo-electrons ``(B, 1, *image_shape)``.
 
-        `peak` is ``(B,)``, `background` too, or it broadcasts against `electrons`: a number for every pixel. Where `bad`,
-        bool ``(B or 1, 1, *image_shape)``, a pixel tells nothing, and what `electrons` holds there is not looked at.
+        `peak` is ``(B,)``, `background` too, or it broadcasts against `electrons`: a number for every pixel. Where
+        `bad`, bool ``(B or 1, 1, *image_shape)``, a pixel tells nothing, and its `electrons` are not looked at.
         """
         y = electrons / per_image(peak, electrons)
         beta = background / per_image(peak, background)
