@@ -36,12 +36,12 @@ def number_or_auto(text: str, name: str) -> float | Literal["auto"]:
 
 
 def number_or_path(text: str, name: str) -> float | str:
-    """Read a number; what is none names a file."""
+    """Read a number; what is none names a file. Whether it makes sense is for its user to say."""
+    if not text.strip():
+        raise UserError(f"{name} is empty: give a number, or a file with one for every pixel.")
     try:
-        return number(text, name)
-    except UserError:
-        if not text.strip():
-            raise
+        return float(text)
+    except ValueError:
         return text
 
 
