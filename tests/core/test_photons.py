@@ -56,6 +56,17 @@ def test_scenes(kind, peak, background):
     assert found.warnings == ()
 
 
+@pytest.mark.parametrize("peak", [30, 100, 1000])
+@pytest.mark.parametrize("kind", ["filaments", "nuclei", "cells", "puncta", "network", "bacteria"])
+def test_peak_is_the_brightness_that_it_is_defined_as(kind, peak):
+    sharp = make_scene(kind, (192, 192), np.random.default_rng(5)).astype(float)
+    mean = gaussian_filter(sharp, 1.6)
+    mean *= peak / mean.max()
+    smooth = gaussian_filter(mean, 1.0)
+    defined = np.percentile(smooth[smooth > 0.3 * np.percentile(smooth, 99.95)], 99.8)
+    assert estimate_photons(noisy(mean + 0.05 * peak)).peak == pytest.approx(defined, rel=0.15)
+
+
 def test_lines_are_within_a_tenth():
     found = estimate_photons(noisy(60 * lines() + 6))
     assert found.peak == pytest.approx(60, rel=0.1)

@@ -67,8 +67,8 @@ class PhotonsSection(CameraSection):
         self.row(
             "Read noise",
             self.read_noise_spin,
-            "The camera's own noise, electrons in every pixel, from its data sheet: 1 to 2 for sCMOS, 5 to 10 for CCD, 0 "
-            "for photon counters and EMCCD. It matters where a pixel has few photons.",
+            "The camera's own noise, electrons in every pixel, from its data sheet: 1 to 2 for sCMOS, 5 to 10 for CCD, "
+            "0 for photon counters and EMCCD. It matters where a pixel has few photons.",
         )
         self.peak_edit = named(_auto_edit(), "peak")
         self.background_edit = named(_auto_edit(), "background")
