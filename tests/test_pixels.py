@@ -132,6 +132,16 @@ class TestSaturation:
         assert result.report["saturated_pixels"] == 0
         assert any("where the camera saturates" in text for text in result.report["warnings"])
 
+    def test_what_is_cut_off_comes_back_in_part(self):
+        image = photons()
+        counts = np.minimum(np.rint(image * 4095 / np.percentile(image, 97)), 4095).astype(np.uint16)
+        options = TV | {"gain": 4095 / np.percentile(image, 97)}
+        bounded = reconstruct(counts, psf(), **options)
+        ignored = reconstruct(counts, psf(), mask_saturated=False, **options)
+        left_out = reconstruct(counts, psf(), mask=counts == 4095, **options)
+        assert quality(bounded) > quality(left_out) + 0.2
+        assert quality(bounded) > quality(ignored) - 0.5
+
     def test_hot_pixels_at_the_top_are_found_by_themselves(self):
         image, bad = photons(), some()
         spoiled = np.where(bad, 65535, image).astype(np.uint16)

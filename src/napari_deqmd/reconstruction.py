@@ -25,7 +25,7 @@ from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.methods import LEARNED, regularizer_of, solve
 from napari_deqmd.core.operators import Blur, object_shape
 from napari_deqmd.core.photons import Photons, estimate_photons
-from napari_deqmd.core.pixels import CAMERA, PixelMaps, mended
+from napari_deqmd.core.pixels import CAMERA, PixelMaps, areas, mended
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers import Step
 from napari_deqmd.io.sidecar import fingerprint
@@ -189,7 +189,7 @@ class Reconstruction:
         for item, index in enumerate(self._indices):
             self.photons = self._photons[self._channel(index)]
             electrons, clipped = to_electrons(self._counts[index], **self._camera)
-            bad, left_out = self._left_out(index)
+            bad, full, left_out = self._left_out(index)
             problem = Problem.from_electrons(
                 self._images(electrons),
                 self._operator,
@@ -197,6 +197,7 @@ class Reconstruction:
                 peak=torch.tensor([self.photons.peak], device=self.device),
                 background=self._background(),
                 bad=self._images(bad) if bad.any() else None,
+                full=self._images(full) if full.any() else None,
                 strength=self.config.strength,
                 upper=self.config.upper,
             )
@@ -285,11 +286,17 @@ class Reconstruction:
             return torch.tensor([level], dtype=torch.float32, device=self.device)
         return self._images(np.broadcast_to(level, self._shape).astype(np.float32))
 
-    def _left_out(self, index: Index) -> tuple[NDArray[np.bool_], dict[str, int]]:
-        """Return where an item has pixels that tell nothing, and how many."""
+    def _left_out(self, index: Index) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[str, int]]:
+        """Return where an item has pixels that tell nothing, and that tell a bound, and how many.
+
+        A saturated area is at least so bright, but a single saturated pixel may be hot.
+        """
         full = np.zeros(self._shape, bool) if self._full is None else self._counts[index] == self._full
         bad = np.zeros(self._shape, bool) if self._bad is None else self._bad[index]
-        return bad | full, {"bad_pixels": int(bad.sum()), "saturated_pixels": int((full & ~bad).sum())}
+        full = full & ~bad
+        counted = {"bad_pixels": int(bad.sum()), "saturated_pixels": int(full.sum())}
+        lit = areas(full)
+        return bad | (full & ~lit), lit, counted
 
     def _channel(self, index: tuple[int, ...]) -> int:
         return index[self._looped.index("C")] if "C" in self._looped else 0
@@ -375,7 +382,7 @@ class Reconstruction:
             return []
         pixels = "saturated pixel was" if saturated == 1 else "saturated pixels were"
         return [
-            f"{saturated} {pixels} left out, at {self._full} counts: what is there is told by those around."
+            f"{saturated} {pixels} left out, at {self._full} counts: only areas of them count, as no darker than that."
         ]
 
     def _report(self, stopped_by: str) -> dict[str, Any]:

@@ -212,6 +212,27 @@ def test_a_background_of_every_pixel():
     assert torch.allclose(one.iterate, other.iterate, rtol=1e-9)
 
 
+@pytest.mark.parametrize("solver", [*SOLVERS.values(), richardson_lucy], ids=[*SOLVERS, "rl"])
+def test_full_pixels_are_bounds(solver):
+    """Below their counts they pull as ever, above they are silent; the objective never rises."""
+    electrons = drawn()
+    full = electrons > 0.7 * PEAK
+    capped = electrons.clamp_max(0.7 * PEAK)
+    problem = posed(capped, None, tv(), full=full)
+    like = problem.likelihood
+    leaf = (2 * torch.rand(problem.start().shape, dtype=torch.float64)).requires_grad_()
+    z = torch.where(full, torch.minimum(like.expect(leaf), like.y), like.expect(leaf))
+    value = z - torch.xlogy(like.y, z) + (torch.xlogy(like.y, like.y) - like.y)
+    (expected,) = torch.autograd.grad(value.sum(), leaf)
+    x = leaf.detach()
+    assert relative_error(like.gradient(like.expect(x)), expected) < GRADIENT[torch.float64]
+    assert torch.allclose(like.value(like.expect(x)), value.detach().flatten(1).sum(1))
+    ends = [like.expect(x), like.expect(1.3 * x)]
+    assert torch.allclose(like.difference(*ends), like.value(ends[0]) - like.value(ends[1]))
+    steps = run(solver(problem, max_iter=40))
+    assert (torch.stack([step.objectives for step in steps]).diff(dim=0) <= 1e-10 * PEAK).all()
+
+
 def test_one_mask_serves_a_batch():
     bad = some((1, 1, *SHAPE), 0.2)
     together = posed(drawn(), bad, tv())

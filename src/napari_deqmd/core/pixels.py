@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_opening, distance_transform_edt
 
 from napari_deqmd.core.electrons import check_camera
 from napari_deqmd.core.errors import UserError
@@ -99,6 +99,12 @@ def mended(counts: NDArray[Any], bad: NDArray[np.bool_]) -> NDArray[Any]:
             nearest = distance_transform_edt(bad[index], return_distances=False, return_indices=True)
             planes[:, *index] = planes[:, *index][:, *nearest]
     return planes.reshape(counts.shape)
+
+
+def areas(full: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the saturated pixels ``(..., Y, X)`` that fill squares of 3 x 3: light does, a hot pixel does not."""
+    square = np.ones((1,) * (full.ndim - 2) + (3, 3), bool)
+    return np.asarray(binary_opening(full, square), bool)
 
 
 def _fits(mask: tuple[int, ...], shape: tuple[int, ...]) -> bool:

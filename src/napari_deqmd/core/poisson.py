@@ -41,6 +41,8 @@ class PoissonLikelihood:
         ``(B, 1, *image_shape)``: photo-electrons over the peak, >= 0.
     beta : Tensor
         ``(B,)``, or of the shape of `y`: background over the peak, >= 0.
+    ceiling : Tensor, optional
+        Of the shape of `y`: `y` where a pixel is full, so that only an expectation below it is unlikely; else infinite.
 
     Notes
     -----
@@ -51,6 +53,11 @@ class PoissonLikelihood:
     operator: Operator
     y: Tensor
     beta: Tensor
+    ceiling: Tensor | None = None
+
+    def told(self, z: Tensor) -> Tensor:
+        """Return what counts can tell of an expected image: to a full pixel every expectation above `y` is alike."""
+        return z if self.ceiling is None else torch.minimum(z, self.ceiling)
 
     def expect(self, x: Tensor) -> Tensor:
         """Return ``z = A x + beta``."""
@@ -62,14 +69,15 @@ class PoissonLikelihood:
 
     def value(self, z: Tensor) -> Tensor:
         """Return ``sum y log(y / z) + z - y`` of every image, float64 ``(B,)``."""
-        y, z = self.y.double(), z.double()
+        y, z = self.y.double(), self.told(z).double()
         return sum_images(torch.xlogy(y, y / z) + z - y)
 
     def difference(self, z_new: Tensor, z: Tensor) -> Tensor:
         """Return ``KL(y, z_new) - KL(y, z)``, float64 ``(B,)``, without cancellation between large sums."""
-        change = z_new - z
+        z = self.told(z)
+        change = self.told(z_new) - z
         return sum_images(change - self.y * torch.log1p(change / z))
 
     def gradient(self, z: Tensor) -> Tensor:
         """Return the gradient in ``x`` at the object whose expectation is `z`."""
-        return self.operator.adjoint(1 - self.y / z)
+        return self.operator.adjoint(1 - self.y / self.told(z))

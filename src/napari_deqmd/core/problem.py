@@ -74,20 +74,25 @@ class Problem:
         peak: Tensor,
         background: Tensor,
         bad: Tensor | None = None,
+        full: Tensor | None = None,
         strength: float = 1.0,
         upper: float = 10.0,
     ) -> Problem:
         """Build the problem from photo-electrons ``(B, 1, *image_shape)``.
 
         `peak` is ``(B,)``, `background` too, or it broadcasts against `electrons`: a number for every pixel. Where
-        `bad`, bool ``(B or 1, 1, *image_shape)``, a pixel tells nothing, and its `electrons` are not looked at.
+        `bad`, bool ``(B or 1, 1, *image_shape)``, a pixel tells nothing, and its `electrons` are not looked at. Where
+        `full`, of the shape of `electrons`, it tells that there were at least so many.
         """
         y = electrons / per_image(peak, electrons)
         beta = background / per_image(peak, background)
         if bad is not None:
             y = torch.where(bad, per_image(beta, y), y)
             operator = Masked(operator, bad)
-        return cls(PoissonLikelihood(operator, y, beta), regularizer, peak, strength=strength, upper=upper)
+        ceiling = None if full is None else torch.where(full, y, torch.inf)
+        return cls(
+            PoissonLikelihood(operator, y, beta, ceiling), regularizer, peak, strength=strength, upper=upper
+        )
 
     @property
     def burg(self) -> Burg:

@@ -69,7 +69,7 @@ def richardson_lucy(
             factor = factor.clamp(0, 1 - 1e-3)
         point = x + per_image(factor, x) * (x - previous) if accelerated else x
         point = point.clamp(SMALLEST, problem.upper)
-        z = like.expect(point)
+        z = like.told(like.expect(point))
         objective = constant + sum_images(z - torch.xlogy(like.y, z))
         x_new = (point * like.operator.adjoint(like.y / z) / sensitivity + held).clamp_(
             SMALLEST, problem.upper
