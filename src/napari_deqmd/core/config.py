@@ -35,7 +35,7 @@ class ReconstructionConfig:
     read_noise : float
         Standard deviation of the camera's own noise, electrons, >= 0.
     mask_saturated : bool
-        Leave out pixels at which the camera saturates, where it is seen to.
+        Leave out single pixels at which the camera saturates, and take areas of them as at least so bright.
     peak : float or "auto"
         Expected photo-electrons where the blurred object is 1, > 0.
     background : float or "auto"
