@@ -98,6 +98,32 @@ class TestReconstruct:
         assert reconstruct("--read-noise", 1.5) == 0
         assert read_sidecar("out.tif")["config"]["read_noise"] == 1.5
 
+    def test_maps_and_mask_from_files(self, folder):
+        bad = np.zeros((48, 40), np.uint8)
+        bad[5, 5:8] = 255
+        tifffile.imwrite("bad.tif", bad)
+        tifffile.imwrite("gain.tif", np.full((48, 40), 2, np.float32))
+        assert reconstruct("--gain", "gain.tif", "--mask", "bad.tif", output="mapped.tif") == 0
+        beside = read_sidecar("mapped.tif")
+        assert beside["bad_pixels"] == 3
+        assert beside["config"]["gain"] == 2
+        assert beside["maps"]["gain"].keys() == {"source", "shape", "sha256"}
+        assert beside["maps"]["mask"]["source"] == str(folder / "bad.tif")
+        assert reconstruct("--gain", 2) == 0
+        mapped, plain = (read_stack(name).data for name in ("mapped.tif", "out.tif"))
+        np.testing.assert_allclose(mapped[20:], plain[20:], rtol=0.05, atol=0.05)
+        assert not np.array_equal(mapped, plain)
+
+    def test_saturated_pixels(self, folder, capsys):
+        counts = np.minimum(tifffile.imread("in.tif") * 20, 255).astype(np.uint8)
+        tifffile.imwrite("in.tif", counts)
+        assert reconstruct("--gain", 20) == 0
+        assert "saturated pixels were left out, at 255 counts" in capsys.readouterr().err
+        assert read_sidecar("out.tif")["saturated_pixels"] == (counts == 255).sum()
+        assert reconstruct("--gain", 20, "--no-mask-saturated", output="all.tif") == 0
+        assert "left out" not in capsys.readouterr().err
+        assert read_sidecar("all.tif")["config"]["mask_saturated"] is False
+
     def test_config_in_the_sidecar_runs_again(self, folder):
         from napari_deqmd.core.config import ReconstructionConfig
 
@@ -184,6 +210,25 @@ class TestAgain:
         for name in ("config", "psf", "model", "versions", "peak", "background", "certificate"):
             assert before[name] == after[name]
         assert before["input"] == after["input"]
+
+    def test_maps_too(self, folder, capsys):
+        rng = np.random.default_rng(0)
+        tifffile.imwrite("noise.tif", rng.random((48, 40), np.float32))
+        tifffile.imwrite("bad.tif", (rng.random((48, 40)) < 0.02).astype(np.uint8))
+        first = self.first("--read-noise", "noise.tif", "--mask", "bad.tif", "--no-mask-saturated")
+        capsys.readouterr()
+        assert self.again("-o", "again.tif", "--json") == 0
+        printed = capsys.readouterr()
+        assert json.loads(printed.out)["same_result"] is True
+        assert "earlier" not in printed.err
+        after = read_sidecar("again.tif")
+        assert (after["maps"], after["config"]) == (first["maps"], first["config"])
+        tifffile.imwrite("bad.tif", np.eye(48, 40, dtype=np.uint8))
+        assert self.again("-o", "other.tif") == 0
+        assert "The maps of the camera's pixels are not those" in capsys.readouterr().err
+        (folder / "bad.tif").unlink()
+        assert self.again("-o", "third.tif") == 1
+        assert "bad.tif" in capsys.readouterr().err
 
     def test_name_comes_from_input_and_earlier_output(self, folder, capsys):
         self.first("--dtype", "uint16")
@@ -365,6 +410,8 @@ class TestRefused:
             (("--background", -1), "background is -1"),
             (("--gain", 0), "gain is 0"),
             (("--offset", "inf"), "offset is inf"),
+            (("--offset", "none.tif"), "none.tif"),
+            (("--mask", "none.tif"), "none.tif"),
             (("--max-iter", 0), "max_iter is 0"),
             (("--upper", 0), "upper is 0"),
             (("--axes", "ZYX"), "name 3 dimensions"),

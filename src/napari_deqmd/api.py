@@ -15,6 +15,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import check_image, resolve_axes
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.operators import Blur
+from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.psf.prepare import prepare_psf
 from napari_deqmd.reconstruction import Progress, Reconstruction, Result, resolve_device
 
@@ -26,8 +27,8 @@ def reconstruct(
     psf: Any,
     peak: float | Literal["auto"] = "auto",
     background: float | Literal["auto"] = "auto",
-    offset: float = 0.0,
-    gain: float = 1.0,
+    offset: float | NDArray[Any] = 0.0,
+    gain: float | NDArray[Any] = 1.0,
     axes: str | None = None,
     voxel_size: tuple[float, ...] | None = None,
     method: str = "deq-md",
@@ -43,7 +44,9 @@ def reconstruct(
     upper: float = 10.0,
     on_step: Callable[[Progress], bool | None] | None = None,
     start: Iterates | None = None,
-    read_noise: float = 0.0,
+    read_noise: float | NDArray[Any] = 0.0,
+    mask: Any = None,
+    mask_saturated: bool = True,
 ) -> Result:
     """Deconvolve photon-limited images.
 
@@ -55,6 +58,11 @@ def reconstruct(
         ``(Y, X)`` or ``(Z, Y, X)``, at the image's voxel size.
     on_step : callable, optional
         Called with every `Progress`; returning False stops and keeps the current iterate.
+    offset, gain, read_noise : float or ndarray, shape (Y, X)
+        Of the camera: one number, or one for each of its pixels (sCMOS).
+    mask : ndarray, optional
+        Nonzero where a pixel is bad, dead or hot, and tells nothing: of the image's shape, or of its last axes, such as
+        one ``(Y, X)`` for all planes.
     start : Iterates, optional
         ``iterates`` of an earlier result of the same image and PSF: it goes on from there, which saves most iterations
         when only strength, model or limits differ. With a regularizer that is not convex it may end at another
@@ -78,12 +86,12 @@ def reconstruct(
     ``deq-md`` is the fixed point of mirror descent in Burg geometry on a Poisson likelihood plus a learned regularizer,
     arXiv:2507.11461.
     """
+    camera: dict[str, Any] = {"offset": offset, "gain": gain, "read_noise": read_noise}
+    maps = PixelMaps.among(mask, **camera)
     config = ReconstructionConfig(
         axes=axes,
         voxel_size=voxel_size,
-        offset=offset,
-        gain=gain,
-        read_noise=read_noise,
+        **camera | maps.typical,
         peak=peak,
         background=background,
         method=method,
@@ -97,8 +105,9 @@ def reconstruct(
         device=device,
         precision=precision,
         seed=seed,
+        mask_saturated=mask_saturated,
     )
-    job = Reconstruction(image, psf, config, start)
+    job = Reconstruction(image, psf, config, start, maps)
     with closing(job.steps()) as steps:
         for progress in steps:
             if on_step is not None and on_step(progress) is False:

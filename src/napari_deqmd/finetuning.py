@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from napari_deqmd.core.photons import to_electrons
+from napari_deqmd.core.electrons import to_electrons
 from napari_deqmd.io.planes import Loaded, read_planes
 from napari_deqmd.io.planes import Source as Images
 from napari_deqmd.io.stack import Stack

@@ -18,14 +18,17 @@ from torch import Tensor
 
 import napari_deqmd
 from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.electrons import saturation_level, to_electrons
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import check_image, resolve_axes
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.methods import LEARNED, regularizer_of, solve
 from napari_deqmd.core.operators import Blur, object_shape
-from napari_deqmd.core.photons import Photons, estimate_photons, to_electrons
+from napari_deqmd.core.photons import Photons, estimate_photons
+from napari_deqmd.core.pixels import CAMERA, PixelMaps, areas, mended
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers import Step
+from napari_deqmd.io.sidecar import fingerprint
 from napari_deqmd.psf.prepare import prepare_psf
 from napari_deqmd.scale.memory import peak_memory, require_memory
 from napari_deqmd.training.models import find_model, load_model
@@ -89,6 +92,8 @@ class Reconstruction:
         Where an earlier job of the same image, PSF and boundary ended: it goes on from there instead of beginning at
         the data. Both end at the same image if the regularizer is convex, else perhaps at another stationary point;
         the report says where it started.
+    maps : PixelMaps, optional
+        What is known of the camera's single pixels. `Reconstruction.config` then has typical numbers in their place.
 
     Raises
     ------
@@ -97,9 +102,20 @@ class Reconstruction:
     """
 
     def __init__(
-        self, image: Any, psf: Any, config: ReconstructionConfig, start: Iterates | None = None
+        self,
+        image: Any,
+        psf: Any,
+        config: ReconstructionConfig,
+        start: Iterates | None = None,
+        maps: PixelMaps | None = None,
     ) -> None:
-        counts = check_image(image, config.offset)
+        self.maps = maps or PixelMaps()
+        counts = np.asarray(image)
+        self.maps.require(counts.shape)
+        config = dataclasses.replace(config, **self.maps.typical)
+        if self.maps.mask is not None:
+            counts = mended(counts, self.maps.mask != 0)
+        counts = check_image(counts, float(np.min(self.maps.given.get("offset", config.offset))))
         axes = resolve_axes(counts.shape, config.axes)
         spatial = tuple(axes.index(a) for a in "ZYX" if a in axes)
         loops = tuple(i for i in range(counts.ndim) if i not in spatial)
@@ -114,6 +130,10 @@ class Reconstruction:
         self._order = loops + spatial
         self._looped = "".join(axes[i] for i in loops)
         self._counts = np.transpose(counts, self._order)
+        self._bad = None
+        if self.maps.mask is not None:
+            self._bad = np.transpose(np.broadcast_to(self.maps.mask != 0, counts.shape), self._order)
+        self._full = saturation_level(counts) if config.mask_saturated else None
         self._shape = self._counts.shape[len(loops) :]
         self._indices = list(itertools.product(*(range(n) for n in self._counts.shape[: len(loops)])))
         self.items = len(self._indices)
@@ -169,14 +189,15 @@ class Reconstruction:
         for item, index in enumerate(self._indices):
             self.photons = self._photons[self._channel(index)]
             electrons, clipped = to_electrons(self._counts[index], **self._camera)
+            bad, full, left_out = self._left_out(index)
             problem = Problem.from_electrons(
-                torch.from_numpy(np.ascontiguousarray(electrons))[None, None].to(self.device),
+                self._images(electrons),
                 self._operator,
                 regularizer,
                 peak=torch.tensor([self.photons.peak], device=self.device),
-                background=torch.tensor(
-                    [self.photons.background + self.config.read_noise**2], device=self.device
-                ),
+                background=self._background(),
+                bad=self._images(bad) if bad.any() else None,
+                full=self._images(full) if full.any() else None,
                 strength=self.config.strength,
                 upper=self.config.upper,
             )
@@ -191,7 +212,7 @@ class Reconstruction:
                         yield progress
             finally:
                 if progress is not None:
-                    self._reports.append(self._item_report(progress, clipped))
+                    self._reports.append(self._item_report(progress, clipped, left_out))
                     self._keep(progress)
 
     def preview(self, progress: Progress, shown: Index | None = None) -> Image:
@@ -254,6 +275,29 @@ class Reconstruction:
         peak = self._photons[self._channel(progress.index)].peak
         return np.ascontiguousarray((x.to("cpu", torch.float32) * peak).numpy())
 
+    def _images(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values))[None, None].to(self.device)
+
+    def _background(self) -> Tensor:
+        """Return the light of no object, of an item or of each of its pixels; read noise counts as such."""
+        assert self.photons is not None
+        level = self.photons.background + np.square(self._camera["read_noise"])
+        if not np.ndim(level):
+            return torch.tensor([level], dtype=torch.float32, device=self.device)
+        return self._images(np.broadcast_to(level, self._shape).astype(np.float32))
+
+    def _left_out(self, index: Index) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[str, int]]:
+        """Return where an item has pixels that tell nothing, and that tell a bound, and how many.
+
+        A saturated area is at least so bright, but a single saturated pixel may be hot.
+        """
+        full = np.zeros(self._shape, bool) if self._full is None else self._counts[index] == self._full
+        bad = np.zeros(self._shape, bool) if self._bad is None else self._bad[index]
+        full = full & ~bad
+        counted = {"bad_pixels": int(bad.sum()), "saturated_pixels": int(full.sum())}
+        lit = areas(full)
+        return bad | (full & ~lit), lit, counted
+
     def _channel(self, index: tuple[int, ...]) -> int:
         return index[self._looped.index("C")] if "C" in self._looped else 0
 
@@ -266,7 +310,11 @@ class Reconstruction:
         if config.peak != "auto" and config.background != "auto":
             return Photons(config.offset, config.gain, config.peak, config.background, 0.0, ())
         try:
-            found = estimate_photons(counts, **self._camera)
+            camera = {name: getattr(config, name) for name in CAMERA}
+            if self._full is not None:
+                counts = mended(counts, counts == self._full)
+            counts = self.maps.levelled(counts, offset=config.offset, gain=config.gain)
+            found = estimate_photons(counts, **camera)
         except UserError as error:
             if "C" not in self._looped:
                 raise
@@ -279,10 +327,11 @@ class Reconstruction:
 
     @property
     def _camera(self) -> dict[str, Any]:
-        config = self.config
-        return {"offset": config.offset, "gain": config.gain, "read_noise": config.read_noise}
+        return {name: getattr(self.config, name) for name in CAMERA} | {
+            name: values for name, values in self.maps.given.items() if name in CAMERA
+        }
 
-    def _item_report(self, progress: Progress, clipped: float) -> dict[str, Any]:
+    def _item_report(self, progress: Progress, clipped: float, left_out: dict[str, int]) -> dict[str, Any]:
         assert self.photons is not None
         step = progress.step
         return {
@@ -297,6 +346,7 @@ class Reconstruction:
             "peak": self.photons.peak,
             "background": self.photons.background,
             "clipped_fraction": clipped,
+            **left_out,
             "seconds": progress.seconds,
             "warnings": [*self.photons.warnings, *self._bounded(step)],
         }
@@ -320,6 +370,21 @@ class Reconstruction:
             "brighter."
         ]
 
+    def _left_out_of_all(self) -> dict[str, int]:
+        return {
+            name: sum(report[name] for report in self._reports) for name in ("bad_pixels", "saturated_pixels")
+        }
+
+    def _masked(self) -> list[str]:
+        """Say how many pixels the camera's saturation cost."""
+        saturated = self._left_out_of_all()["saturated_pixels"]
+        if not saturated:
+            return []
+        pixels = "saturated pixel was" if saturated == 1 else "saturated pixels were"
+        return [
+            f"{saturated} {pixels} left out, at {self._full} counts: only areas of them count, as no darker than that."
+        ]
+
     def _report(self, stopped_by: str) -> dict[str, Any]:
         last = self._reports[-1]
         model = (
@@ -339,7 +404,15 @@ class Reconstruction:
             "gain": self.config.gain,
             "read_noise": self.config.read_noise,
             "clipped_fraction": max(report["clipped_fraction"] for report in self._reports),
-            "warnings": sorted({sentence for report in self._reports for sentence in report["warnings"]}),
+            "warnings": [
+                *self._masked(),
+                *sorted({sentence for report in self._reports for sentence in report["warnings"]}),
+            ],
+            "maps": {
+                name: {"shape": list(values.shape), "sha256": fingerprint(values)}
+                for name, values in self.maps.given.items()
+            },
+            **self._left_out_of_all(),
             "device": self.device,
             "peak_memory_bytes": peak_memory(self.device),
             "items": self._reports,

@@ -7,8 +7,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
+from napari_deqmd.core.electrons import to_electrons
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.photons import estimate_photons, to_electrons
+from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.training.scenes import make_scene
 
 PEAKS = (5, 60, 1000)
@@ -53,6 +54,17 @@ def test_scenes(kind, peak, background):
     # A photograph has no place that only background lights: too little is found, never too much.
     assert -0.1 < missed <= (0.2 if kind == "camera" else 0.1)
     assert found.warnings == ()
+
+
+@pytest.mark.parametrize("peak", [30, 100, 1000])
+@pytest.mark.parametrize("kind", ["filaments", "nuclei", "cells", "puncta", "network", "bacteria"])
+def test_peak_is_the_brightness_that_it_is_defined_as(kind, peak):
+    sharp = make_scene(kind, (192, 192), np.random.default_rng(5)).astype(float)
+    mean = gaussian_filter(sharp, 1.6)
+    mean *= peak / mean.max()
+    smooth = gaussian_filter(mean, 1.0)
+    defined = np.percentile(smooth[smooth > 0.3 * np.percentile(smooth, 99.95)], 99.8)
+    assert estimate_photons(noisy(mean + 0.05 * peak)).peak == pytest.approx(defined, rel=0.15)
 
 
 def test_lines_are_within_a_tenth():

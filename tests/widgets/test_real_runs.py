@@ -58,3 +58,23 @@ def test_what_the_job_refuses_is_told(real: Any, notices: list[str]) -> None:
     assert len(notices) == 1
     assert real.find("status").text() == notices[0]
     assert len(real.viewer.layers) == 1
+
+
+def test_saturated_pixels_are_left_out_and_told(real: Any) -> None:
+    counts = np.random.default_rng(0).poisson(40, (48, 48))
+    counts[20:24, 20:24] += 300
+    real.viewer.add_image(np.minimum(counts, 255).astype(np.uint8), name="full")
+    real.find("method").setCurrentText("rl")
+    real.run(max_iter=3)
+    real.wait_idle()
+    assert "16 saturated pixels were left out, at 255 counts" in real.find("status").text()
+    assert real.viewer.layers["full deconvolved"].metadata["report"]["saturated_pixels"] == 16
+
+
+def test_read_noise_reaches_the_job(real: Any) -> None:
+    real.add((48, 48), axis_labels=("y", "x"))
+    real.find("method").setCurrentText("rl")
+    real.find("read_noise").setValue(1.5)
+    real.run(max_iter=3)
+    real.wait_idle()
+    assert real.viewer.layers["cells deconvolved"].metadata["report"]["read_noise"] == 1.5

@@ -37,6 +37,7 @@ def take_over(arguments: Namespace) -> dict[str, Any]:
         known |= {"psf": psf, "dtype": output.get("dtype", "float32")}
         known |= {name: given.get(name) for name in READING}
         known["output"] = _beside(image_path(arguments.image), str(output.get("name", "result.tif")))
+        known |= {name: str(one["source"]) for name, one in content.get("maps", {}).items()}
         if known["voxel_size"] is not None:
             known["voxel_size"] = tuple(known["voxel_size"])
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -58,6 +59,15 @@ def compare(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         recorded = earlier[name].get("sha256")
         if recorded is not None and recorded != now[name]["sha256"]:
             warnings.warn(f"{what} not that of the earlier result: this one will be another.", stacklevel=2)
+    maps = [
+        {name: one.get("sha256") for name, one in content.get("maps", {}).items()}
+        for content in (earlier, now)
+    ]
+    if maps[0] != maps[1]:
+        warnings.warn(
+            "The maps of the camera's pixels are not those of the earlier result: this one will be another.",
+            stacklevel=2,
+        )
 
 
 def compare_models(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from napari_deqmd import __version__
 from napari_deqmd.core.config import BOUNDARIES, KINDS, METHODS, PRECISIONS, SOLVERS, ReconstructionConfig
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.typed import lengths, number_or_auto, number_or_range, numbers
+from napari_deqmd.core.typed import lengths, number_or_auto, number_or_path, number_or_range, numbers
 
 _DEFAULT = ReconstructionConfig()
 
@@ -74,8 +74,32 @@ def _reconstruct(commands: Any) -> None:
         metavar="SIDECAR",
         help="run again what this .json describes; other options given are taken instead of its own",
     )
-    _camera(command)
-    _number(command, "read_noise", "standard deviation of the camera's own noise, electrons")
+    for name, meaning in (
+        ("offset", "camera offset in counts"),
+        ("gain", "counts per photo-electron"),
+        ("read_noise", "standard deviation of the camera's own noise, electrons"),
+    ):
+        command.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=_typed(number_or_path, f"The {name.replace('_', ' ')}"),
+            default=getattr(_DEFAULT, name),
+            metavar="N|FILE",
+            help=f"{meaning}; a file holds it for every pixel, (Y, X) (%(default)s)",
+        )
+    command.add_argument(
+        "--mask",
+        metavar="FILE",
+        help="an image that is nonzero where a pixel is bad; (Y, X) serves all planes, times and channels",
+    )
+    command.add_argument(
+        "--no-mask-saturated",
+        dest="mask_saturated",
+        action=_Told,
+        nargs=0,
+        const=False,
+        default=_DEFAULT.mask_saturated,
+        help="take saturated pixels at their word",
+    )
     for name, meaning in (
         ("peak", "photo-electrons where the blurred object is 1"),
         ("background", "photo-electrons per pixel that are not the object's"),
@@ -319,7 +343,7 @@ class _Told(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         """Store."""
-        setattr(namespace, self.dest, values)
+        setattr(namespace, self.dest, self.const if self.nargs == 0 else values)
         namespace.told = (*namespace.told, self.dest)
 
 

@@ -17,6 +17,7 @@ from napari_deqmd.cli import again
 from napari_deqmd.cli.console import ProgressLine, print_json, say
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.pixels import CAMERA, PixelMaps
 from napari_deqmd.io.sidecar import check_result, fingerprint, versions, write_result
 from napari_deqmd.io.stack import SUFFIXES, Stack, image_path, read_stack
 
@@ -39,16 +40,25 @@ def reconstruct(arguments: Namespace) -> None:
     if Path(arguments.model).expanduser().is_file():
         arguments.model = str(Path(arguments.model).expanduser().resolve())
     names = {field.name for field in dataclasses.fields(ReconstructionConfig)}
+    maps = _maps(arguments)
     values = {name: value for name, value in vars(arguments).items() if name in names}
-    config = ReconstructionConfig(**values | {"axes": None, "voxel_size": None})
+    config = ReconstructionConfig(**values | maps.typical | {"axes": None, "voxel_size": None})
     stack, target = _read(arguments)
     psf = load_psf(arguments.psf, stack)
     config = dataclasses.replace(config, axes=stack.axes, voxel_size=stack.voxel_size)
     content = _provenance(arguments, stack, psf)
+    content["maps"] = {
+        name: {
+            "source": _lasting(getattr(arguments, name)),
+            "shape": values.shape,
+            "sha256": fingerprint(values),
+        }
+        for name, values in maps.given.items()
+    }
     if earlier is not None:
         again.compare(earlier, content)
-    result = run(stack, psf, config, memory=arguments.memory)
-    content |= result.report
+    result = run(stack, psf, config, maps=maps, memory=arguments.memory)
+    content = result.report | content
     content["versions"] = content["versions"] | versions()
     if earlier is not None:
         again.compare_models(earlier, content)
@@ -73,14 +83,19 @@ def reconstruct(arguments: Namespace) -> None:
 
 
 def run(
-    stack: Stack, psf: NDArray[np.float32], config: ReconstructionConfig, *, memory: str | None = None
+    stack: Stack,
+    psf: NDArray[np.float32],
+    config: ReconstructionConfig,
+    *,
+    maps: PixelMaps | None = None,
+    memory: str | None = None,
 ) -> Result:
     """Run a reconstruction with progress on stderr; Ctrl-C ends it at once."""
     from napari_deqmd.api import Reconstruction
     from napari_deqmd.scale.memory import parse_bytes, require_memory
 
     limit = None if memory is None else parse_bytes(memory)
-    job = Reconstruction(stack.data, psf, config)
+    job = Reconstruction(stack.data, psf, config, maps=maps)
     if limit is not None:
         shape = [stack.data.shape[stack.axes.index(letter)] for letter in "ZYX" if letter in stack.axes]
         require_memory(
@@ -177,6 +192,14 @@ def _read(arguments: Namespace) -> tuple[Stack, Path]:
     ).load()
     check_result(target, overwrite=arguments.overwrite, size=4 * stack.data.size)
     return stack, target
+
+
+def _maps(arguments: Namespace) -> PixelMaps:
+    """Read what files say of single pixels."""
+    given = {name: getattr(arguments, name) for name in (*CAMERA, "mask")}
+    return PixelMaps(
+        **{name: read_stack(path).load().data for name, path in given.items() if isinstance(path, str)}
+    )
 
 
 def _provenance(arguments: Namespace, stack: Stack, psf: NDArray[np.float32]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class ReconstructionConfig:
         Counts (ADU) per photo-electron, > 0.
     read_noise : float
         Standard deviation of the camera's own noise, electrons, >= 0.
+    mask_saturated : bool
+        Leave out single pixels at which the camera saturates, and take areas of them as at least so bright.
     peak : float or "auto"
         Expected photo-electrons where the blurred object is 1, > 0.
     background : float or "auto"
@@ -80,6 +82,7 @@ class ReconstructionConfig:
     device: str = "auto"
     precision: str = "auto"
     seed: int = 0
+    mask_saturated: bool = True
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -102,6 +105,8 @@ class ReconstructionConfig:
             self._set("background", _real("background", self.background, least=0.0, hint=" or 'auto'"))
         self._set("max_iter", _integer("max_iter", self.max_iter, least=1))
         self._set("seed", _integer("seed", self.seed, least=0))
+        if not isinstance(self.mask_saturated, bool):
+            raise UserError(f"mask_saturated is {self.mask_saturated!r}: give true or false.")
         if self.axes is not None and (
             len(set(self.axes)) != len(self.axes) or not set(self.axes) <= set(AXES) or self.axes[-2:] != "YX"
         ):

@@ -129,6 +129,35 @@ class Blur:
         return v / float(s ** len(self.dims))
 
 
+class Masked:
+    """Image formation by a camera of which some pixels tell nothing: they see no object, and send nothing back.
+
+    Parameters
+    ----------
+    operator : Operator
+        The image formation of all pixels.
+    bad : Tensor of bool
+        ``(B or 1, 1, *image_shape)``: where a pixel is dead, hot or saturated.
+    """
+
+    def __init__(self, operator: Operator, bad: Tensor) -> None:
+        self._inner, self._bad = operator, bad
+        self.image_shape, self.object_shape = operator.image_shape, operator.object_shape
+        self.sensitivity = self.adjoint(operator.sensitivity.new_ones((len(bad), 1, *self.image_shape)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``A x`` where pixels are good, 0 elsewhere."""
+        return self._inner.forward(x).masked_fill(self._bad, 0)
+
+    def adjoint(self, v: Tensor) -> Tensor:
+        """Exact transpose of `forward`."""
+        return self._inner.adjoint(v.masked_fill(self._bad, 0))
+
+    def crop(self, x: Tensor) -> Tensor:
+        """Return the part of the object inside the field of view."""
+        return self._inner.crop(x)
+
+
 def object_shape(image_shape: Sequence[int], psf_shape: Sequence[int], boundary: str) -> tuple[int, ...]:
     """Return the shape of the object: the image's, grown by all that the PSF brings in where it is extended."""
     if boundary == "periodic":

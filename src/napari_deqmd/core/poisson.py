@@ -16,8 +16,8 @@ def sum_images(values: Tensor) -> Tensor:
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
-    """Shape ``(B,)`` values so that they broadcast against `like`, in its dtype."""
-    return values.to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
+    """Shape ``(B,)`` values so that they broadcast against `like`, in its dtype; those of every pixel do so already."""
+    return values.to(like.dtype).reshape(*values.shape, *(1,) * (like.ndim - values.ndim))
 
 
 def poisson_deviance(counts: Tensor, expected: Tensor) -> Tensor:
@@ -40,16 +40,24 @@ class PoissonLikelihood:
     y : Tensor
         ``(B, 1, *image_shape)``: photo-electrons over the peak, >= 0.
     beta : Tensor
-        ``(B,)``: background over the peak, >= 0.
+        ``(B,)``, or of the shape of `y`: background over the peak, >= 0.
+    ceiling : Tensor, optional
+        Of the shape of `y`: `y` where a pixel is full, so that only an expectation below it is unlikely; else infinite.
 
     Notes
     -----
-    arXiv:2507.11461, equation (2); the gradient is ``A^T (1 - y / (A x + beta))``.
+    arXiv:2507.11461, equation (2); the gradient is ``A^T (1 - y / (A x + beta))``. Pixels that tell nothing are a
+    matter of the operator (`napari_deqmd.core.operators.Masked`): where it sees none and ``y = beta``, every term is 0.
     """
 
     operator: Operator
     y: Tensor
     beta: Tensor
+    ceiling: Tensor | None = None
+
+    def told(self, z: Tensor) -> Tensor:
+        """Return what counts can tell of an expected image: to a full pixel every expectation above `y` is alike."""
+        return z if self.ceiling is None else torch.minimum(z, self.ceiling)
 
     def expect(self, x: Tensor) -> Tensor:
         """Return ``z = A x + beta``."""
@@ -61,14 +69,15 @@ class PoissonLikelihood:
 
     def value(self, z: Tensor) -> Tensor:
         """Return ``sum y log(y / z) + z - y`` of every image, float64 ``(B,)``."""
-        y, z = self.y.double(), z.double()
+        y, z = self.y.double(), self.told(z).double()
         return sum_images(torch.xlogy(y, y / z) + z - y)
 
     def difference(self, z_new: Tensor, z: Tensor) -> Tensor:
         """Return ``KL(y, z_new) - KL(y, z)``, float64 ``(B,)``, without cancellation between large sums."""
-        change = z_new - z
+        z = self.told(z)
+        change = self.told(z_new) - z
         return sum_images(change - self.y * torch.log1p(change / z))
 
     def gradient(self, z: Tensor) -> Tensor:
         """Return the gradient in ``x`` at the object whose expectation is `z`."""
-        return self.operator.adjoint(1 - self.y / z)
+        return self.operator.adjoint(1 - self.y / self.told(z))

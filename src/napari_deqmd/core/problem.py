@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_deqmd.core.burg import Burg
-from napari_deqmd.core.operators import Operator
+from napari_deqmd.core.operators import Masked, Operator
 from napari_deqmd.core.poisson import PoissonLikelihood, per_image, sum_images
 from napari_deqmd.core.regularizers.base import Regularizer, curvature, evaluate
 
@@ -73,23 +73,37 @@ class Problem:
         *,
         peak: Tensor,
         background: Tensor,
+        bad: Tensor | None = None,
+        full: Tensor | None = None,
         strength: float = 1.0,
         upper: float = 10.0,
     ) -> Problem:
-        """Build the problem from photo-electrons ``(B, 1, *image_shape)``; `peak` and `background` are ``(B,)``."""
+        """Build the problem from photo-electrons ``(B, 1, *image_shape)``.
+
+        `peak` is ``(B,)``, `background` too, or it broadcasts against `electrons`: a number for every pixel. Where
+        `bad`, bool ``(B or 1, 1, *image_shape)``, a pixel tells nothing, and its `electrons` are not looked at. Where
+        `full`, of the shape of `electrons`, it tells that there were at least so many.
+        """
         y = electrons / per_image(peak, electrons)
-        likelihood = PoissonLikelihood(operator, y, background / peak)
-        return cls(likelihood, regularizer, peak, strength=strength, upper=upper)
+        beta = background / per_image(peak, background)
+        if bad is not None:
+            y = torch.where(bad, per_image(beta, y), y)
+            operator = Masked(operator, bad)
+        ceiling = None if full is None else torch.where(full, y, torch.inf)
+        return cls(
+            PoissonLikelihood(operator, y, beta, ceiling), regularizer, peak, strength=strength, upper=upper
+        )
 
     @property
     def burg(self) -> Burg:
-        """The mirror map; ``A 1 = 1`` for both boundaries, so the shift may be the whole background."""
-        shift = self.likelihood.beta if self.shifted else torch.zeros_like(self.likelihood.beta)
-        return Burg(shift, self.upper)
+        """The mirror map; ``A 1 <= 1`` for both boundaries, so the shift may be the background where that is least."""
+        beta = self.likelihood.beta
+        least = beta.reshape(len(beta), -1).amin(1)
+        return Burg(least if self.shifted else torch.zeros_like(least), self.upper)
 
     @property
     def sensitivity(self) -> Tensor:
-        """``A^T 1``, broadcastable against objects."""
+        """``A^T 1``, broadcastable against objects; less where pixels are bad or the object leaves the image."""
         return self.likelihood.operator.sensitivity
 
     def metric(self, u: Tensor) -> Tensor:
@@ -98,7 +112,8 @@ class Problem:
         The Fisher information ``1 / u`` of the photons every pixel sent out, of which the image shows sums only: in
         this metric gradient steps on the likelihood are those of expectation maximisation (Richardson-Lucy). The
         regularizer adds its own. It depends on no step size. Of the margin of the object, outside the field of view,
-        the image tells less (``A^T 1 / u``); steps there stay as short as elsewhere, or it would run ahead.
+        and behind bad pixels the image tells less (``A^T 1 / u``), or nothing, and the regularizer decides alone. Steps
+        there stay as short as elsewhere, or it would run ahead.
         """
         x = self.burg.to_x(u)
         return 1 / u + self.strength * curvature(self.regularizer, x, self.peak) + 1e-3

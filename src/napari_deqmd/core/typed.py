@@ -35,6 +35,16 @@ def number_or_auto(text: str, name: str) -> float | Literal["auto"]:
         raise UserError(f"{name} is {text!r}: type a number, or 'auto'.") from None
 
 
+def number_or_path(text: str, name: str) -> float | str:
+    """Read a number; what is none names a file. Whether it makes sense is for its user to say."""
+    if not text.strip():
+        raise UserError(f"{name} is empty: give a number, or a file with one for every pixel.")
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def numbers(text: str, name: str) -> tuple[float, ...]:
     """Read numbers separated by commas or spaces."""
     parts = [part for part in re.split(r"[,;\s]+", text.strip()) if part]

@@ -72,7 +72,7 @@ class Observation:
     background: Tensor
     boundary: str = field(default="extended", kw_only=True)
 
-    def problem(self, regularizer: Regularizer, **options: float) -> Problem:
+    def problem(self, regularizer: Regularizer, **options: Any) -> Problem:
         """Build the reconstruction problem of the batch."""
         operator = Blur(self.psf, tuple(self.electrons.shape[2:]), boundary=self.boundary)
         return Problem.from_electrons(

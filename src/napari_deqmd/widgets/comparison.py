@@ -110,7 +110,7 @@ class Comparison:
         voxel_size: tuple[float, ...] | None = None,
         halves: bool = False,
     ) -> None:
-        from napari_deqmd.core.photons import to_electrons
+        from napari_deqmd.core.electrons import to_electrons
         from napari_deqmd.core.resolution import split_photons
 
         camera = contenders[0].config

@@ -11,8 +11,8 @@ import pint
 from napari.layers import Image
 
 from napari_deqmd.core.config import AXES
+from napari_deqmd.core.electrons import saturation
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.photons import saturation
 from napari_deqmd.widgets.region import SPATIAL, Region, whole
 
 # Lazy data, or the region of them, are loaded up to here (bytes).

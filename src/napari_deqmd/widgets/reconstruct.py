@@ -86,6 +86,7 @@ class ReconstructWidget(DockWidget):
             self.complain(error)
             return
         camera = self.photons.camera
+        read_noise = self.photons.values()["read_noise"] or None
 
         def task() -> Any:
             from napari_deqmd.core.photons import estimate_photons, photon_histogram
@@ -93,7 +94,7 @@ class ReconstructWidget(DockWidget):
             counts = image.basis()
             untouched = all(value == default(name) for name, value in camera.items())
             asked: dict[str, Any] = dict.fromkeys(camera, "auto") if untouched else camera
-            found = estimate_photons(counts, **asked, axes=image.axes)
+            found = estimate_photons(counts, **asked, axes=image.axes, read_noise=read_noise)
             return found, photon_histogram(counts, offset=found.offset, gain=found.gain)
 
         self.photons.say("Estimating…")

@@ -12,6 +12,7 @@ from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers.step import Step
 
 SMALLEST = 1e-12
+LEAST_SENSITIVITY = 1e-3
 
 
 def richardson_lucy(
@@ -23,6 +24,8 @@ def richardson_lucy(
     accelerated: bool = False,
 ) -> Generator[Step, None, None]:
     """Yield the iterates ``x+ = x A^T(y / (A x + beta)) / A^T 1`` of expectation maximisation.
+
+    Where ``A^T 1`` vanishes, outside the field of view or behind many bad pixels, the object is flat.
 
     Parameters
     ----------
@@ -49,9 +52,11 @@ def richardson_lucy(
     Richardson (1972), Lucy (1974), with background as in Snyder; Biggs and Andrews, Applied Optics 36 (1997), 1766.
     """
     like = problem.likelihood
-    floor_of_sensitivity = 1e-3
-    inverse = 1 / problem.sensitivity.clamp_min(floor_of_sensitivity)
-    x = flat_start(problem) if start is None else start.clamp_min(SMALLEST)
+    sensitivity = problem.sensitivity.clamp_min(LEAST_SENSITIVITY)
+    flat = flat_start(problem)
+    # A conjugate prior of the weight that is missing there: otherwise nothing would hold the object.
+    held = (1 - problem.sensitivity / sensitivity) * flat
+    x = flat.clone() if start is None else start.clamp_min(SMALLEST)
     del start  # its memory: a caller that keeps none has given it away
     step_size = torch.ones(x.shape[0], dtype=torch.float64, device=x.device)
     constant = sum_images(torch.xlogy(like.y, like.y) - like.y)
@@ -64,9 +69,11 @@ def richardson_lucy(
             factor = factor.clamp(0, 1 - 1e-3)
         point = x + per_image(factor, x) * (x - previous) if accelerated else x
         point = point.clamp(SMALLEST, problem.upper)
-        z = like.expect(point)
+        z = like.told(like.expect(point))
         objective = constant + sum_images(z - torch.xlogy(like.y, z))
-        x_new = (point * like.operator.adjoint(like.y / z) * inverse).clamp_(SMALLEST, problem.upper)
+        x_new = (point * like.operator.adjoint(like.y / z) / sensitivity + held).clamp_(
+            SMALLEST, problem.upper
+        )
         old_change, change = change, x_new - point
         residual = (sum_images(change**2) / sum_images(point**2).clamp_min(1e-30)).sqrt()
         healthy = bool(torch.isfinite(residual).all())
@@ -80,7 +87,8 @@ def richardson_lucy(
 
 
 def flat_start(problem: Problem) -> Tensor:
-    """Return a flat object that explains the mean of the image."""
+    """Return a flat object that explains the mean of the image; a view of one number an image."""
     like = problem.likelihood
-    mean = (like.y - per_image(like.beta, like.y)).flatten(1).mean(1).clamp_min(1e-3)
-    return per_image(mean, like.y).expand(like.y.shape[0], 1, *like.operator.object_shape).clone()
+    signal = sum_images(like.y - per_image(like.beta, like.y))
+    mean = (signal / sum_images(problem.sensitivity).clamp_min(1)).clamp_min(1e-3)
+    return per_image(mean, like.y).expand(like.y.shape[0], 1, *like.operator.object_shape)

@@ -59,10 +59,17 @@ class CameraSection(SectionBox):
 
 
 class PhotonsSection(CameraSection):
-    """Offset, gain, peak, background, and the button that estimates the last two."""
+    """Offset, gain, read noise, peak, background, and the button that estimates the last two."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("3 · Photons", parent=parent)
+        self.read_noise_spin = named(PlainSpin(0, 1e4, default("read_noise")), "read_noise")
+        self.row(
+            "Read noise",
+            self.read_noise_spin,
+            "The camera's own noise, electrons in every pixel, from its data sheet: 1 to 2 for sCMOS, 5 to 10 for CCD, "
+            "0 for photon counters and EMCCD. It matters where a pixel has few photons.",
+        )
         self.peak_edit = named(_auto_edit(), "peak")
         self.background_edit = named(_auto_edit(), "background")
         self.pair(
@@ -104,6 +111,7 @@ class PhotonsSection(CameraSection):
     def values(self) -> dict[str, Any]:
         """Return keyword arguments of `ReconstructionConfig`."""
         return self.camera | {
+            "read_noise": self.read_noise_spin.value(),
             "peak": number_or_auto(self.peak_edit.text(), "Peak"),
             "background": number_or_auto(self.background_edit.text(), "Background"),
         }

@@ -1,0 +1,123 @@
+"""From camera counts to photo-electrons."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_deqmd.core.errors import UserError
+
+Level = float | NDArray[Any]
+"""A number of all pixels, or an array of one for each."""
+
+_SATURATED_WARNING = 0.001
+_LARGEST = {2**bits - 1 for bits in (8, 10, 12, 14, 16)}
+
+
+def to_electrons(
+    counts: Any, *, offset: Level, gain: Level, read_noise: Level = 0.0
+) -> tuple[NDArray[np.float32], float]:
+    """Convert camera counts to photo-electrons, ``(counts - offset) / gain + read_noise^2`` clipped at 0.
+
+    Parameters
+    ----------
+    counts : array_like
+        Counts in ADU, any shape, real numbers.
+    offset : float or ndarray, shape (Y, X)
+        Camera offset in ADU, finite; of every pixel where it is an array.
+    gain : float or ndarray, shape (Y, X)
+        ADU per photo-electron, > 0.
+    read_noise : float or ndarray, shape (Y, X)
+        Standard deviation of the camera's own noise, electrons. Its square is added, here and to the background: the
+        sum of Poisson and Gaussian noise is then nearly Poisson, of the right mean and variance, and hardly ever
+        negative (Snyder et al., JOSA A 12 (1995), 272).
+
+    Returns
+    -------
+    electrons : ndarray of float32
+        Same shape, >= 0.
+    clipped_fraction : float
+        Share of the pixels that lay below the offset, or below 0 with the read noise's share.
+
+    Raises
+    ------
+    UserError
+        No pixels, values that are not real finite numbers, or a gain or offset outside its domain.
+    """
+    array = np.asarray(counts)
+    if array.dtype.kind not in "uif":
+        raise UserError(f"The image has values of type {array.dtype}: give an image of real numbers.")
+    if not array.size:
+        raise UserError(f"The image is empty (shape {array.shape}): choose a region with pixels in it.")
+    check_camera(offset=offset, gain=gain, read_noise=read_noise)
+    with np.errstate(over="ignore"):
+        electrons = array.astype(np.float32)
+    electrons -= np.asarray(offset, np.float32)
+    if np.any(np.not_equal(gain, 1)):
+        electrons /= np.asarray(gain, np.float32)
+    if np.any(read_noise):
+        electrons += np.asarray(np.square(read_noise), np.float32)
+    # One pass finds NaN and infinities of either sign.
+    if not math.isfinite(float(electrons.sum(dtype=np.float64))):
+        raise UserError("The image holds NaN, infinite or far too large values: replace them first.")
+    below = int(np.count_nonzero(electrons < 0))
+    if below:
+        np.maximum(electrons, 0, out=electrons)
+    return electrons, below / electrons.size
+
+
+def check_camera(*, offset: Level = 0.0, gain: Level = 1.0, read_noise: Level = 0.0) -> None:
+    """Raise `UserError` where a number of a camera, or of one of its pixels, is outside its domain."""
+    for name, value, least, wanted in (
+        ("gain", gain, math.ulp(0.0), "counts per photo-electron, a number above 0"),
+        ("offset", offset, -math.inf, "a finite number of counts"),
+        ("read_noise", read_noise, 0.0, "a number of electrons, 0 or more"),
+    ):
+        values = np.asarray(value, np.float64)
+        wrong = values[~(np.isfinite(values) & (values >= least))]
+        if wrong.size:
+            raise UserError(f"{name} is {wrong[0]:g}: give {wanted}.")
+
+
+def saturation_level(counts: NDArray[Any]) -> int | None:
+    """Return the largest value a camera can give, where pixels pile up at it.
+
+    Parameters
+    ----------
+    counts : ndarray
+        Camera counts in ADU, any shape, at least one.
+
+    Returns
+    -------
+    int or None
+        ``None`` where the largest is another value, or fewer pixels have it than lie within a hundredth below; one
+        pixel alone is what stretching the grey values leaves.
+    """
+    largest = counts.max()
+    if counts.dtype.kind not in "ui" or int(largest) not in _LARGEST:
+        return None
+    level = int(largest)
+    at = int(np.count_nonzero(counts == largest))
+    below = int(np.count_nonzero(counts >= level - level // 100)) - at
+    return level if at > max(1, below) else None
+
+
+def saturation(counts: NDArray[Any]) -> str:
+    """Return a sentence on the pixels at the largest value a camera can give, or nothing where hardly any are.
+
+    Parameters
+    ----------
+    counts : ndarray
+        Camera counts in ADU, any shape, at least one.
+    """
+    level = saturation_level(counts)
+    saturated = 0.0 if level is None else float(np.count_nonzero(counts == level)) / counts.size
+    if saturated <= _SATURATED_WARNING:
+        return ""
+    return (
+        f"{saturated:.1%} of the pixels are at {level}, where the camera saturates: "
+        "what is brighter there is lost."
+    )
