@@ -134,7 +134,7 @@ class Hands:
     def act(self, count: int) -> None:
         """Do everything once, and some things often, in any order."""
         names = [name for name in dir(self) if name.startswith("do_")]
-        most = ("do_press", "do_mend", "do_mend", "do_mend_another", "do_add", "do_wait")
+        most = ("do_press", "do_mend", "do_add", "do_wait")
         often = self.random.choices((*most * 4, *names), k=count - len(names))
         for name in self.random.sample([*names, *often], count):
             getattr(self, name)()
