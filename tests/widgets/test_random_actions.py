@@ -271,7 +271,7 @@ def left_over(viewer: Any, qtbot: Any, seed: int, monkeypatch: Any) -> tuple[Cou
     """Act, end as a user would, and return the widgets that are there then, and megabytes."""
     hands = Hands(viewer, seed)
     with monkeypatch.context() as patch:
-        opened = staticmethod(lambda _plugin, name, **_: hands.open(name))
+        opened = staticmethod(lambda _plugin, name, open_=hands.open, **_: open_(name))
         patch.setattr(type(viewer.window), "add_plugin_dock_widget", opened)
         hands.act(ACTIONS)
     began = Counter(type(job).__name__ for job in hands.jobs if job.began)
