@@ -98,6 +98,27 @@ def bench(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Any:
 
 
 @pytest.fixture
+def reconstruct_beside(monkeypatch: Any) -> Callable[[Any], Any]:
+    """Return what docks a Reconstruct widget, behind the others, that napari then gives whoever asks for it."""
+
+    def beside(viewer: Any) -> Any:
+        from napari_deqmd.widgets.reconstruct import ReconstructWidget
+
+        widget = ReconstructWidget(viewer)
+        dock = viewer.window.add_dock_widget(widget, name="Reconstruct")
+        dock.hide()
+
+        def open_widget(self: Any, *which: str, **options: bool) -> Any:
+            assert which == ("napari-deqmd", "Reconstruct")
+            return dock, widget
+
+        monkeypatch.setattr(type(viewer.window), "add_plugin_dock_widget", open_widget)
+        return widget
+
+    return beside
+
+
+@pytest.fixture
 def train(make_napari_viewer: Callable[..., Any], qtbot: Any, tmp_path: Any, monkeypatch: Any) -> Any:
     """Return a docked Train widget with a fake job; as `bench`, and the ``jobs`` it made."""
     from qtpy.QtWidgets import QWidget

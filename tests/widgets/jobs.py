@@ -40,6 +40,10 @@ class FakeJob:
         self.stopped_by = "user"
         self.closed = threading.Event()
 
+    @property
+    def began(self) -> bool:
+        return self.iteration > 0
+
     def steps(self) -> Generator[Any, None, None]:
         start = time.perf_counter()
         try:
@@ -113,6 +117,10 @@ class FakeTrainJob:
         self.step = 0
         self.saved: list[Any] = []
         self.closed = threading.Event()
+
+    @property
+    def began(self) -> bool:
+        return self.step > 0
 
     def best(self, step: int) -> float:
         return 30.0 + (0.1 * (step // 3) if self.helps and step >= 6 else 0.0)

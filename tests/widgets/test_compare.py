@@ -74,7 +74,7 @@ def compare(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Any:
         return viewer.add_image(data, **{"name": "cells", **options})
 
     def wait() -> None:
-        qtbot.waitUntil(lambda: find("compare_run").isEnabled() and widget._scoring is None, timeout=20_000)
+        qtbot.waitUntil(lambda: find("compare_run").isEnabled() and not widget._scoring.busy, timeout=20_000)
 
     def run() -> None:
         find("compare_run").click()
@@ -470,21 +470,11 @@ def test_the_profile_is_of_the_plane_that_is_shown(compare: Any, qtbot: Any) -> 
         )
 
 
-def test_the_winner_goes_to_reconstruct(compare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_deqmd.widgets.reconstruct import ReconstructWidget
-
+def test_the_winner_goes_to_reconstruct(compare: Any, reconstruct_beside: Callable[[Any], Any]) -> None:
     compare.add(name="first")
     cells = compare.add(metadata={"offset": 3.0, "gain": 2.0})
     psf = compare.add((5, 5), name="psf")
-    reconstruct = ReconstructWidget(compare.viewer)
-    dock = compare.viewer.window.add_dock_widget(reconstruct, name="Reconstruct")
-    asked = []
-
-    def open_widget(self: Any, *which: str, **options: bool) -> Any:
-        asked.append(which)
-        return dock, reconstruct
-
-    monkeypatch.setattr(type(compare.viewer.window), "add_plugin_dock_widget", open_widget)
+    reconstruct = reconstruct_beside(compare.viewer)
     compare.find("compare_image_layer").choose(cells)
     compare.find("compare_psf_source").setCurrentText("Layer")
     compare.find("compare_psf_layer").choose(psf)
@@ -499,7 +489,7 @@ def test_the_winner_goes_to_reconstruct(compare: Any, monkeypatch: pytest.Monkey
     compare.find("compare_table").selectRow(2)
     assert compare.viewer.layers.selection.active == compare.viewer.layers[LAYERS[2]]
     compare.find("compare_winner").click()
-    assert asked == [("napari-deqmd", "Reconstruct")]
+    assert not reconstruct.parent().isHidden()
     assert reconstruct.image.layer_combo.layer == cells
     assert reconstruct.psf.source_combo.currentText() == "Layer"
     assert reconstruct.psf.layer_combo.layer == psf

@@ -26,14 +26,20 @@ def commands(menu):
     entries = app.menus.get_menu(menu) if menu in app.menus else []
     return [entry.command.id for entry in entries if hasattr(entry, "command")]
 
-found = {"filter": commands("napari/layers/filter"), "before": commands("napari/layers/context")}
+found = {menu: commands(f"napari/layers/{menu}") for menu in ("filter", "measure")}
+found["before"] = commands("napari/layers/context")
 viewer.open_sample("napari-deqmd", "sample_2d")
 found["after"] = commands("napari/layers/context")
 viewer.layers.selection.active = viewer.layers["Filaments truth"]
 app.commands.execute_command("napari-deqmd.reconstruct_layer").result()
 _, widget = viewer.window.add_plugin_dock_widget("napari-deqmd", "Reconstruct")
 found["layer"] = widget.findChild(QWidget, "image_layer").currentText()
-app.commands.execute_command("napari-deqmd.train").result()
+for name in ("train", "compare", "psf"):
+    app.commands.execute_command(f"napari-deqmd.{name}").result()
+    _, widget = viewer.window.add_plugin_dock_widget("napari-deqmd", "PSF" if name == "psf" else name.title())
+    for combo in ("train_data", "compare_image_layer", "make_image", "beads_layer"):
+        if (control := widget.findChild(QWidget, combo)) is not None:
+            found[combo] = control.currentText()
 print(json.dumps(found))
 viewer.close()
 """
@@ -51,9 +57,12 @@ def test_napari_offers_it(tmp_path: Any) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert {"napari-deqmd.reconstruct", "napari-deqmd.train"} <= set(found["filter"])
+    assert {"napari-deqmd.compare", "napari-deqmd.psf"} <= set(found["measure"])
     assert "napari-deqmd.reconstruct_layer" not in found["before"]
     assert found["after"].count("napari-deqmd.reconstruct_layer") == 1
-    assert found["layer"] == "Filaments truth"
+    # On the selected layer, which is not the newest.
+    for combo in ("layer", "train_data", "compare_image_layer", "make_image", "beads_layer"):
+        assert found[combo] == "Filaments truth", combo
 
 
 def test_the_entry_is_for_images_only() -> None:

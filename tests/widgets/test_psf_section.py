@@ -75,9 +75,9 @@ def test_the_window_does_not_wait_and_only_the_latest_is_shown(
         go.wait(20)
         return glance_of(choice.load(image), image.voxel_size)
 
-    monkeypatch.setattr("napari_deqmd.widgets.sections.psf.glance_at", slow)
+    monkeypatch.setattr("napari_deqmd.widgets.psf_view.glance_at", slow)
     bench.find("psf_sigma").setText("2")
-    monkeypatch.setattr(bench.widget.psf._looking._timer, "interval", lambda: 0)
+    monkeypatch.setattr(bench.widget.psf._look._looking._timer, "interval", lambda: 0)
     before = bench.find("psf_report").text()
     for text in ("2.5", "3", "3.5"):
         bench.find("psf_sigma").setText(text)
@@ -96,7 +96,7 @@ def test_a_closed_dock_forgets_what_is_still_computed(bench: Any, qtbot: Any, mo
         go.wait(20)
         return glance_of(choice.load(image), image.voxel_size)
 
-    monkeypatch.setattr("napari_deqmd.widgets.sections.psf.glance_at", slow)
+    monkeypatch.setattr("napari_deqmd.widgets.psf_view.glance_at", slow)
     bench.find("psf_sigma").setText("2")
     qtbot.waitUntil(begun.is_set, timeout=10_000)
     bench.viewer.window.remove_dock_widget(bench.widget)

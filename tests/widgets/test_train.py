@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from qtpy.QtCore import QThreadPool
-from qtpy.QtWidgets import QFileDialog, QMenu, QToolButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QMenu, QToolButton
 from scipy.ndimage import gaussian_filter
 
 from napari_deqmd.core.config import KINDS
@@ -24,7 +24,7 @@ from widgets.jobs import FakeTrainJob
 NAMES = (
     "train_data train_target train_kind train_axes train_psf_source train_psf_layer train_psf_file train_psf_sigma "
     "train_offset train_gain train_peak base_model minutes train_run train_stop train_save model_name train_progress "
-    "train_plot train_patches"
+    "train_plot train_patches train_device_label train_use"
 ).split()
 
 
@@ -366,7 +366,10 @@ def real(train: Any, monkeypatch: Any) -> Any:
     for name, ndim in (("tiny", 2), ("stacks", 3)):
         save_model(build("red", options), user_folder() / f"{name}.safetensors", card | {"ndim": ndim})
 
+    says = train.find("train_device_label").text()
+
     def steps(regularizer: Any, draw: Any, *, validate: Any, **_: Any) -> Any:
+        assert says.startswith(f"{regularizer.strength.a.device.type.upper()}: ")
         for step in (1, 2):
             draw(step, 1)
             regularizer.strength.a.data += 1
@@ -389,13 +392,11 @@ def real(train: Any, monkeypatch: Any) -> Any:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_model_appears_in_reconstruct_at_once_with_its_card(
-    real: Any, qtbot: Any, notices: list[str], kind: str
+    real: Any, reconstruct_beside: Any, qtbot: Any, notices: list[str], kind: str
 ) -> None:
-    from napari_deqmd.widgets.reconstruct import ReconstructWidget
-
-    other = ReconstructWidget(real.viewer)
-    real.viewer.window.add_dock_widget(other, name="Reconstruct")
-    models = other.findChild(QWidget, "model")
+    reconstruct = reconstruct_beside(real.viewer)
+    reconstruct.method.method_combo.setCurrentText("rl")
+    models = reconstruct.method.model_combo
     models.setCurrentText("fluorescence-2d")
     real.viewer.add_image(counts(600, seed=2), name="long")
     real.viewer.add_image(counts(30), name="short")
@@ -405,12 +406,17 @@ def test_a_saved_model_appears_in_reconstruct_at_once_with_its_card(
     real.run()
     real.wait_idle()
     assert "Fine-tuning helped" in real.find("train_status").text()
+    assert not real.find("train_use").isEnabled()
     real.find("model_name").setText("mine")
     real.find("train_save").click()
     wait_for(qtbot, lambda: "mine" in items(models))
     assert models.currentText() == "fluorescence-2d"
     assert "mine" in items(real.find("base_model"))
-    models.setCurrentText("mine")
+    wait_for(qtbot, real.find("train_use").isEnabled)
+    real.find("train_use").click()
+    assert not reconstruct.parent().isHidden()
+    assert reconstruct.method.values()["method"] == "deq-md"
+    assert models.currentText() == "mine"
     assert "tiny fine-tuned" in models.toolTip()
     assert "of held-out patches: 5 before" in models.toolTip()
     wait_for(qtbot, real.find("train_save").isEnabled)

@@ -81,7 +81,7 @@ class LayerCombo(QComboBox):
             if ("psf" in self.itemText(row).lower()) == self._psf and not is_result(self.itemData(row))
         ]
         active = self._find(self._viewer.layers.selection.active)
-        if active in fitting and not self._psf:
+        if active in fitting:
             return active
         return next(iter(fitting or rows), -1)
 

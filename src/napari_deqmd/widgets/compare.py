@@ -2,96 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from napari.layers import Image
 from qtpy.QtWidgets import QWidget
 
-from napari_deqmd.widgets.comparing import Comparing
-from napari_deqmd.widgets.comparison import (
-    Comparison,
-    Contender,
-    JobFactory,
-    Outcome,
-    Scores,
-    check_reference,
-    score,
+from napari_deqmd.widgets.compare_curves import draw_profile, draw_rings
+from napari_deqmd.widgets.compare_order import (
+    RAW,
+    RAW_LABEL,
+    REFERENCE_LABEL,
+    Order,
+    make_comparison,
+    score_all,
 )
-from napari_deqmd.widgets.controls import add_prefix, read_controls, write_controls
-from napari_deqmd.widgets.curves import Curve
+from napari_deqmd.widgets.comparing import Comparing
+from napari_deqmd.widgets.comparison import JobFactory, Outcome, Scores, check_reference
+from napari_deqmd.widgets.controls import add_prefix, read_controls
 from napari_deqmd.widgets.dock import DockWidget
 from napari_deqmd.widgets.form import PsfChoice, collect
 from napari_deqmd.widgets.layers import LayerImage, read_layer
 from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.profile import ProfileLine
 from napari_deqmd.widgets.reconstruct import default_job
-from napari_deqmd.widgets.region import Region
-from napari_deqmd.widgets.sections.compare import (
-    REFERENCE_COLOR,
-    CompareRunSection,
-    MethodsSection,
-    colors,
-)
+from napari_deqmd.widgets.sections.compare import CompareRunSection
 from napari_deqmd.widgets.sections.image import ImageSection
+from napari_deqmd.widgets.sections.methods import MethodsSection
 from napari_deqmd.widgets.sections.photons import PhotonsSection
 from napari_deqmd.widgets.sections.psf import PsfSection
+from napari_deqmd.widgets.sections.score_table import REFERENCE_COLOR
 from napari_deqmd.widgets.side_by_side import SideBySide, current_item
+from napari_deqmd.widgets.tasks import LatestTask
 from napari_deqmd.widgets.worker import TaskWorker
 
-if TYPE_CHECKING:
-    from napari_deqmd.core.resolution import RingCorrelation
-
 _PREFIX = "compare_"
-_RAW = 0
-_RAW_LABEL = "raw"
-_REFERENCE_LABEL = "reference"
-
-
-@dataclass(frozen=True)
-class Order:
-    """A comparison that was started.
-
-    Attributes
-    ----------
-    layer : napari.layers.Image
-        What was chosen.
-    source : napari.layers.Image
-        Where the results lie: `layer`, or the time and channel of it that was shown.
-    item : LayerImage
-        ``([Z,] Y, X)``.
-    part : Region
-        Of the layer: what is compared.
-    values : mapping
-        What the form said, by the object names of Reconstruct's controls.
-    """
-
-    layer: Image
-    source: Image
-    item: LayerImage
-    part: Region
-    contenders: Sequence[Contender]
-    values: Mapping[str, Any]
-
-    @property
-    def reference_place(self) -> int:
-        """The raw image is at place 0, the contenders follow, and the reference comes last."""
-        return len(self.contenders) + 1
-
-    @property
-    def colors(self) -> list[str]:
-        """One for each place."""
-        return [*colors(len(self.contenders)), REFERENCE_COLOR]
-
-    @property
-    def names(self) -> dict[int, str]:
-        """Layer names by place."""
-        labels = [_RAW_LABEL, *(contender.label for contender in self.contenders), _REFERENCE_LABEL]
-        return {place: f"{label} · {self.item.name}" for place, label in enumerate(labels)}
 
 
 class CompareWidget(DockWidget):
@@ -131,8 +77,8 @@ class CompareWidget(DockWidget):
         self.outcomes: dict[int, Outcome] = {}
         self.scores: dict[int, Scores] = {}
         self._electrons: np.ndarray | None = None
-        self._scoring: TaskWorker | None = None
-        self._score_again = self._line_again = False
+        self._scoring = LatestTask(self._scored, self, pause=0)
+        self._line_again = False
         self._connect()
         self.set_up(self.image, self.psf, self.photons, self.methods)
         self._follow_image(self.image.layer_combo.layer)
@@ -148,12 +94,12 @@ class CompareWidget(DockWidget):
             self.complain(error)
             return
         self.order, self.outcomes, self.scores, self._electrons = order, {}, {}, None
-        names = [_RAW_LABEL, *(contender.label for contender in order.contenders)]
+        names = [RAW_LABEL, *(contender.label for contender in order.contenders)]
         self.run_section.reset(names, order.colors[:-1], scored=reference is not None)
         self._choose()
         self._draw_rings()
         halves = self.methods.frc_check.isChecked() and reference is None
-        make_job = partial(_make_job, self.job_factory, order.item, psf, order.contenders, halves)
+        make_job = partial(make_comparison, self.job_factory, order.item, psf, order.contenders, halves)
         self.runner.start(make_job, len(order.contenders))
 
     def draw_line(self) -> None:
@@ -163,22 +109,12 @@ class CompareWidget(DockWidget):
 
     def use_in_reconstruct(self) -> None:
         """Send the settings of the chosen row to Reconstruct, which is opened if it is not."""
-        place = self.run_section.row
+        place = self.run_section.table.chosen
         if self.order is None or not 0 < place <= len(self.order.contenders):
             return
         config = self.order.contenders[place - 1].config
-        try:
-            # Beside this one in a tab: two forms on top of each other would both be too low.
-            dock, widget = self._viewer.window.add_plugin_dock_widget(
-                "napari-deqmd", "Reconstruct", tabify=True
-            )
-        except Exception as error:  # napari's doing
-            self.complain(error)
-            return
         chosen = {name: getattr(config, name) for name in ("method", "model", "strength", "max_iter")}
-        write_controls(widget, {**self.order.values, **chosen})
-        dock.show()
-        dock.raise_()
+        self.hand_over({**self.order.values, **chosen})
 
     def refresh_layers(self) -> None:
         """Read the viewer's layers again."""
@@ -257,13 +193,13 @@ class CompareWidget(DockWidget):
             if not same:
                 self.line.put_away()
             self.images.begin(order.source, order.names, count)
-            self._add(_RAW, electrons)
+            self._add(RAW, electrons)
 
     def _show(self, outcome: Outcome) -> None:
         place = outcome.place + 1
         first = outcome.place not in self.outcomes
         self.outcomes[outcome.place] = outcome
-        self.run_section.show_ended(place, outcome)
+        self.run_section.table.show_ended(place, outcome)
         if outcome.image is not None and first:
             self._add(place, outcome.image, report=outcome.report)
         self._draw_rings()
@@ -291,7 +227,7 @@ class CompareWidget(DockWidget):
 
     def _choose(self) -> None:
         """Select the layer of the chosen row."""
-        place = self.run_section.row
+        place = self.run_section.table.chosen
         outcome = self.outcomes.get(place - 1)
         self.run_section.winner_button.setEnabled(outcome is not None and outcome.image is not None)
         if place in self.images.layers and not self.line.shown:
@@ -299,50 +235,41 @@ class CompareWidget(DockWidget):
 
     def _rescore(self, layer: Any = None) -> None:
         """Measure what there is by the reference that is chosen now, in another thread."""
-        if self._scoring is not None:
-            self._score_again = True
-            return
         if self.runner.active or self.order is None or self._electrons is None:
             return
         self.scores = {}
-        self.run_section.clear_scores()
+        self.run_section.table.clear_scores()
         try:
             reference = self._read_reference(self.order)
         except Exception as error:  # as in `run`
             self.complain(error)
             reference = None
-        self.run_section.show_columns(reference is not None)
+        self.run_section.table.show_columns(reference is not None)
         if reference is None:
+            self._scoring.ask(None)
             self._show_reference(None)
             return
-        images = {_RAW: self._electrons} | {
+        images = {RAW: self._electrons} | {
             place + 1: outcome.image for place, outcome in self.outcomes.items() if outcome.image is not None
         }
-        self._scoring = TaskWorker(partial(_score, images, reference, self.order.item.voxel_size))
-        self._scoring.finished.connect(self._scored)
-        self._scoring.start()
+        self._scoring.ask(partial(score_all, images, reference, self.order.item.voxel_size))
 
-    def _scored(self) -> None:
-        worker, self._scoring = self._scoring, None
-        if self._score_again:
-            self._score_again = False
-            self._rescore()
+    def _scored(self, ended: TaskWorker) -> None:
+        if self.runner.active:
             return
-        if worker is None or self.runner.active:
-            return
-        if worker.failure is not None:
-            self.run_section.status.setText(worker.failure)
-            tell(worker.failure, expected=worker.expected)
+        if ended.failure is not None:
+            self.run_section.status.setText(ended.failure)
+            tell(ended.failure, expected=ended.expected)
             self._show_reference(None)
             return
-        self.scores, reference = worker.outcome
-        self.run_section.show_scores(self.scores)
+        self.scores, reference = ended.outcome
+        self.run_section.table.show_scores(self.scores)
         self._show_reference(reference)
 
     def _show_reference(self, image: np.ndarray | None) -> None:
         assert self.order is not None
         place = self.order.reference_place
-        self.run_section.show_reference(_REFERENCE_LABEL, REFERENCE_COLOR, shown=image is not None)
+        self.run_section.table.show_reference(REFERENCE_LABEL, REFERENCE_COLOR, shown=image is not None)
         if image is None:
             self.images.remove(place)
             self.images.drop_stale(but=-1)
@@ -354,71 +281,7 @@ class CompareWidget(DockWidget):
         self._draw_rings()
 
     def _draw_profile(self) -> None:
-        self.run_section.plot.profile.show_curves(self._profiles(), f"{self._unit()} along the line")
-
-    def _profiles(self) -> Iterator[Curve]:
-        for place, layer in sorted(self.images.layers.items()):
-            sampled = self.line.sample(layer)
-            if sampled is not None and self.order is not None:
-                dashed = place == self.order.reference_place
-                yield Curve(*sampled, self.order.colors[place], dashed)
+        draw_profile(self.run_section.plot, self.order, self.images.layers, self.line)
 
     def _draw_rings(self) -> None:
-        unit = self._unit()
-        curves, legend, line = [], [], None
-        for place, name, rings in self._rings():
-            assert self.order is not None
-            color = self.order.colors[place]
-            x, y = (np.asarray(values) for values in (rings.frequency, rings.correlation))
-            curves.append(Curve(x, y, color))
-            legend.append((f"{name} {_resolution(rings, unit)}", color))
-            line = rings.threshold
-        self.run_section.plot.rings.show_curves(
-            curves, f"cycles per {unit.removesuffix('s')}", span=(-0.1, 1.05), line=line, legend=legend
-        )
-
-    def _rings(self) -> Iterator[tuple[int, str, RingCorrelation]]:
-        if self.order is None:
-            return
-        for place, contender in enumerate(self.order.contenders, start=1):
-            outcome = self.outcomes.get(place - 1)
-            if place in self.scores:
-                yield place, contender.label, self.scores[place].rings
-            elif not self.scores and outcome is not None and outcome.halves is not None:
-                yield place, contender.label, outcome.halves
-
-    def _unit(self) -> str:
-        if self.order is None or self.order.item.voxel_size is None:
-            return "pixels"
-        return "µm"
-
-
-def _make_job(
-    factory: JobFactory, image: LayerImage, psf: PsfChoice, contenders: Sequence[Contender], halves: bool
-) -> Comparison:
-    return Comparison(
-        image.load(),
-        psf.load(image),
-        contenders,
-        factory,
-        voxel_size=image.voxel_size,
-        halves=halves,
-    )
-
-
-def _score(
-    images: Mapping[int, np.ndarray], reference: LayerImage, voxel_size: tuple[float, ...] | None
-) -> tuple[dict[int, Scores], np.ndarray]:
-    """Return scores by place, and the reference as it is shown: by the middle one of the methods' factors."""
-    truth = np.asarray(reference.data)
-    scores = {place: score(image, truth, voxel_size) for place, image in images.items()}
-    factors = [found.factor for place, found in scores.items() if place != _RAW] or [scores[_RAW].factor]
-    return scores, (float(np.median(factors)) * truth).astype(np.float32)
-
-
-def _resolution(rings: RingCorrelation, unit: str) -> str:
-    if rings.resolution is None:
-        return "to the last pixel"
-    if not np.isfinite(rings.resolution):
-        return "not at all"
-    return f"{rings.resolution:.2g} {unit}"
+        draw_rings(self.run_section.plot, self.order, self.outcomes, self.scores)

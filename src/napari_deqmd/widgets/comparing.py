@@ -73,6 +73,7 @@ class Comparing(Runner):
         super().__init__(section, parent)
         self._compare_section = section
         self._shown: dict[int, Outcome] = {}
+        self._begun = False
         self._count = 0
         self._start = 0.0
 
@@ -81,6 +82,7 @@ class Comparing(Runner):
         if self.active:
             return
         self._shown, self._count, self._start = {}, count, time.perf_counter()
+        self._begun = False
         self.launch(CompareWorker(make_job))
 
     def source_removed(self) -> None:
@@ -94,16 +96,18 @@ class Comparing(Runner):
 
     def show_news(self, worker: CompareWorker, news: ComparisonNews) -> None:
         """Show how far it is, and what ended."""
+        self._begin(worker)
         self._compare_section.show_progress(news.progress, self._count)
         if self.active and not worker.stopping:
             self._section.status.setText(_doing(news.progress))
         for outcome in news.ended:
-            self._show(worker, outcome)
+            self._show(outcome)
 
     def show_outcome(self, worker: CompareWorker) -> None:
         """Show what was not shown yet, and sum up."""
+        self._begin(worker)
         for outcome in worker.outcome:
-            self._show(worker, outcome)
+            self._show(outcome)
         done = [outcome for outcome in self._shown.values() if outcome.image is not None]
         seconds = time.perf_counter() - self._start
         complete = len(self._shown) == self._count and not worker.stopping
@@ -115,11 +119,15 @@ class Comparing(Runner):
         self._section.show_end(text, complete=complete)
         self.over.emit()
 
-    def _show(self, worker: CompareWorker, outcome: Outcome) -> None:
+    def _begin(self, worker: CompareWorker) -> None:
+        # Before anything ended, because every image takes the window a moment that is put into napari's grid.
+        if not self._begun and worker.electrons is not None:
+            self._begun = True
+            self.began.emit(worker.electrons)
+
+    def _show(self, outcome: Outcome) -> None:
         if self._shown.get(outcome.place) is outcome:
             return
-        if not self._shown and worker.electrons is not None:
-            self.began.emit(worker.electrons)
         self._shown[outcome.place] = outcome
         if outcome.failure:
             tell(f"{outcome.contender.label}: {outcome.failure}", expected=True)

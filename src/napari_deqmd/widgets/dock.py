@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from napari.utils.theme import get_theme
@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QScrollArea, QSplitter, QVBoxLayout, QWidget
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.activity import Activity
+from napari_deqmd.widgets.handover import open_reconstruct
 from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.region import camera_of
 from napari_deqmd.widgets.runner import Runner
@@ -81,6 +82,13 @@ class DockWidget(QWidget):
         text = note(error)
         self.run_section.status.complain(text)
         tell(text, expected=isinstance(error, UserError))
+
+    def hand_over(self, values: Mapping[str, Any]) -> None:
+        """Send settings by the names of Reconstruct's controls there; it is opened if it is not."""
+        try:
+            open_reconstruct(self._viewer, values)
+        except Exception as error:  # napari's doing
+            self.complain(error)
 
     def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
         """Ask for a dock that leaves most of the window to the image."""

@@ -1,7 +1,7 @@
 """An entry in the menu of a layer.
 
-napari (0.9) lets no manifest contribute to that menu, but its application is app-model's, which anyone may ask for.
-So the entry is there as soon as the plugin is used for the first time, by whatever other way.
+napari (0.9.2) lets manifests contribute to the menu Layers, not to this one, but its application is app-model's, which
+anyone may ask for. So the entry is there as soon as the plugin is used for the first time, by whatever other way.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def reconstruct_layer() -> None:
     """Open Reconstruct on the active layer."""
     import napari
 
+    from napari_deqmd.widgets.handover import open_reconstruct
+
     viewer = napari.current_viewer()
     if viewer is None:
         return
-    _, widget = viewer.window.add_plugin_dock_widget("napari-deqmd", "Reconstruct")
-    if viewer.layers.selection.active is not None:
-        widget.image.layer_combo.choose(viewer.layers.selection.active)
+    open_reconstruct(viewer, {"image_layer": viewer.layers.selection.active})

@@ -19,10 +19,10 @@ from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage, guess_axes, read_layer, voxel_size
 from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.opening import place_of
-from napari_deqmd.widgets.psf_view import Glance, PsfView, glance_at, glance_of, summary
-from napari_deqmd.widgets.sections.parts import form_layout, hint, label_of, named, taught
+from napari_deqmd.widgets.psf_view import Glance, PsfLook, glance_of
+from napari_deqmd.widgets.sections.parts import form_layout, label_of, named, taught
 from napari_deqmd.widgets.sections.theory import TheoryForm
-from napari_deqmd.widgets.tasks import ButtonTask, LatestTask
+from napari_deqmd.widgets.tasks import ButtonTask
 
 
 class PsfWidget(QWidget):
@@ -78,17 +78,15 @@ class PsfWidget(QWidget):
         self.tabs.addTab(
             _page(None, ("PSF", self.psf_combo, "A layer that shows one point."), button=None), "Inspect"
         )
-        self.view = named(PsfView(), "psf_view")
-        self.report = hint("psf_report")
+        self._look = PsfLook()
         column = QVBoxLayout(self)
         column.setContentsMargins(6, 6, 6, 6)
-        for part in (self.tabs, self.view, self.report):
+        for part in (self.tabs, self._look):
             column.addWidget(part)
         column.addStretch()
         self.setMinimumWidth(MINIMUM_WIDTH)
         self._making = ButtonTask(self.make_button, self)
         self._distilling = ButtonTask(self.distill_button, self)
-        self._looking = LatestTask(self._show, self)
         self.make_button.clicked.connect(self.make)
         self.distill_button.clicked.connect(self.distill)
         self.image_combo.layer_changed.connect(self._follow)
@@ -128,7 +126,7 @@ class PsfWidget(QWidget):
             self._complain(error)
             return
         self.beads_combo.keep()
-        self.report.setText("Looking for beads…")
+        self._look.say("Looking for beads…")
         self._distilling.start(
             partial(_distilled, beads, diameter),
             partial(self._add, f"{beads.name} PSF", {"beads": beads.name, "bead_diameter": diameter}),
@@ -141,10 +139,9 @@ class PsfWidget(QWidget):
         try:
             layer = read_layer(self.psf_combo.layer, what="PSF")
         except Exception as error:  # as above
-            self._looking.ask(None)
-            self._show(None, str(error))
-            return
-        self._looking.ask(partial(glance_at, PsfChoice(layer=layer), layer))
+            self._look.fail(str(error))
+        else:
+            self._look.ask(PsfChoice(layer=layer), layer)
 
     def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
         """Ask for a dock that leaves most of the window to the image."""
@@ -178,24 +175,16 @@ class PsfWidget(QWidget):
 
     def _add(self, name: str, metadata: dict[str, Any], found: tuple[Any, Glance, str] | None) -> None:
         if found is None:  # told already
-            self.report.setText("")
+            self._look.say("")
             return
         psf, glance, text = found
         place = place_of("ZYX"[-psf.ndim :], glance.report.voxel_size)
         self._viewer.add_image(psf, name=name, metadata=metadata, colormap="inferno", **place)
-        self.view.show_glance(glance)
-        self.report.setText(f"{text}{summary(glance.report)}")
-
-    def _show(self, glance: Glance | None, failure: str) -> None:
-        self.view.show_glance(glance)
-        if glance is None:
-            self.report.complain(failure)
-        else:
-            self.report.setText(summary(glance.report))
+        self._look.show_glance(glance, text)
 
     def _complain(self, error: Exception) -> None:
         text = note(error)
-        self.report.complain(text)
+        self._look.complain(text)
         tell(text, expected=isinstance(error, UserError))
 
 

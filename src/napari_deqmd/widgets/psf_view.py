@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QFont
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.psf.inspect import PsfReport, inspect_psf, middle_planes
 from napari_deqmd.widgets.form import PsfChoice, Spatial
+from napari_deqmd.widgets.sections.parts import hint, named
+from napari_deqmd.widgets.tasks import LatestTask
+from napari_deqmd.widgets.worker import TaskWorker
 
 _HEIGHT = 92
 # Readable on napari's dark and light ground.
@@ -135,3 +139,53 @@ class PsfView(pg.GraphicsLayoutWidget):
                 self._curves[name].setData(np.linspace(0, 1, curve[0].size), curve[0])
             else:
                 self._curves[name].setData([], [])
+
+
+class PsfLook(QWidget):
+    """The view of a PSF and what is to be said of it, found in another thread.
+
+    Parameters
+    ----------
+    prefix : str
+        Of the object names.
+    """
+
+    def __init__(self, prefix: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._view = named(PsfView(), f"{prefix}psf_view")
+        self._report = hint(f"{prefix}psf_report")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._view)
+        column.addWidget(self._report)
+        self._looking = LatestTask(self._looked, self)
+
+    def ask(self, choice: PsfChoice, image: Spatial) -> None:
+        """Show a PSF, soon."""
+        self._looking.ask(partial(glance_at, choice, image))
+
+    def say(self, text: str) -> None:
+        """Say what is being done; what is shown stays."""
+        self._report.setText(text)
+
+    def complain(self, text: str) -> None:
+        """Say what is wrong; what is shown stays."""
+        self._report.complain(text)
+
+    def fail(self, text: str) -> None:
+        """Show no PSF, and say why."""
+        self._looking.ask(None)
+        self._view.show_glance(None)
+        self.complain(text)
+
+    def show_glance(self, glance: Glance, before: str = "") -> None:
+        """Show a PSF, and say its numbers, after a text; its warnings have their colour."""
+        self._looking.ask(None)
+        self._view.show_glance(glance)
+        (self.complain if glance.report.warnings else self.say)(before + summary(glance.report))
+
+    def _looked(self, ended: TaskWorker) -> None:
+        if ended.outcome is None:
+            self.fail(ended.failure or "")
+        else:
+            self.show_glance(ended.outcome)

@@ -16,7 +16,7 @@ from napari_deqmd.widgets.form import PsfChoice, collect, config_from, default
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.opening import layers_of
 from napari_deqmd.widgets.reports import Job
-from napari_deqmd.widgets.resources import Resources, find_resources
+from napari_deqmd.widgets.resources import find_resources
 from napari_deqmd.widgets.result import ResultLayer
 from napari_deqmd.widgets.run import Run
 from napari_deqmd.widgets.sections.image import ImageSection
@@ -27,6 +27,7 @@ from napari_deqmd.widgets.sections.run import RunSection
 from napari_deqmd.widgets.sections.welcome import Welcome
 from napari_deqmd.widgets.tasks import ButtonTask, LatestTask
 from napari_deqmd.widgets.warm import RunOrder
+from napari_deqmd.widgets.worker import TaskWorker
 
 
 def default_job(image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig, start: Any = None) -> Job:
@@ -235,9 +236,9 @@ class ReconstructWidget(DockWidget):
         else:
             self._needs.ask(partial(find_resources, *run, values))
 
-    def _show_resources(self, resources: Resources | None, _failure: str) -> None:
-        if resources is not None:
-            self.run_section.show_resources(resources)
+    def _show_resources(self, ended: TaskWorker) -> None:
+        if ended.outcome is not None:
+            self.run_section.show_resources(ended.outcome)
 
     def _follow_image(self, layer: Any) -> None:
         self.photons.follow(layer)

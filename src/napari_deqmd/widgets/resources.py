@@ -13,6 +13,9 @@ from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.region import SPATIAL
 
+#: Where a fine-tuning computes, and why.
+TRAINING_DEVICE = "CPU: fine-tuning runs there, with or without a GPU."
+
 _METHOD = ("method", "solver", "boundary")
 
 

@@ -58,27 +58,31 @@ class LatestTask(QObject):
     Parameters
     ----------
     then : callable
-        Gets the value, or ``None``, and the sentence of a failure, or ``""``.
+        Gets the worker that ended: its value, or its failure.
     parent : QWidget
         When it goes, nobody waits for the task any more.
+    pause : int
+        Milliseconds without another wish before it begins.
     """
 
-    #: Milliseconds without another wish before it begins.
-    PAUSE = 250
-
-    def __init__(self, then: Callable[[Any, str], None], parent: QWidget) -> None:
+    def __init__(self, then: Callable[[TaskWorker], None], parent: QWidget, *, pause: int = 250) -> None:
         super().__init__(parent)
         self._then = then
         self._wish: Callable[[], Any] | None = None
+        self._outdated = False
         self._worker: TaskWorker | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(self.PAUSE)
+        self._timer.setInterval(pause)
         self._timer.timeout.connect(self._begin)
 
     def ask(self, task: Callable[[], Any] | None) -> None:
-        """Call `task` in another thread; it must not refer to any Qt object. ``None`` forgets the last wish."""
+        """Call `task` in another thread; it must not refer to any Qt object. ``None`` forgets the last wish.
+
+        A task that runs already has its end, but nobody hears of it.
+        """
         self._wish = task
+        self._outdated = True
         self._timer.start()
 
     @property
@@ -90,12 +94,13 @@ class LatestTask(QObject):
         if self._worker is not None or self._wish is None:
             return
         self._worker, self._wish = TaskWorker(self._wish), None
+        self._outdated = False
         self._worker.finished.connect(self._end)
         self._worker.start()
 
     def _end(self) -> None:
         worker, self._worker = self._worker, None
-        if worker is not None and self._wish is None:
-            self._then(worker.outcome, worker.failure or "")
+        if worker is not None and not self._outdated:
+            self._then(worker)
         if not self._timer.isActive():
             self._begin()

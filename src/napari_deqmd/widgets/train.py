@@ -47,6 +47,7 @@ class TrainWidget(DockWidget):
         self.run_section = TrainRunSection()
         self.runner = Training(self.run_section, self)
         self._saving = ButtonTask(self.run_section.save_button, self)
+        self._model: str | None = None
         self._connect()
         self.set_up(self.images, self.psf, self.photons, self.base)
         self.photons.follow(self.images.input.combo.layer)
@@ -71,6 +72,11 @@ class TrainWidget(DockWidget):
             name = self.run_section.name_edit.text().strip()
             self._saving.start(self.runner.save(name), partial(self._saved, self.runner.kept))
 
+    def use_in_reconstruct(self) -> None:
+        """Choose the model that was saved last in Reconstruct, which is opened if it is not."""
+        if self._model is not None:
+            self.hand_over({"method": "deq-md", "model": self._model})
+
     def refresh_layers(self) -> None:
         """Read the viewer's layers again."""
         self.images.refresh()
@@ -83,6 +89,7 @@ class TrainWidget(DockWidget):
         self.run_section.run_button.clicked.connect(self.run)
         self.run_section.stop_button.clicked.connect(self._stop)
         self.run_section.save_button.clicked.connect(self.save)
+        self.run_section.use_button.clicked.connect(self.use_in_reconstruct)
 
     def _stop(self) -> None:
         self.runner.stop()
@@ -92,5 +99,7 @@ class TrainWidget(DockWidget):
         self.run_section.save_button.setEnabled(self.runner.kept is not None)
         if name is not None:
             self.runner.saved = self.runner.saved or self.runner.kept is kept
+            self._model = name
+            self.run_section.use_button.setEnabled(True)
             self.run_section.status.setText(f"Saved as {name}: Reconstruct offers it under Model.")
             INSTALLED.changed.emit()

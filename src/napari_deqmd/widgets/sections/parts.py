@@ -122,6 +122,14 @@ def hint(name: str) -> Hint:
     return Hint(name)
 
 
+def resource_hint(name: str, tooltip: str) -> Hint:
+    """Return a small label for what a run computes on, as high as others beside it."""
+    label = Hint(name)
+    label.setAlignment(Qt.AlignmentFlag.AlignTop)
+    label.setToolTip(f"<p>{tooltip}</p>")
+    return label
+
+
 def label_of(text: str, tooltip: str, *, width: int = _LABEL_WIDTH) -> QLabel:
     """Return a label that teaches too."""
     label = QLabel(text)

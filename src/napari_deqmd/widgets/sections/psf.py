@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QWidget
@@ -12,12 +11,11 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.choices import LayerCombo
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import guess_axes, read_layer, voxel_size
-from napari_deqmd.widgets.psf_view import Glance, PsfView, glance_at, summary
+from napari_deqmd.widgets.psf_view import PsfLook
 from napari_deqmd.widgets.region import SPATIAL
-from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, hint, label_of, named, taught
+from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, label_of, named, taught
 from napari_deqmd.widgets.sections.theory import TheoryForm
 from napari_deqmd.widgets.settings import fill
-from napari_deqmd.widgets.tasks import LatestTask
 
 _GAUSSIAN = "gaussian:sigma="
 SOURCES = ("Theory", "Layer", "File")
@@ -81,15 +79,12 @@ class PsfSection(SectionBox):
         self.file_edit.setToolTip(file_row.toolTip())
         for page in self._pages:
             self.column.addWidget(page)
-        self.view = named(PsfView(), f"{prefix}psf_view")
-        self.report = hint(f"{prefix}psf_report")
-        self.column.addWidget(self.view)
-        self.column.addWidget(self.report)
+        self._look = PsfLook(prefix)
+        self.column.addWidget(self._look)
         self._place = _Place()
         self._image: Any = None
         # Once the user has chosen anything here, nothing is guessed.
         self._chosen = self._guessing = False
-        self._looking = LatestTask(self._show, self)
         self.source_combo.currentIndexChanged.connect(self._turn_to)
         for change in (
             self.source_combo.currentIndexChanged,
@@ -171,19 +166,9 @@ class PsfSection(SectionBox):
         try:
             choice = self.read(keep=False)
         except Exception as error:  # layers come from anywhere; Run says it once more
-            self._looking.ask(None)
-            self._show(None, str(error))
-            return
-        self._looking.ask(partial(glance_at, choice, self._place))
-
-    def _show(self, glance: Glance | None, failure: str) -> None:
-        self.view.show_glance(glance)
-        if glance is None:
-            self.report.complain(failure)
-        elif glance.report.warnings:
-            self.report.complain(summary(glance.report))
+            self._look.fail(str(error))
         else:
-            self.report.setText(summary(glance.report))
+            self._look.ask(choice, self._place)
 
     def _turn_to(self, index: int) -> None:
         for number, page in enumerate(self._pages):

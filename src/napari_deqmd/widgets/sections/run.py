@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
 
 from napari_deqmd.widgets.clock import duration, iterations_left
@@ -10,7 +9,7 @@ from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.plot import ConvergencePlot
 from napari_deqmd.widgets.reports import News
 from napari_deqmd.widgets.resources import Resources
-from napari_deqmd.widgets.sections.parts import RunState, SectionBox, hint, named
+from napari_deqmd.widgets.sections.parts import RunState, SectionBox, hint, named, resource_hint
 
 
 class RunSection(SectionBox):
@@ -61,16 +60,13 @@ class RunSection(SectionBox):
         self.status = hint("status")
         self.status.setText("Ready.")
         self.column.addWidget(self.status)
-        self.device_label = hint("device_label")
-        self.device_label.setToolTip("<p>Where the run computes; choose it under Advanced.</p>")
-        self.memory_label = hint("memory_label")
-        self.memory_label.setToolTip(
-            "<p>What the run takes at its worst moment beyond what napari holds already, predicted from the sizes of "
+        self.device_label = resource_hint("device_label", "Where the run computes; choose it under Advanced.")
+        self.memory_label = resource_hint(
+            "memory_label",
+            "What the run takes at its worst moment beyond what napari holds already, predicted from the sizes of "
             "image and PSF, the method and the solver, and what is free now. RL needs the least, the accelerated "
-            "solver the most.</p>"
+            "solver the most.",
         )
-        for label in (self.device_label, self.memory_label):
-            label.setAlignment(Qt.AlignmentFlag.AlignTop)
         below = QHBoxLayout()
         below.setSpacing(8)
         below.addWidget(self.device_label, stretch=7)

@@ -10,7 +10,8 @@ from qtpy.QtWidgets import QHBoxLayout, QLineEdit, QProgressBar, QPushButton, QW
 from napari_deqmd.widgets.clock import duration
 from napari_deqmd.widgets.patches import Patches
 from napari_deqmd.widgets.plot import TrainPlot
-from napari_deqmd.widgets.sections.parts import RunState, SectionBox, hint, named
+from napari_deqmd.widgets.resources import TRAINING_DEVICE
+from napari_deqmd.widgets.sections.parts import RunState, SectionBox, hint, named, resource_hint
 
 # Sentences about the images that are shown; the card has all.
 _MOST_NOTES = 3
@@ -38,6 +39,12 @@ class TrainRunSection(SectionBox):
         self.status = hint("train_status")
         self.status.setText("Ready.")
         self.column.addWidget(self.status)
+        self.device_label = resource_hint(
+            "train_device_label",
+            "Where the training computes. Reconstruct chooses its device by itself, whatever its model was trained on.",
+        )
+        self.device_label.setText(TRAINING_DEVICE)
+        self.column.addWidget(self.device_label)
         self.notes = hint("train_notes")
         self.notes.hide()
         self.column.addWidget(self.notes)
@@ -61,9 +68,15 @@ class TrainRunSection(SectionBox):
             "<p>Save the best weights with their card among your own models: Reconstruct offers them at once.</p>"
         )
         self.save_button.setEnabled(False)
+        self.use_button = named(QPushButton("Use in Reconstruct"), "train_use")
+        self.use_button.setToolTip(
+            "<p>Choose the model that was saved last in Reconstruct, which is opened.</p>"
+        )
+        self.use_button.setEnabled(False)
         saving = QHBoxLayout()
         saving.addWidget(self.name_edit, stretch=1)
         saving.addWidget(self.save_button)
+        saving.addWidget(self.use_button)
         self.column.addLayout(saving)
         self.show_state(RunState.IDLE)
 
