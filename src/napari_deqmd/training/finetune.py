@@ -24,6 +24,7 @@ from napari_deqmd.training.finetune_reports import Outcome, Progress, Settings, 
 from napari_deqmd.training.models import Model, save_model
 from napari_deqmd.training.progress import NOT_A_CHECKPOINT, write_checkpoint
 from napari_deqmd.training.sources import Source
+from napari_deqmd.training.teaching import lessons
 
 __all__ = ["Finetuning", "Outcome", "Progress", "Settings", "card"]
 
@@ -168,10 +169,11 @@ class Finetuning:
         if limit <= 0 or state.steps >= settings.steps:
             return
         scored = True
+        draw = lessons(self.source.draw, self._teacher, settings.seed)
         regularizer.requires_grad_(True)
         run = train_equilibrium(
             regularizer,
-            lambda number, batch: self.source.draw(state.steps + number, batch),
+            lambda number, batch: draw(state.steps + number, batch),
             steps=settings.steps - state.steps,
             limit=limit,
             batch=settings.batch,
@@ -195,6 +197,13 @@ class Finetuning:
             score = self._judge(regularizer)
             self._seconds += time.monotonic() - began
             yield self._progress(report.loss, score)
+
+    def _teacher(self) -> Regularizer:
+        """Return the best model so far."""
+        assert self._state is not None
+        teacher = copy.deepcopy(self.base.regularizer).to(self.device)
+        teacher.load_state_dict(self._state.best)
+        return teacher
 
     def _validate(self, averaged: Regularizer) -> Mapping[str, float]:
         """Score the averaged weights of the step under way, when it is time to."""
