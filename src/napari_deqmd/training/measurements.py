@@ -34,6 +34,8 @@ class Ranges:
         Share of the peak, log-uniform.
     no_background : float
         Probability of next to no background.
+    brightness : tuple of float
+        Maximum of a blurred patch, in units of the peak, log-uniform; none: patches are as bright as they are.
     peak_error, background_error : float
         Relative deviation (log-normal) of what the solver is told from what was used: estimates are not exact.
     """
@@ -41,6 +43,7 @@ class Ranges:
     peak: tuple[float, float] = (5.0, 1000.0)
     background: tuple[float, float] = (0.005, 0.25)
     no_background: float = 0.2
+    brightness: tuple[float, ...] = (0.4, 1.3)
     peak_error: float = 0.12
     background_error: float = 0.05
 
@@ -52,9 +55,9 @@ class Observation:
     Attributes
     ----------
     electrons : Tensor
-        ``(B, 1, [Z,] Y, X)``, photo-electrons.
+        ``(B, 1, [Z,] Y, X)``, photo-electrons; of colour images ``(B, C, Y, X)``.
     psf : Tensor
-        Of as many dimensions.
+        Of as many dimensions, one channel.
     peak, background : Tensor
         ``(B,)``, as told to the solver, photo-electrons.
     boundary : {"extended", "periodic"}
@@ -196,10 +199,12 @@ def measure(
         rng.uniform(low + (high - low) / 4, high - (high - low) / 4, batch),
     )
     peak = np.exp(np.where(rng.random(batch) < 1 / 3, wide, middle))
-    share = np.exp(rng.uniform(math.log(ranges.background[0]), math.log(ranges.background[1]), batch))
+    share = np.exp(rng.uniform(*np.log(ranges.background), batch))
     background = np.where(rng.random(batch) < ranges.no_background, 1e-3, share) * peak
-    bright = np.exp(rng.uniform(math.log(0.4), math.log(1.3), batch))
-    scale = torch.from_numpy(bright).float() / blurred.flatten(1).amax(1).clamp_min(0.05)
+    scale = torch.ones(batch)
+    if ranges.brightness:
+        bright = np.exp(rng.uniform(*np.log(ranges.brightness), batch))
+        scale = torch.from_numpy(bright).float() / blurred.flatten(1).amax(1).clamp_min(0.05)
     expected = per_image(scale * torch.from_numpy(peak).float(), blurred) * blurred
     expected = expected + per_image(torch.from_numpy(background), blurred)
     electrons = torch.from_numpy(rng.poisson(expected.double().numpy()).astype(np.float32))

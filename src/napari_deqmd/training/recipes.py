@@ -18,14 +18,14 @@ from napari_deqmd.core.regularizers import Learned, build
 from napari_deqmd.training.data import HELD_BACK, Sampler, load_fluorescence, load_natural
 from napari_deqmd.training.distributed import rank
 from napari_deqmd.training.equilibrium import Solve, train_equilibrium
-from napari_deqmd.training.measurements import any_psf, any_stack_psf, measure
+from napari_deqmd.training.measurements import Ranges, any_psf, any_stack_psf, measure
 from napari_deqmd.training.models import Model, load_model, save_model, versions
 from napari_deqmd.training.pretraining import pretrain
 from napari_deqmd.training.progress import Report
 
 Part = TypeVar("Part")
 
-LOADERS: dict[str, Callable[[Path], Mapping[str, np.ndarray]]] = {
+LOADERS: dict[str, Callable[..., Mapping[str, np.ndarray]]] = {
     "fluorescence": load_fluorescence,
     "natural": load_natural,
 }
@@ -59,6 +59,8 @@ class Pretraining:
     steps: int
     batch: int = 16
     learning_rate: float = 5e-4
+    sigma: tuple[float, float] = (0.015, 0.3)
+    brightest: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ class Equilibrium:
 
     Attributes
     ----------
+    ranges : Ranges
+        Peaks, backgrounds and brightness of the measurements.
+    psf : str, optional
+        The only PSF, as on the command line; by default they are drawn from a family.
     wide : float
         Share of 2D PSFs that are wide Gaussians, beside those of the family.
     boundary : {"extended", "periodic"}
@@ -89,6 +95,8 @@ class Equilibrium:
     lifetime: int = 3
     gradient_steps: int = 5
     precision: str = "float32"
+    ranges: Ranges = field(default_factory=Ranges)
+    psf: str | None = None
     wide: float = 0.0
     boundary: str = "extended"
     strength: tuple[float, float] | None = None
@@ -148,8 +156,9 @@ class Recipe:
         for name in jobs.keys() & found.keys():
             job = dict(_table(path, name, found[name]))
             job["draws"] = _made(path, Draws, _table(path, f"{name}.draws", job.get("draws", {})))
-            if "solve" in job:
-                job["solve"] = _made(path, Solve, _table(path, f"{name}.solve", job["solve"]))
+            for part, kind in {"solve": Solve, "ranges": Ranges}.items():
+                if part in job:
+                    job[part] = _made(path, kind, _table(path, f"{name}.{part}", job[part]))
             found[name] = _made(path, jobs[name], job)
         recipe = _made(path, cls, found)
         if recipe.ndim not in (2, 3):
@@ -199,6 +208,8 @@ def run_pretraining(
         steps=job.steps,
         batch=job.batch,
         learning_rate=job.learning_rate,
+        sigma=job.sigma,
+        brightest=job.brightest,
         device=device,
         checkpoint=run / f"{recipe.name}-pretraining.pt",
     )
@@ -215,6 +226,7 @@ def run_equilibrium(
     base: str | Path | None = None,
     steps: int | None = None,
     device: str = "cpu",
+    read_psf: Callable[[str], np.ndarray] | None = None,
     validate: Callable[[Any], Mapping[str, float]] | None = None,
 ) -> Generator[Report, None, None]:
     """Train the equilibrium; yield a report a step, and write ``RUN/NAME.safetensors`` at the end.
@@ -225,6 +237,8 @@ def run_equilibrium(
         As in `run_pretraining`.
     base : str or path, optional
         Model to start from; by default the pretrained one, ``RUN/NAME-pretrained.safetensors``, or else the recipe's.
+    read_psf : callable, optional
+        Returns the kernel that the recipe's `psf` says, of odd sides; needed where it says one.
     validate : callable, optional
         As in `train_equilibrium`.
 
@@ -247,10 +261,16 @@ def run_equilibrium(
             regularizer.strength.a.fill_(job.strength[0])
             regularizer.strength.p.fill_(job.strength[1])
     sampler = _sampler(recipe, job.draws, data, recipe.seed + 4)
-    draw_psf = partial(any_psf, wide=job.wide) if recipe.ndim == 2 else any_stack_psf
+    draw_psf: Callable[..., np.ndarray] = any_stack_psf
+    if recipe.ndim == 2:
+        draw_psf = partial(any_psf, wide=job.wide)
+    if job.psf is not None:
+        assert read_psf is not None
+        kernel = np.asarray(read_psf(job.psf), np.float32)
+        draw_psf = lambda rng: kernel  # noqa: E731
     first = yield from train_equilibrium(
         regularizer.to(device),
-        partial(measure, sampler, draw_psf=draw_psf, boundary=job.boundary),
+        partial(measure, sampler, ranges=job.ranges, draw_psf=draw_psf, boundary=job.boundary),
         steps=job.steps,
         batch=job.batch,
         learning_rate=job.learning_rate,
@@ -312,10 +332,14 @@ def _denoiser(recipe: Recipe) -> Learned:
 
 
 def _sampler(recipe: Recipe, draws: Draws, data: Path, seed: int) -> Sampler:
+    colours = int(recipe.options.get("colours", 1))
+    many: dict[str, Any] = {} if colours == 1 else {"colours": colours}
     images: dict[str, Any] = {
-        name: LOADERS[name](data / folder) for name, folder in recipe.data.items() if name in draws.mix
+        name: LOADERS[name](data / folder, **many) for name, folder in recipe.data.items() if name in draws.mix
     }
-    return Sampler(draws.mix, **images, patch=draws.patch, pool=draws.pool, side=draws.side, seed=seed)
+    return Sampler(
+        draws.mix, **images, **many, patch=draws.patch, pool=draws.pool, side=draws.side, seed=seed
+    )
 
 
 def _table(path: Path, name: str, value: Any) -> dict[str, Any]:

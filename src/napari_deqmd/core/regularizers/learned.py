@@ -112,7 +112,7 @@ class Red(Learned):
     Parameters
     ----------
     network : nn.Module
-        ``f``, from ``(B, 2, Y, X)`` (``v``, and a constant map of ``log(peak / 60)``) to ``(B, 1, Y, X)``.
+        ``f``, from ``(B, C + 1, Y, X)`` (``v``, and a constant map of ``log(peak / 60)``) to ``(B, C, Y, X)``.
     options
         Domain and weights of planes, as in `Learned`.
 
@@ -122,8 +122,8 @@ class Red(Learned):
     """
 
     def residual(self, v: Tensor, peak: Tensor) -> Tensor:
-        """Return ``v - N(v)``, ``(B, 1, Y, X)``."""
-        level = torch.log(peak / 60).reshape(-1, 1, 1, 1).expand_as(v).to(v.dtype)
+        """Return ``v - N(v)``, of the shape of `v`."""
+        level = torch.log(peak / 60).reshape(-1, 1, 1, 1).to(v.dtype).expand_as(v[:, :1])
         out: Tensor = self.network(torch.cat([v, level], 1))
         return out
 
@@ -135,8 +135,8 @@ class Red(Learned):
 class DnCNN(nn.Sequential):
     """Plain stack of ``depth`` 3x3 convolutions with SiLU between, no normalisation (arXiv:2507.11461: 5 x 64)."""
 
-    def __init__(self, *, channels: int = 64, depth: int = 5) -> None:
-        widths = [2, *[channels] * (depth - 1), 1]
+    def __init__(self, *, channels: int = 64, depth: int = 5, colours: int = 1) -> None:
+        widths = [colours + 1, *[channels] * (depth - 1), colours]
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
             layers += [nn.Conv2d(a, b, 3, padding=1), *([nn.SiLU()] if i < depth - 1 else [])]
@@ -150,12 +150,14 @@ class ThreeScale(nn.Module):
     ----------
     channels : sequence of int
         Channels at full, half and quarter resolution.
+    colours : int
+        Channels of the image.
     """
 
-    def __init__(self, *, channels: Sequence[int] = (24, 48, 96)) -> None:
+    def __init__(self, *, channels: Sequence[int] = (24, 48, 96), colours: int = 1) -> None:
         super().__init__()
         a, b, c = channels
-        self.head = nn.Conv2d(2, a, 3, padding=1)
+        self.head = nn.Conv2d(colours + 1, a, 3, padding=1)
         self.encode_full = Block(a, 1)
         self.down1 = nn.Conv2d(a, b, 2, stride=2)
         self.encode_half = Block(b, 2)
@@ -165,10 +167,10 @@ class ThreeScale(nn.Module):
         self.decode_half = Block(b, 1)
         self.up1 = nn.ConvTranspose2d(b, a, 2, stride=2)
         self.decode_full = Block(a, 1)
-        self.tail = nn.Conv2d(a, 1, 3, padding=1)
+        self.tail = nn.Conv2d(a, colours, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, 2, Y, X)`` to ``(B, 1, Y, X)``; sides that 4 does not divide are padded by their edge."""
+        """Map ``(B, C + 1, Y, X)`` to ``(B, C, Y, X)``; sides that 4 does not divide are padded by their edge."""
         height, width = x.shape[-2:]
         if pads := (-width % 4, -height % 4) if (height % 4 or width % 4) else None:
             x = functional.pad(x, (0, pads[0], 0, pads[1]), mode="replicate")
