@@ -23,7 +23,7 @@ from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVari
 from napari_deqmd.core.solvers import SOLVERS, Step
 from napari_deqmd.core.solvers.richardson_lucy import flat_start, richardson_lucy
 from napari_deqmd.training.measurements import Measurement
-from napari_deqmd.training.models import BUNDLED, list_models, load_model
+from napari_deqmd.training.models import BUNDLED, list_models, load_model, methods_of
 
 ORACLE = "RL, oracle stop"
 TV = "TV, weight"
@@ -241,8 +241,9 @@ def methods(models: Sequence[str], *, max_iter: int = 200) -> list[Method]:
 
 
 def bundled_models() -> list[str]:
-    """Return the names of the models that come with the program."""
-    return [info.name for info in list_models() if info.path.parent == BUNDLED]
+    """Return the names of the models of ``deq-md`` that come with the program."""
+    found = (info for info in list_models() if info.path.parent == BUNDLED)
+    return [info.name for info in found if "deq-md" in methods_of(info.card)]
 
 
 def tv_name(weight: float) -> str:

@@ -20,7 +20,7 @@ from napari_deqmd.training.distributed import rank
 from napari_deqmd.training.equilibrium import Solve, train_equilibrium
 from napari_deqmd.training.measurements import Ranges, any_psf, any_stack_psf, measure
 from napari_deqmd.training.models import Model, load_model, save_model, versions
-from napari_deqmd.training.pretraining import pretrain
+from napari_deqmd.training.pretraining import NOISES, pretrain
 from napari_deqmd.training.progress import Report
 
 Part = TypeVar("Part")
@@ -53,7 +53,13 @@ class Draws:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Options of `pretrain`, and what it draws."""
+    """Options of `pretrain`, and what it draws.
+
+    Attributes
+    ----------
+    strength : tuple of float, optional
+        ``(a, p)`` of the strength at the end, chosen on validation images.
+    """
 
     draws: Draws
     steps: int
@@ -61,6 +67,12 @@ class Pretraining:
     learning_rate: float = 5e-4
     sigma: tuple[float, float] = (0.015, 0.3)
     brightest: float = 4.0
+    noise: str = "white"
+    strength: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.noise not in NOISES:
+            raise UserError(f"Unknown noise {self.noise!r} of a pretraining: choose {' or '.join(NOISES)}.")
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,11 @@ class Recipe:
     pretraining: Pretraining | None = None
     equilibrium: Equilibrium | None = None
 
+    @property
+    def pretrained(self) -> str:
+        """File of the pretrained model: of the model itself where no equilibrium training follows."""
+        return f"{self.name}{'' if self.equilibrium is None else '-pretrained'}.safetensors"
+
     @classmethod
     def read(cls, path: Path) -> Recipe:
         """Read a TOML file.
@@ -175,7 +192,7 @@ class Recipe:
 def run_pretraining(
     recipe: Recipe, data: Path, run: Path, *, steps: int | None = None, device: str = "cpu"
 ) -> Generator[Report, None, None]:
-    """Pretrain; yield a report a step, and write ``RUN/NAME-pretrained.safetensors`` at the end.
+    """Pretrain; yield a report a step, and write `Recipe.pretrained` in `run` at the end.
 
     Parameters
     ----------
@@ -210,12 +227,13 @@ def run_pretraining(
         learning_rate=job.learning_rate,
         sigma=job.sigma,
         brightest=job.brightest,
+        noise=job.noise,
         device=device,
         checkpoint=run / f"{recipe.name}-pretraining.pt",
     )
+    _set_strength(regularizer, job.strength)
     if rank() == 0:
-        model = run / f"{recipe.name}-pretrained.safetensors"
-        save_model(regularizer.cpu(), model, card(recipe, job, first, begun))
+        save_model(regularizer.cpu(), run / recipe.pretrained, card(recipe, job, first, begun))
 
 
 def run_equilibrium(
@@ -236,7 +254,7 @@ def run_equilibrium(
     recipe, data, run, steps, device
         As in `run_pretraining`.
     base : str or path, optional
-        Model to start from; by default the pretrained one, ``RUN/NAME-pretrained.safetensors``, or else the recipe's.
+        Model to start from; by default the pretrained one in `run`, or else the recipe's.
     read_psf : callable, optional
         Returns the kernel that the recipe's `psf` says, of odd sides; needed where it says one.
     validate : callable, optional
@@ -254,12 +272,9 @@ def run_equilibrium(
     job = replace(job, steps=job.steps if steps is None else steps)
     torch.manual_seed(recipe.seed)
     own_base = None if recipe.pretraining else recipe.base
-    begun = load_model(base or own_base or run / f"{recipe.name}-pretrained.safetensors", ndim=recipe.ndim)
+    begun = load_model(base or own_base or run / recipe.pretrained, ndim=recipe.ndim)
     regularizer = started(recipe, begun.regularizer)
-    if job.strength is not None:
-        with torch.no_grad():
-            regularizer.strength.a.fill_(job.strength[0])
-            regularizer.strength.p.fill_(job.strength[1])
+    _set_strength(regularizer, job.strength)
     sampler = _sampler(recipe, job.draws, data, recipe.seed + 4)
     draw_psf: Callable[..., np.ndarray] = any_stack_psf
     if recipe.ndim == 2:
@@ -329,6 +344,13 @@ def _denoiser(recipe: Recipe) -> Learned:
     if not isinstance(regularizer, Learned):
         raise UserError(f"{recipe.family} is no denoiser: choose a RED family, or ridge, for {recipe.name}.")
     return regularizer
+
+
+def _set_strength(regularizer: Learned, strength: tuple[float, float] | None) -> None:
+    if strength is not None:
+        with torch.no_grad():
+            regularizer.strength.a.fill_(strength[0])
+            regularizer.strength.p.fill_(strength[1])
 
 
 def _sampler(recipe: Recipe, draws: Draws, data: Path, seed: int) -> Sampler:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -130,6 +132,52 @@ class Red(Learned):
     def potential(self, v: Tensor, peak: Tensor) -> Tensor:
         """Return half the squared residual of every pixel."""
         return 0.5 * self.residual(v, peak).to(v.dtype) ** 2
+
+
+class Bregman(Red):
+    """``R(x; peak) = strength(peak) gamma / 60 sum g(x; gamma)``, the potential of a Bregman score denoiser.
+
+    ``g = 1/2 (x - N(x; gamma))^2`` is told the precision ``gamma`` of inverse-gamma noise in place of the peak, and
+    ``B(x) = x - x^2 grad g(x)`` removes it: then ``gamma g`` is about ``-log p_gamma(x)``, which a strength of 1 at
+    60 photo-electrons weighs as maximum a posteriori does.
+
+    Parameters
+    ----------
+    network, options
+        As in `Red`; the domain is linear.
+
+    Notes
+    -----
+    Hurault et al., arXiv:2306.03466, section 4.
+    """
+
+    gamma: float = 500.0
+
+    def __init__(self, network: nn.Module, **options: Any) -> None:
+        super().__init__(network, **options)
+        if self.domain != "linear":
+            raise UserError("A Bregman denoiser sees the object itself: choose the domain linear.")
+
+    def at(self, gamma: float) -> Bregman:
+        """Return the same weights at another precision of the noise."""
+        other = copy.copy(self)
+        other.gamma = gamma
+        return other
+
+    def weight(self, peak: Tensor) -> Tensor:
+        """Return the factor on ``g``, ``(B, 1, 1, 1)``: (H)'s ``1 / lambda``."""
+        strength: Tensor = self.strength(peak)
+        return strength * (self.gamma / 60)
+
+    def energy(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return the weighted potential of every position."""
+        weight = self.weight(peak).to(x.dtype)
+        return weight * self.potential(x, torch.full_like(peak, self.gamma))
+
+    def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return the weighted ``1 / x^2`` of a denoiser that removes a pixel's noise, of dark pixels less."""
+        weight = self.weight(peak).detach().to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+        return weight / (x.clamp_min(0) + FLOOR) ** 2
 
 
 class DnCNN(nn.Sequential):
