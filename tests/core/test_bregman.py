@@ -18,7 +18,7 @@ from napari_deqmd.core.solvers import SOLVERS, bregman
 from napari_deqmd.core.solvers.bregman import bregman_pnp, bregman_red
 
 
-def denoiser(gain: float = 0.02) -> Bregman:
+def denoiser(gain: float = 0.5) -> Bregman:
     """``g = gain/2 (high-pass x)^2``: convex, with ``gamma`` seen by nothing but the weight."""
     network = DnCNN(channels=1, depth=1)
     kernel = torch.zeros(1, 2, 3, 3)
@@ -29,7 +29,7 @@ def denoiser(gain: float = 0.02) -> Bregman:
 
 
 def posed(regularizer=None, **options):
-    clean = scene("cells", 24) + 0.05
+    clean = scene("cells", 16) + 0.3
     options = {"peak": 100.0, "share": 0.0} | options
     return measured(clean, gaussian(1.0), regularizer=regularizer or denoiser(), **options)
 
@@ -83,10 +83,10 @@ def test_both_solvers_of_red_end_at_its_stationary_point():
     problem = posed()
     ends = []
     for solver in SOLVERS.values():
-        *_, end = bregman_red(problem, max_iter=4000, tol=1e-9, solver=partial(solver))
+        *_, end = bregman_red(problem, max_iter=1500, tol=1e-5, solver=partial(solver))
         ends.append(end)
     assert {end.stopped_by for end in ends} == {"converged"}
-    assert torch.allclose(ends[0].iterate, ends[1].iterate, atol=2e-3)
+    assert torch.allclose(ends[0].iterate, ends[1].iterate, atol=1e-2)
     assert kkt_violation(problem, ends[0].iterate).max() < 1e-3
 
 
@@ -109,7 +109,7 @@ def test_it_stops_where_the_objective_is_still(monkeypatch):
 
 def test_pnp_falls_and_ends_where_both_steps_cancel():
     problem = posed()
-    steps = list(bregman_pnp(problem, max_iter=5000, tol=1e-7))
+    steps = list(bregman_pnp(problem, max_iter=2000, tol=1e-4))
     late = [step.objective for step in steps if step.iteration > bregman.WARM_UP + 1]
     assert all(np.diff(late) <= 1e-9 * abs(late[0]))
     assert steps[-1].stopped_by == "converged"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from napari_deqmd.core.regularizers import Bregman, DnCNN, Learned, Red, Ridge, evaluate
+from napari_deqmd.core.regularizers import Bregman, DnCNN, Learned, Red, Ridge, Scalar, evaluate
 from napari_deqmd.core.regularizers.learned import FLOOR
 from napari_deqmd.training.pretraining import VARIANCE_AT_PEAK, inverse_gamma, pretrain
 
@@ -55,7 +55,12 @@ class Records(Red):
         return super().residual(v, peak)
 
 
-@pytest.mark.parametrize(("make", "first"), [(network, 0.9), (bank, 0.5)])
+def scalar(domain: str = "linear") -> Scalar:
+    torch.manual_seed(0)
+    return Scalar(channels=6, depth=1, domain=domain)
+
+
+@pytest.mark.parametrize(("make", "first"), [(network, 0.9), (bank, 0.5), (scalar, 0.7)])
 @pytest.mark.parametrize("domain", ["linear", "root"])
 def test_the_gradient_step_learns_to_remove_noise(domain, make, first):
     """The loss without a regularizer is the noise's deviation; noise on unseen images is removed as well."""

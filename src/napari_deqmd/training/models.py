@@ -94,7 +94,9 @@ def find_model(name_or_path: str | Path, *, ndim: int = 2, method: str | None = 
     info = _find(name_or_path, BREGMAN_DEFAULT if method in BREGMAN else DEFAULTS[ndim])
     if method is not None and method not in methods_of(info.card):
         known = " or ".join(methods_of(info.card))
-        raise UserError(f"The model {info.name} is for {known}, not {method}: choose another model or method.")
+        raise UserError(
+            f"The model {info.name} is for {known}, not {method}: choose another model or method."
+        )
     return info
 
 
@@ -142,9 +144,7 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def load_model(
-    name_or_path: str | Path = "default", *, ndim: int = 2, method: str | None = None
-) -> Model:
+def load_model(name_or_path: str | Path = "default", *, ndim: int = 2, method: str | None = None) -> Model:
     """Load a model onto the CPU, in float32, ready for `Regularizer.energy`.
 
     Parameters

@@ -342,7 +342,7 @@ def _denoiser(recipe: Recipe) -> Learned:
     except TypeError as error:
         raise UserError(f"The options of {recipe.name} do not fit {recipe.family}: {error}.") from error
     if not isinstance(regularizer, Learned):
-        raise UserError(f"{recipe.family} is no denoiser: choose a RED family, or ridge, for {recipe.name}.")
+        raise UserError(f"{recipe.family} is no denoiser: choose another family for {recipe.name}.")
     return regularizer
 
 
@@ -357,7 +357,9 @@ def _sampler(recipe: Recipe, draws: Draws, data: Path, seed: int) -> Sampler:
     colours = int(recipe.options.get("colours", 1))
     many: dict[str, Any] = {} if colours == 1 else {"colours": colours}
     images: dict[str, Any] = {
-        name: LOADERS[name](data / folder, **many) for name, folder in recipe.data.items() if name in draws.mix
+        name: LOADERS[name](data / folder, **many)
+        for name, folder in recipe.data.items()
+        if name in draws.mix
     }
     return Sampler(
         draws.mix, **images, **many, patch=draws.patch, pool=draws.pool, side=draws.side, seed=seed

@@ -20,6 +20,11 @@ SHARED = frozenset({"domain", "slice_weight", "across_weight"})
 FLOOR = 0.03
 """What is dark in the root's domain, in units of the peak: below it the root is nearly linear."""
 
+SHARPNESS = 10.0
+"""Of the softplus of scalar networks: at 1 it is nearly linear on images, at 100 (the paper's) it trains slower."""
+MEAN_OVER = 64**2
+"""Pixels of an image at which a spatial mean weighs as the sum does."""
+
 
 class Strength(nn.Module):
     """``strength(peak) = exp(a - p log(peak / 60))``: a fixed prior under MAP scaling has ``p = 1``."""
@@ -244,8 +249,8 @@ class Block(nn.Module):
         return h
 
 
-class Scalar(Regularizer):
-    """Scalar-output network: strided convolutions with input skips, softplus, sum over positions ("DEQ-S").
+class Scalar(Learned):
+    """Scalar-output network: its potential is the output of strided convolutions with input skips ("DEQ-S").
 
     Parameters
     ----------
@@ -253,39 +258,70 @@ class Scalar(Regularizer):
         Width of the hidden layers.
     depth : int
         Number of 2x strided layers.
+    colours : int
+        Channels of the image.
     convex : bool
-        Use non-negative weights on hidden maps: with convex increasing activations the energy is then convex in ``x``.
+        Use non-negative weights on hidden maps: with convex increasing activations the energy is then convex in ``v``.
+    mean : bool
+        Take the mean over positions instead of the sum, times `MEAN_OVER`: then the weight falls with the image size.
+    options
+        Domain and weights of planes, as in `Learned`.
 
     Notes
     -----
-    arXiv:2507.11461, section 4.2, takes a spatial mean, so its weight changes with the image size; this one sums.
+    arXiv:2507.11461, section 4.2, takes the mean.
     """
 
-    def __init__(self, *, channels: int = 32, depth: int = 3, convex: bool = False) -> None:
+    network: Strided
+
+    def __init__(
+        self,
+        *,
+        channels: int = 32,
+        depth: int = 3,
+        colours: int = 1,
+        convex: bool = False,
+        mean: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(Strided(channels=channels, depth=depth, colours=colours, convex=convex), **options)
+        self.mean = mean
+
+    def extra_repr(self) -> str:
+        """Return what the weights alone do not tell."""
+        return f"{super().extra_repr()}, convex={self.network.convex}, mean={self.mean}"
+
+    def potential(self, v: Tensor, peak: Tensor) -> Tensor:
+        """Return the coarse energies, spread evenly over the pixels and colours they stand for."""
+        factor = 2 ** len(self.network.hidden)
+        coarse = self.network(v).to(v.dtype)
+        fine = coarse.repeat_interleave(factor, -2).repeat_interleave(factor, -1) / factor**2
+        height, width = v.shape[-2:]
+        share = 1 / v.shape[1] * (MEAN_OVER / (height * width) if self.mean else 1)
+        return share * fine[..., :height, :width].expand_as(v)
+
+
+class Strided(nn.Module):
+    """Strided convolutions, each with a skip from the image at its resolution, to one energy per coarse position."""
+
+    def __init__(self, *, channels: int, depth: int, colours: int, convex: bool) -> None:
         super().__init__()
         self.convex = convex
-        self.strength = Strength()
-        self.first = nn.Conv2d(1, channels, 3, padding=1)
+        self.first = nn.Conv2d(colours, channels, 3, padding=1)
         self.hidden = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1, stride=2, bias=False) for _ in range(depth)
         )
-        self.skips = nn.ModuleList(nn.Conv2d(1, channels, 3, padding=1) for _ in range(depth))
+        self.skips = nn.ModuleList(nn.Conv2d(colours, channels, 3, padding=1) for _ in range(depth))
         self.last = nn.Conv2d(channels, 1, 1, bias=False)
 
-    def energy(self, x: Tensor, peak: Tensor) -> Tensor:
-        """Return the coarse energies, spread evenly over the pixels they stand for."""
-        h, scaled = functional.softplus(self.first(x)), x
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, Y, X)`` to ``(B, 1, ceil(Y / 2^depth), ceil(X / 2^depth))``."""
+        h, scaled = functional.softplus(self.first(x), SHARPNESS), x
         for conv, skip in zip(self.hidden, self.skips, strict=True):
             scaled = functional.avg_pool2d(scaled, 2, ceil_mode=True)
-            h = functional.softplus(
-                functional.conv2d(h, self._weight(conv), stride=2, padding=1) + skip(scaled)
-            )
-        coarse = functional.conv2d(h, self._weight(self.last))
-        factor = 2 ** len(self.hidden)
-        fine = coarse.repeat_interleave(factor, -2).repeat_interleave(factor, -1) / factor**2
-        weight: Tensor = self.strength(peak).to(x.dtype)
-        energy: Tensor = weight * fine[..., : x.shape[-2], : x.shape[-1]]
-        return energy
+            h = functional.conv2d(h, self._weight(conv), stride=2, padding=1) + skip(scaled)
+            h = functional.softplus(h, SHARPNESS)
+        return functional.conv2d(h, self._weight(self.last))
 
     def _weight(self, conv: nn.Module) -> Tensor:
         weight: Tensor = conv.weight  # type: ignore[assignment]

@@ -100,9 +100,7 @@ def bregman_pnp(
     del start
     expected = like.expect(x)
     done = 0
-    for last, gamma, relaxed, budget in zip(
-        (False, True), GAMMAS, RELAXED, _budgets(max_iter), strict=True
-    ):
+    for last, gamma, relaxed, budget in zip((False, True), GAMMAS, RELAXED, _budgets(max_iter), strict=True):
         regularizer = _at(problem, gamma).regularizer
         weight = problem.strength * cast(Bregman, regularizer).weight(problem.peak).flatten().double()
         tau = relaxed / weight.clamp_min(1e-12)
