@@ -239,6 +239,12 @@ def _train(commands: Any) -> None:
             command.add_argument(
                 "--base", metavar="NAME|PATH", help="model to start from (the pretrained one)"
             )
+            command.add_argument(
+                "--psf", help="the only PSF: gaussian:..., uniform:..., or levin:INDEX (what the recipe says)"
+            )
+            command.add_argument(
+                "--peak", type=float, metavar="N", help="the only peak, photo-electrons (what the recipe says)"
+            )
         _json(command)
 
 

@@ -60,10 +60,17 @@ def pretrain(arguments: Namespace) -> None:
 
 def equilibrium(arguments: Namespace) -> None:
     """Train a model through its reconstructions, as its recipe says."""
+    from napari_deqmd.benchmarks.kernels import kernel
     from napari_deqmd.training.recipes import Recipe, run_equilibrium
 
-    recipe = Recipe.read(Path(arguments.recipe))
-    _whole(partial(run_equilibrium, recipe, base=arguments.base), arguments, f"{recipe.name}.safetensors")
+    written = Recipe.read(Path(arguments.recipe))
+    recipe = written.told(psf=arguments.psf, peak=arguments.peak)
+    base = arguments.base
+    if base is None and recipe is not written and written.pretraining:
+        base = Path(arguments.folder) / written.pretrained
+    read_psf = partial(kernel, data=Path(arguments.data))
+    job = partial(run_equilibrium, recipe, base=base, read_psf=read_psf)
+    _whole(job, arguments, f"{recipe.name}.safetensors")
 
 
 def _whole(job: Callable[..., Generator[Report, None, None]], arguments: Namespace, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -62,6 +62,10 @@ class Observation:
         ``(B,)``, as told to the solver, photo-electrons.
     boundary : {"extended", "periodic"}
         What the object is beyond the image.
+    upper : float
+        Upper bound of the object, as a multiple of the peak.
+    shifted : bool
+        Whether the mirror map is shifted by the background, as in `Problem`.
     figure, sign
         What `score` measures, and 1 where more of it is better, -1 where less is.
     """
@@ -74,13 +78,21 @@ class Observation:
     peak: Tensor
     background: Tensor
     boundary: str = field(default="extended", kw_only=True)
+    upper: float = field(default=10.0, kw_only=True)
+    shifted: bool = field(default=True, kw_only=True)
 
     def problem(self, regularizer: Regularizer, **options: float) -> Problem:
         """Build the reconstruction problem of the batch."""
         operator = Blur(self.psf, tuple(self.electrons.shape[2:]), boundary=self.boundary)
-        return Problem.from_electrons(
-            self.electrons, operator, regularizer, peak=self.peak, background=self.background, **options
+        problem = Problem.from_electrons(
+            self.electrons,
+            operator,
+            regularizer,
+            peak=self.peak,
+            background=self.background,
+            **{"upper": self.upper} | options,
         )
+        return replace(problem, shifted=self.shifted)
 
     def __getitem__(self, images: slice) -> Self:
         return self._changed(lambda value: value[images])
@@ -179,12 +191,13 @@ def measure(
     *,
     draw_psf: Callable[[np.random.Generator], np.ndarray] = any_psf,
     boundary: str = "extended",
+    **protocol: Any,
 ) -> Measurement:
     """Draw and measure a batch of clean patches; depends on the sampler's seed and `step` only.
 
     `draw_psf` returns kernels of one odd size, of sum 1, of as many dimensions as the patches have. With a periodic
     boundary the image shows the whole patch, not its middle only: of a stack that is several times as much to learn
-    from.
+    from. `protocol` holds other options of `Observation`.
     """
     ranges = ranges or Ranges()
     rng = np.random.default_rng([sampler.seed, 2, step])
@@ -218,6 +231,7 @@ def measure(
         torch.from_numpy(told_background).float(),
         truth,
         boundary=boundary,
+        **protocol,
     )
 
 

@@ -74,7 +74,9 @@ def pretrain(
 ) -> Generator[Report, None, list[float]]:
     """Train ``D(z) = z - grad r(z)``, ``r`` the summed potential, to remove noise; yield a report a step.
 
-    Of inverse-gamma noise ``D(z) = z - z^2 grad r(z)``, the Bregman score denoiser of Burg's entropy. Returns the losses of the first steps.
+    Of inverse-gamma noise ``D(z) = z - z^2 grad r(z)``, the Bregman score denoiser of Burg's entropy.
+
+    Returns the losses of the first steps.
 
     Images and noise are in the regularizer's domain.
 

@@ -87,8 +87,8 @@ class Equilibrium:
         The only PSF, as on the command line; by default they are drawn from a family.
     wide : float
         Share of 2D PSFs that are wide Gaussians, beside those of the family.
-    boundary : {"extended", "periodic"}
-        Of the measurements, as in `measure`.
+    boundary, upper, shifted
+        Of the measurements, as in `napari_deqmd.training.measurements.Observation`.
     strength : tuple of float, optional
         ``(a, p)`` of the strength to begin with.
     afterwards : float
@@ -111,6 +111,8 @@ class Equilibrium:
     psf: str | None = None
     wide: float = 0.0
     boundary: str = "extended"
+    upper: float = 10.0
+    shifted: bool = True
     strength: tuple[float, float] | None = None
     afterwards: float = 1.0
     solve: Solve = field(default_factory=Solve)
@@ -153,6 +155,29 @@ class Recipe:
     def pretrained(self) -> str:
         """File of the pretrained model: of the model itself where no equilibrium training follows."""
         return f"{self.name}{'' if self.equilibrium is None else '-pretrained'}.safetensors"
+
+    def told(self, *, psf: str | None = None, peak: float | None = None) -> Recipe:
+        """Return the recipe for one PSF and one peak, which its name then says; ``None`` leaves what it says.
+
+        Raises
+        ------
+        UserError
+            A recipe without equilibrium training, or a peak that none can be.
+        """
+        if psf is None and peak is None:
+            return self
+        if self.equilibrium is None:
+            raise UserError(f"The recipe of {self.name} has no [equilibrium]: --psf and --peak are of that.")
+        if peak is not None and not 0 < peak < math.inf:
+            raise UserError(f"The peak is {peak:g}: give photo-electrons above 0.")
+        job, words = self.equilibrium, [self.name]
+        if psf is not None:
+            job = replace(job, psf=psf)
+            words.append(psf.partition(":")[0])
+        if peak is not None:
+            job = replace(job, ranges=replace(job.ranges, peak=(peak, peak)))
+            words.append(f"{peak:g}")
+        return replace(self, name="-".join(words), equilibrium=job)
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -285,7 +310,15 @@ def run_equilibrium(
         draw_psf = lambda rng: kernel  # noqa: E731
     first = yield from train_equilibrium(
         regularizer.to(device),
-        partial(measure, sampler, ranges=job.ranges, draw_psf=draw_psf, boundary=job.boundary),
+        partial(
+            measure,
+            sampler,
+            ranges=job.ranges,
+            draw_psf=draw_psf,
+            boundary=job.boundary,
+            upper=job.upper,
+            shifted=job.shifted,
+        ),
         steps=job.steps,
         batch=job.batch,
         learning_rate=job.learning_rate,
