@@ -50,5 +50,7 @@ def levin(path: Path) -> list[NDArray[np.float32]]:
         with h5py.File(path) as file:
             found = [np.asarray(file[reference]).T for reference in np.ravel(file["kernels"])]
     except (OSError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no file of motion kernels: give the folder that holds {LEVIN}.") from error
+        raise UserError(
+            f"{path} is no file of motion kernels: give the folder that holds {LEVIN}."
+        ) from error
     return [np.ascontiguousarray(one / one.sum(), dtype=np.float32) for one in found]

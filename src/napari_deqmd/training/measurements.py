@@ -66,6 +66,8 @@ class Observation:
         Upper bound of the object, as a multiple of the peak.
     shifted : bool
         Whether the mirror map is shifted by the background, as in `Problem`.
+    downsample : int
+        Object pixels per image pixel along every axis.
     figure, sign
         What `score` measures, and 1 where more of it is better, -1 where less is.
     """
@@ -80,10 +82,12 @@ class Observation:
     boundary: str = field(default="extended", kw_only=True)
     upper: float = field(default=10.0, kw_only=True)
     shifted: bool = field(default=True, kw_only=True)
+    downsample: int = field(default=1, kw_only=True)
 
     def problem(self, regularizer: Regularizer, **options: float) -> Problem:
         """Build the reconstruction problem of the batch."""
-        operator = Blur(self.psf, tuple(self.electrons.shape[2:]), boundary=self.boundary)
+        shape = tuple(self.electrons.shape[2:])
+        operator = Blur(self.psf, shape, boundary=self.boundary, downsample=self.downsample)
         problem = Problem.from_electrons(
             self.electrons,
             operator,
@@ -206,17 +210,17 @@ def measure(
     shape = field_of_view(sampler.patch, psf.shape[2:]) if boundary == "extended" else sampler.patch
     operator = Blur(psf, shape, boundary=boundary)
     blurred = operator.forward(clean).clamp_min(0)
-    low, high = (math.log(value) for value in ranges.peak)
+    low, high = _logs(ranges.peak)
     wide, middle = (
         rng.uniform(low, high, batch),
         rng.uniform(low + (high - low) / 4, high - (high - low) / 4, batch),
     )
     peak = np.exp(np.where(rng.random(batch) < 1 / 3, wide, middle))
-    share = np.exp(rng.uniform(*np.log(ranges.background), batch))
+    share = np.exp(rng.uniform(*_logs(ranges.background), batch))
     background = np.where(rng.random(batch) < ranges.no_background, 1e-3, share) * peak
     scale = torch.ones(batch)
     if ranges.brightness:
-        bright = np.exp(rng.uniform(*np.log(ranges.brightness), batch))
+        bright = np.exp(rng.uniform(*_logs(ranges.brightness), batch))
         scale = torch.from_numpy(bright).float() / blurred.flatten(1).amax(1).clamp_min(0.05)
     expected = per_image(scale * torch.from_numpy(peak).float(), blurred) * blurred
     expected = expected + per_image(torch.from_numpy(background), blurred)
@@ -233,6 +237,11 @@ def measure(
         boundary=boundary,
         **protocol,
     )
+
+
+def _logs(ends: Sequence[float]) -> tuple[float, float]:
+    low, high = ends
+    return math.log(low), math.log(high)
 
 
 def fit_psf(psf: np.ndarray, size: Sequence[int] = PSF_SIZE) -> np.ndarray:

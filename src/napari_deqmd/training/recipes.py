@@ -205,10 +205,11 @@ class Recipe:
         recipe = _made(path, cls, found)
         if recipe.ndim not in (2, 3):
             raise UserError(f"The recipe {path.name} has ndim = {recipe.ndim!r}: give 2 or 3.")
-        for name, part in (("pretraining", recipe.pretraining), ("equilibrium", recipe.equilibrium)):
-            if part is not None and len(part.draws.patch) != recipe.ndim:
+        written = {"pretraining": recipe.pretraining, "equilibrium": recipe.equilibrium}
+        for name, one in written.items():
+            if one is not None and len(one.draws.patch) != recipe.ndim:
                 raise UserError(
-                    f"The recipe {path.name} has {name}.draws.patch of {len(part.draws.patch)} numbers: "
+                    f"The recipe {path.name} has {name}.draws.patch of {len(one.draws.patch)} numbers: "
                     f"give {recipe.ndim}."
                 )
         return recipe

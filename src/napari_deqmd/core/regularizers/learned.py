@@ -298,7 +298,8 @@ class Scalar(Learned):
         fine = coarse.repeat_interleave(factor, -2).repeat_interleave(factor, -1) / factor**2
         height, width = v.shape[-2:]
         share = 1 / v.shape[1] * (MEAN_OVER / (height * width) if self.mean else 1)
-        return share * fine[..., :height, :width].expand_as(v)
+        energy: Tensor = share * fine[..., :height, :width].expand_as(v)
+        return energy
 
 
 class Strided(nn.Module):
