@@ -103,7 +103,7 @@ def test_inverse_gamma_noise_is_multiplicative_and_its_precision_is_told():
     """Mean ``y gamma / (gamma - 2)``, relative deviation ``gamma^-1/2`` about; the step of the denoiser is Burg's."""
     clean = torch.tensor([0.2, 1.5]).reshape(2, 1, 1, 1).expand(2, 1, 200, 200)
     rng = torch.Generator().manual_seed(0)
-    shown = inverse_gamma(clean, torch.tensor([0.2, 0.05]), torch.zeros(2), rng)
+    shown = inverse_gamma(clean, torch.tensor([0.2, 0.05]), torch.tensor([0.5, 0.5]), rng)
     assert shown.told.tolist() == pytest.approx([25, 400])
     mean, deviation = (f(shown.images, dim=(1, 2, 3)) for f in (torch.mean, torch.std))
     g = shown.told
@@ -111,6 +111,9 @@ def test_inverse_gamma_noise_is_multiplicative_and_its_precision_is_told():
     assert torch.allclose(mean, y * g / (g - 2), rtol=5e-3)
     assert torch.allclose(deviation, y * g / (g - 2) / (g - 3).sqrt(), rtol=2e-2)
     assert torch.equal(shown.metric, shown.images**2)
+    assert inverse_gamma(clean, torch.tensor([0.2, 0.2]), torch.tensor([0.0, 1.0]), rng).told.tolist() == (
+        pytest.approx([12.5, 50])
+    )
     dark = inverse_gamma(torch.zeros(1, 1, 4, 4), torch.tensor([0.1]), torch.zeros(1), rng)
     assert (dark.images == 0).all()
 
@@ -122,8 +125,9 @@ def test_a_bregman_denoiser_learns_to_remove_it():
     light = SimpleNamespace(seed=0, batch=lambda step, size: 0.3 + blobs(1000 + step, size))
     list(pretrain(regularizer, light, steps=80, **options))
     clean = 0.3 + blobs(-1, 16)
-    told = torch.full((16,), 0.2)
-    shown = inverse_gamma(clean, told, told, torch.Generator().manual_seed(1))
+    shown = inverse_gamma(
+        clean, torch.full((16,), 0.2), torch.full((16,), 0.5), torch.Generator().manual_seed(1)
+    )
     x = shown.images.requires_grad_()
     (slope,) = torch.autograd.grad(regularizer.potential(x, shown.told).sum(), x)
     before = (x - clean).square().mean()

@@ -158,10 +158,12 @@ def variations(images: Mapping[str, NDArray[np.float32]], data: Path, seed: int)
 
 def _crops(images: Mapping[str, NDArray[np.float32]], side: int) -> dict[str, NDArray[np.float32]]:
     """Return the centres of the images that are large enough, by name."""
-    found = {}
-    for name, image in sorted(images.items()):
-        corner = [(n - side) // 2 for n in image.shape[1:]]
-        if min(corner) >= 0:
-            y, x = corner
-            found[name] = np.ascontiguousarray(image[:, y : y + side, x : x + side])
-    return found
+    return {
+        name: centre(image, side) for name, image in sorted(images.items()) if min(image.shape[1:]) >= side
+    }
+
+
+def centre(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Return the middle ``(C, side, side)`` of an image."""
+    y, x = ((n - side) // 2 for n in image.shape[1:])
+    return np.ascontiguousarray(image[:, y : y + side, x : x + side])

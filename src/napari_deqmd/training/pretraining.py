@@ -41,14 +41,14 @@ def white(clean: Tensor, deviation: Tensor, jitter: Tensor, rng: torch.Generator
 def inverse_gamma(clean: Tensor, deviation: Tensor, jitter: Tensor, rng: torch.Generator) -> Noisy:
     """Draw ``1 / z``, ``z ~ Gamma(gamma - 1, rate gamma clean)``: its relative deviation is about ``gamma ** -0.5``.
 
-    Told is ``gamma``, as it is. Hurault et al., arXiv:2306.03466, section 4.
+    Told is ``gamma``, within a factor 2. Hurault et al., arXiv:2306.03466, section 4.
     """
     gamma = deviation**-2
     draws = np.random.default_rng(int(torch.randint(2**31, (), generator=rng)))
     shape = (per_image(gamma, clean.cpu()) - 1).numpy()
     z = torch.from_numpy(draws.gamma(shape, size=clean.shape)).to(clean)
     images = clean * per_image(gamma.to(clean.device), clean) / z
-    return Noisy(images, gamma, images**2)
+    return Noisy(images, gamma * 2 ** (2 * jitter - 1), images**2)
 
 
 NOISES: dict[str, Callable[[Tensor, Tensor, Tensor, torch.Generator], Noisy]] = {
@@ -91,7 +91,7 @@ def pretrain(
     sigma : tuple of float
         Deviations of the noise are drawn log-uniformly from this range. White: the network is told the peak that has
         such noise, ``VARIANCE_AT_PEAK / sigma^2``, within a factor 2. Inverse gamma: relative ones, and it is told
-        ``gamma = 1 / sigma^2``.
+        ``gamma = 1 / sigma^2``, within a factor 2.
     brightest : float
         Patches are scaled by up to this factor: sharp structures exceed the blurred peak.
     noise : {"white", "inverse-gamma"}
