@@ -17,7 +17,7 @@ from napari_deqmd.benchmarks.paper_cases import TUNING, Extent
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, TotalVariation
 from napari_deqmd.core.solvers import Step, accelerated_mirror_descent, mirror_descent
-from napari_deqmd.core.solvers.bregman import bregman_pnp, bregman_red
+from napari_deqmd.core.solvers.bregman import WARM_UP, bregman_pnp, bregman_red
 from napari_deqmd.core.solvers.richardson_lucy import richardson_lucy
 from napari_deqmd.training.models import BREGMAN_DEFAULT, load_model, methods_of
 
@@ -26,6 +26,7 @@ FACTOR = " × "
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 SEARCHED, ORACLE = ", searched weight", ", oracle weight"
 PAPERS_RULE = ", paper's iteration and rule"
+TWO_STAGES = ", two stages"
 PAPERS_TOLERANCE = 2.5e-5
 Solve = Callable[[Problem, Tensor | None], Generator[Step, None, None]]
 
@@ -70,8 +71,12 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
                 "b-red": partial(bregman_red, max_iter=long),
                 "b-pnp": partial(bregman_pnp, max_iter=long),
             }
+            runs |= {name + TWO_STAGES: partial(run, warm_up=WARM_UP) for name, run in runs.items()}
             label = "" if model.card["name"] == BREGMAN_DEFAULT else f", {told.name}"
-            found += [replace(told, name=name + label, steps=run) for name, run in runs.items()]
+            found += [
+                replace(told, name=name + label, steps=run, robust=TWO_STAGES not in name)
+                for name, run in runs.items()
+            ]
         else:
             plain = partial(mirror_descent, max_iter=extent.long)
             papers = partial(
