@@ -64,14 +64,11 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
             robust=True,
             colours=int(model.card["options"].get("colours", 1)),
         )
-        runs: dict[str, Solve]
+        runs: dict[str, Solve] = {}
         if "b-red" in methods_of(model.card):
-            long = extent.long // 2
-            runs = {
-                "b-red": partial(bregman_red, max_iter=long),
-                "b-pnp": partial(bregman_pnp, max_iter=long),
-            }
-            runs |= {name + TWO_STAGES: partial(run, warm_up=WARM_UP) for name, run in runs.items()}
+            for name, solver in (("b-red", bregman_red), ("b-pnp", bregman_pnp)):
+                for stages, warm_up in (("", 0), (TWO_STAGES, WARM_UP)):
+                    runs[name + stages] = partial(solver, max_iter=extent.long // 2, warm_up=warm_up)
             label = "" if model.card["name"] == BREGMAN_DEFAULT else f", {told.name}"
             found += [
                 replace(told, name=name + label, steps=run, robust=TWO_STAGES not in name)
