@@ -45,6 +45,22 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "tiny"
 
 
+@pytest.mark.parametrize("method", ["b-red", "b-pnp"])
+def test_bregman_methods_find_their_own_default_model(measured, method):
+    result = reconstruct(measured, PSF, method=method, peak=80, background=6, max_iter=12)
+    assert result.report["model"]["name"] == "bregman-2d"
+    assert np.isfinite(result.image).all()
+    before, after = (np.square(image - 80 * scene()).mean() for image in (measured - 6, result.image))
+    assert after < before
+
+
+def test_a_model_for_another_method_is_refused(measured, model):
+    with pytest.raises(UserError, match="tiny is for deq-md, not b-red: choose another model or method"):
+        reconstruct(measured, PSF, method="b-red", model=model)
+    with pytest.raises(UserError, match="bregman-2d is for b-red or b-pnp, not deq-md"):
+        reconstruct(measured, PSF, model="bregman-2d")
+
+
 def test_what_the_upper_bound_cuts_off_is_said():
     dot = np.zeros((32, 32), np.float32)
     dot[16, 16] = 40.0

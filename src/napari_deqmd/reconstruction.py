@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import napari_deqmd
-from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.config import LEARNED, ReconstructionConfig
 from napari_deqmd.core.device import resolve_device
+from napari_deqmd.core.electrons import saturation_level, to_electrons
 from napari_deqmd.core.electrons import saturation_level, to_electrons
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import check_image, resolve_axes
 from napari_deqmd.core.iterates import Iterates
-from napari_deqmd.core.methods import LEARNED, regularizer_of, solve
+from napari_deqmd.core.methods import regularizer_of, solve
 from napari_deqmd.core.operators import Blur, object_shape
 from napari_deqmd.core.photons import Photons, estimate_photons
 from napari_deqmd.core.pixels import CAMERA, PixelMaps, areas, mended
@@ -142,7 +143,11 @@ class Reconstruction:
         if start is not None:
             start.require(self.items, object_shape(self._shape, self.psf.shape, config.boundary))
         self.start = start
-        self._info = find_model(config.model, ndim=len(spatial)) if config.method in LEARNED else None
+        self._info = (
+            find_model(config.model, ndim=len(spatial), method=config.method)
+            if config.method in LEARNED
+            else None
+        )
         if self._info is not None and self._info.card["ndim"] > len(spatial):
             raise UserError(
                 f"The model {self._info.name} is for 3D stacks and the image is 2D: choose another model."

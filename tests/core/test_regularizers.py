@@ -11,11 +11,13 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.methods import HalfPrecision
 from napari_deqmd.core.regularizers import (
     FAMILIES,
+    Bregman,
     DnCNN,
     NoRegularizer,
     Red,
     Regularizer,
     Ridge,
+    Scalar,
     TotalVariation,
     base,
     build,
@@ -41,6 +43,12 @@ def ridge(dtype: torch.dtype = torch.float64, **options) -> Ridge:
 
 
 MAKERS = {
+    "bregman": lambda dtype=torch.float64: (
+        build("bregman", {"channels": 4, "depth": 3}).to(dtype).requires_grad_(False)
+    ),
+    "bregman-three-scale": lambda dtype=torch.float64: (
+        Bregman(tiny_red().network).to(dtype).requires_grad_(False)
+    ),
     "red": dncnn,
     "red-root": root,
     "red-three-scale": lambda dtype=torch.float64: tiny_red(dtype=dtype),
@@ -247,6 +255,26 @@ def test_convex_flag_makes_the_energy_convex():
             gaps.append((chord - middle) / chord)
     assert (torch.stack(gaps) > -1e-12).all()
     assert (torch.stack(gaps) > 1e-6).any()
+
+
+def test_the_mean_weighs_as_the_sum_at_one_size_and_less_on_larger_images():
+    summed, mean = (Scalar(channels=4, depth=2, mean=flag) for flag in (False, True))
+    mean.load_state_dict(summed.state_dict())
+    for side, ratio in ((64, 1.0), (128, 0.25)):
+        x = torch.rand(1, 1, side, side)
+        a, b = (float(evaluate(found, x, PEAKS[:1].float()).energy.sum()) for found in (summed, mean))
+        assert b / a == pytest.approx(ratio, rel=1e-5)
+
+
+def test_colours_share_the_energy_of_a_scalar_network():
+    torch.manual_seed(0)
+    regularizer = build("scalar", {"channels": 4, "depth": 1, "colours": 3})
+    x = torch.rand(2, 3, 8, 8)
+    energy = regularizer.energy(x, PEAKS[:2].float())
+    assert energy.shape == x.shape
+    assert torch.allclose(energy[:, 0], energy[:, 2])
+    coarse = regularizer.network(x).sum((1, 2, 3)) * regularizer.strength(PEAKS[:2].float()).flatten()
+    assert torch.allclose(energy.sum((1, 2, 3)), coarse, rtol=1e-5)
 
 
 def test_without_the_flag_the_energy_is_not_convex():

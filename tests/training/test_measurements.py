@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,7 +28,7 @@ from napari_deqmd.training.measurements import (
 )
 
 REACH = PSF_SIZE[0] // 2
-TENSORS = [field.name for field in fields(Measurement) if field.name != "boundary"]
+TENSORS = ("electrons", "psf", "peak", "background", "truth")
 PATCH = 28
 TOLD_EXACTLY = {"peak_error": 0.0, "background_error": 0.0}
 

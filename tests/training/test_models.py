@@ -389,6 +389,7 @@ def test_a_stranger_does_not_shadow_a_bundled_model(folder):
     bundled = [info for info in list_models() if info.path.parent == models.BUNDLED]
     save_model(tiny(), folder / "evil.safetensors", CARD | {"name": models.DEFAULTS[2]})
     if bundled:
-        assert find_model("default").path == bundled[0].path
+        (default,) = (info.path for info in bundled if info.name == models.DEFAULTS[2])
+        assert find_model("default").path == default
     else:
         assert find_model("default").path == folder / "evil.safetensors"

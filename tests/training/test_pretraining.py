@@ -10,9 +10,9 @@ import pytest
 import torch
 from scipy import stats
 
-from napari_deqmd.core.regularizers import DnCNN, Learned, Red, Ridge, evaluate
+from napari_deqmd.core.regularizers import Bregman, DnCNN, Learned, Red, Ridge, Scalar, evaluate
 from napari_deqmd.core.regularizers.learned import FLOOR
-from napari_deqmd.training.pretraining import VARIANCE_AT_PEAK, pretrain
+from napari_deqmd.training.pretraining import VARIANCE_AT_PEAK, inverse_gamma, pretrain
 
 QUICK = {"batch": 4, "learning_rate": 1e-2, "precision": "float32"}
 
@@ -55,7 +55,12 @@ class Records(Red):
         return super().residual(v, peak)
 
 
-@pytest.mark.parametrize(("make", "first"), [(network, 0.9), (bank, 0.5)])
+def scalar(domain: str = "linear") -> Scalar:
+    torch.manual_seed(0)
+    return Scalar(channels=6, depth=1, domain=domain)
+
+
+@pytest.mark.parametrize(("make", "first"), [(network, 0.9), (bank, 0.5), (scalar, 0.7)])
 @pytest.mark.parametrize("domain", ["linear", "root"])
 def test_the_gradient_step_learns_to_remove_noise(domain, make, first):
     """The loss without a regularizer is the noise's deviation; noise on unseen images is removed as well."""
@@ -92,6 +97,41 @@ def test_noise_is_white_in_the_domain_and_the_network_is_told_its_peak(domain):
     assert stats.kstest(scale.numpy(), "uniform").pvalue > 0.01
     first = (noisy - mean.reshape(-1, 1, 1, 1)) / deviation.reshape(-1, 1, 1, 1)
     assert abs((first[..., 1:] * first[..., :-1]).mean().item()) < 4 / math.sqrt(first.numel())
+
+
+def test_inverse_gamma_noise_is_multiplicative_and_its_precision_is_told():
+    """Mean ``y gamma / (gamma - 2)``, relative deviation ``gamma^-1/2`` about; the step of the denoiser is Burg's."""
+    clean = torch.tensor([0.2, 1.5]).reshape(2, 1, 1, 1).expand(2, 1, 200, 200)
+    rng = torch.Generator().manual_seed(0)
+    shown = inverse_gamma(clean, torch.tensor([0.2, 0.05]), torch.tensor([0.5, 0.5]), rng)
+    assert shown.told.tolist() == pytest.approx([25, 400])
+    mean, deviation = (f(shown.images, dim=(1, 2, 3)) for f in (torch.mean, torch.std))
+    g = shown.told
+    y = clean[:, 0, 0, 0]
+    assert torch.allclose(mean, y * g / (g - 2), rtol=5e-3)
+    assert torch.allclose(deviation, y * g / (g - 2) / (g - 3).sqrt(), rtol=2e-2)
+    assert torch.equal(shown.metric, shown.images**2)
+    assert inverse_gamma(clean, torch.tensor([0.2, 0.2]), torch.tensor([0.0, 1.0]), rng).told.tolist() == (
+        pytest.approx([12.5, 50])
+    )
+    dark = inverse_gamma(torch.zeros(1, 1, 4, 4), torch.tensor([0.1]), torch.zeros(1), rng)
+    assert (dark.images == 0).all()
+
+
+def test_a_bregman_denoiser_learns_to_remove_it():
+    torch.manual_seed(0)
+    regularizer = Bregman(DnCNN(channels=6, depth=3))
+    options = QUICK | {"learning_rate": 2e-2, "sigma": (0.2, 0.2), "brightest": 1.0, "noise": "inverse-gamma"}
+    light = SimpleNamespace(seed=0, batch=lambda step, size: 0.3 + blobs(1000 + step, size))
+    list(pretrain(regularizer, light, steps=80, **options))
+    clean = 0.3 + blobs(-1, 16)
+    shown = inverse_gamma(
+        clean, torch.full((16,), 0.2), torch.full((16,), 0.5), torch.Generator().manual_seed(1)
+    )
+    x = shown.images.requires_grad_()
+    (slope,) = torch.autograd.grad(regularizer.potential(x, shown.told).sum(), x)
+    before = (x - clean).square().mean()
+    assert (x - x**2 * slope - clean).square().mean() < 0.6 * before
 
 
 def test_errors_count_relative_to_the_noise():

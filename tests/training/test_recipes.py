@@ -82,7 +82,7 @@ def written(folder: Path, text: str) -> Recipe:
 def test_every_bundled_model_has_its_recipe(card):
     recipe = Recipe.read(REPOSITORY / "recipes" / f"{card.stem}.toml")
     assert recipe.name == card.stem
-    assert recipe.equilibrium is not None
+    assert recipe.equilibrium is not None or recipe.family.startswith("bregman")
     told = json.loads(card.read_text(encoding="utf-8"))
     options = {name: list(v) if isinstance(v, tuple) else v for name, v in recipe.options.items()}
     assert (told["family"], told["options"], told["ndim"]) == (recipe.family, options, recipe.ndim)
@@ -122,6 +122,39 @@ def test_a_pretraining_starts_from_the_base_if_the_recipe_has_one(recipe, data, 
         assert torch.equal(a, b)
 
 
+def test_a_bregman_denoiser_needs_no_equilibrium(data, tmp_path):
+    text = TEXT.replace('"red"', '"bregman"').replace('domain = "root"\n', "").partition("[equilibrium]")[0]
+    text = text.replace("batch = 2", 'batch = 2\nnoise = "inverse-gamma"\nstrength = [0.5, 0.75]')
+    recipe = written(tmp_path, text)
+    assert len(list(run_pretraining(recipe, data, tmp_path))) == 3
+    model = load_model(tmp_path / "toy.safetensors", method="b-red")
+    assert float(model.regularizer.strength.a) == 0.5
+    assert float(model.regularizer.strength.p) == 0.75
+    with pytest.raises(UserError, match="toy is for b-red or b-pnp, not deq-md"):
+        load_model(tmp_path / "toy.safetensors", method="deq-md")
+
+
+def test_a_noise_that_is_none_is_told(tmp_path):
+    with pytest.raises(UserError, match="Unknown noise 'pink'"):
+        written(tmp_path, TEXT.replace("batch = 2", 'batch = 2\nnoise = "pink"', 1))
+
+
+def test_a_recipe_for_one_psf_and_peak_says_so_in_its_name(recipe, data, tmp_path):
+    told = recipe.told(psf="uniform:size=3", peak=40.0)
+    assert (told.name, told.equilibrium.psf) == ("toy-uniform-40", "uniform:size=3")
+    assert told.equilibrium.ranges.peak == (40, 40)
+    assert recipe.told() is recipe
+    with pytest.raises(UserError, match="above 0"):
+        recipe.told(peak=-1.0)
+    list(run_pretraining(recipe, data, tmp_path))
+    read = []
+    base = tmp_path / recipe.pretrained
+    kernel = lambda text: read.append(text) or np.full((3, 3), 1 / 9)  # noqa: E731
+    assert len(list(run_equilibrium(told, data, tmp_path, base=base, read_psf=kernel))) == 3
+    assert read == ["uniform:size=3"]
+    assert load_model(tmp_path / "toy-uniform-40.safetensors").card["recipe"]["equilibrium"]["upper"] == 10
+
+
 def test_a_ridge_model_goes_through_both_jobs(data, tmp_path):
     options = "channels = [2, 3]\nkernels = [3, 3]\n"
     text = TEXT.replace('"red"', '"ridge"').replace("channels = 4\ndepth = 2\n", options)
@@ -133,7 +166,7 @@ def test_a_ridge_model_goes_through_both_jobs(data, tmp_path):
     assert all(not torch.equal(before[name], after[name]) for name in after)
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes").rglob("*.toml")), ids=lambda path: path.stem)
 def test_every_recipe_that_comes_along_can_be_begun(path):
     recipe = Recipe.read(path)
     regularizer = build(recipe.family, dict(recipe.options))

@@ -108,7 +108,7 @@ def test_controls_teach_and_the_defaults_are_sensible(compare: Any) -> None:
         assert compare.find(name).toolTip(), name
     methods = compare.find("compare_methods")
     items = [methods.item(row) for row in range(methods.count())]
-    assert [item.text() for item in items] == ["rl", *RUNS]
+    assert [item.text() for item in items] == ["rl", *RUNS[:2], "b-pnp", "b-red", RUNS[2]]
     assert [item.text() for item in items if item.checkState() == Qt.CheckState.Checked] == list(RUNS)
     assert compare.find("compare_reference").currentText() == "none"
     assert not compare.find("compare_frc").isChecked()
@@ -122,7 +122,7 @@ def test_every_installed_model_is_offered(
     from napari_deqmd.training import models
     from napari_deqmd.widgets.models import INSTALLED
 
-    info = models.list_models()[0]
+    info = models.find_model("default")
     check(compare, "rl")
     monkeypatch.setattr(
         models, "list_models", lambda: [info, models.ModelInfo("mine", tmp_path, {"name": "mine"})]

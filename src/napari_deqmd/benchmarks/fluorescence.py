@@ -16,14 +16,14 @@ from skimage.metrics import normalized_root_mse, structural_similarity
 from torch import Tensor
 
 from napari_deqmd.benchmarks.fluorescence_cases import Case
-from napari_deqmd.benchmarks.restoration import best, last, psnr, scaled
+from napari_deqmd.benchmarks.restoration import best, by_colour, last, psnr, scaled
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation
 from napari_deqmd.core.solvers import SOLVERS, Step
 from napari_deqmd.core.solvers.richardson_lucy import flat_start, richardson_lucy
 from napari_deqmd.training.measurements import Measurement
-from napari_deqmd.training.models import BUNDLED, list_models, load_model
+from napari_deqmd.training.models import BUNDLED, list_models, load_model, methods_of
 
 ORACLE = "RL, oracle stop"
 TV = "TV, weight"
@@ -55,6 +55,10 @@ class Method:
         It is run on variations, too.
     ndim : int
         Fewest dimensions of its images.
+    colours : int
+        Channels it takes at once; otherwise one after the other.
+    device : str
+        Torch device.
     """
 
     name: str
@@ -65,6 +69,8 @@ class Method:
     true_numbers: bool = False
     robust: bool = False
     ndim: int = 2
+    colours: int = 1
+    device: str = "cpu"
 
     def takes(self, case: Case) -> bool:
         """Return whether it is to be run on a case."""
@@ -116,16 +122,29 @@ class Job:
         return found.hexdigest()[:16]
 
     def run(self) -> tuple[Row, NDArray[np.float32]]:
-        """Return the figures and the image, ``([Z,] Y, X)`` in units of the peak told."""
+        """Return the figures and the image, ``([3,] [Z,] Y, X)`` in units of the peak told."""
         condition, data = self.case.condition, self.data
-        problem = data.problem(self.method.regularizer, upper=condition.upper)
+        colours = data.truth.shape[1]
+        parts = data if self.method.colours == colours else by_colour(data)
+        problem = parts.to(torch.device(self.method.device)).problem(
+            self.method.regularizer, upper=condition.upper
+        )
+        white = None if condition.white is None else condition.white * condition.peak / float(data.peak[0])
+
+        def whole(x: Tensor) -> Tensor:
+            x = x.cpu().reshape(data.truth.shape)
+            return x if condition.known else scaled(x, data.truth)
+
         if self.method.oracle:
             runs = (self.method.steps(problem, start) for start in (None, problem.start()))
-            found = best(problem, runs, data.truth, psnr if condition.known else _scaled_psnr)
+            found = best(problem, runs, data.truth, lambda x, truth: psnr(whole(x), truth, white))
         else:
             found = last(problem, self.method.steps(problem, _start(problem, self.case.start)))
-        image = found.image if condition.known else scaled(found.image, data.truth)
-        truth, restored = (tensor[0, 0].numpy() for tensor in (data.truth, image))
+        image = whole(found.image)
+        truth, restored = (tensor[0].numpy() for tensor in (data.truth, image))
+        if colours == 1:
+            truth, restored = truth[0], restored[0]
+        axis = {} if colours == 1 else {"channel_axis": 0}
         row = Row(
             self.key,
             condition.label,
@@ -133,8 +152,10 @@ class Job:
             condition.peak,
             self.case.variation,
             self.method.name,
-            psnr=float(psnr(image, data.truth)),
-            ssim=float(structural_similarity(truth, restored, data_range=float(truth.max()))),  # type: ignore[no-untyped-call]
+            psnr=float(psnr(image, data.truth, white)),
+            ssim=float(
+                structural_similarity(truth, restored, data_range=white or float(truth.max()), **axis)  # type: ignore[no-untyped-call]
+            ),
             nrmse=float(normalized_root_mse(truth, restored)),
             iterations=found.iterations,
             seconds=found.seconds,
@@ -241,8 +262,9 @@ def methods(models: Sequence[str], *, max_iter: int = 200) -> list[Method]:
 
 
 def bundled_models() -> list[str]:
-    """Return the names of the models that come with the program."""
-    return [info.name for info in list_models() if info.path.parent == BUNDLED]
+    """Return the names of the models of ``deq-md`` that come with the program."""
+    found = (info for info in list_models() if info.path.parent == BUNDLED)
+    return [info.name for info in found if "deq-md" in methods_of(info.card)]
 
 
 def tv_name(weight: float) -> str:
@@ -257,8 +279,4 @@ def _start(problem: Problem, name: str) -> Tensor | None:
     if name == "flat":
         return flat
     noise = np.random.default_rng(0).standard_normal(flat.shape).astype(np.float32)
-    return flat * torch.from_numpy(noise).exp()
-
-
-def _scaled_psnr(x: Tensor, truth: Tensor) -> Tensor:
-    return psnr(scaled(x, truth), truth)
+    return flat * torch.from_numpy(noise).to(flat).exp()

@@ -67,11 +67,7 @@ def markdown(rows: Sequence[Row], *, figure: str = "", missing: int = 0, threads
     """
     main = with_oracle_weight([row for row in rows if not row.variation])
     varied = [row for row in rows if row.variation]
-    parts = ["# Fluorescence benchmark", _INTRODUCTION]
-    if missing:
-        parts.append(f"**{missing} measurements are still to be made.**")
-    if figure:
-        parts.append(f"![Image, restorations and truth]({figure})")
+    parts = opening("Fluorescence benchmark", _INTRODUCTION, figure=figure, missing=missing)
     parts += ["## PSNR, dB", _DECIBELS, "\n".join(decibels(main))]
     parts += ["## All figures", f"{_FIGURES} Threads: {threads}.", "\n".join(figures(main))]
     parts += ["## Against Richardson-Lucy", _GAINS, "\n".join(gains(main))]
@@ -80,10 +76,20 @@ def markdown(rows: Sequence[Row], *, figure: str = "", missing: int = 0, threads
     return "\n\n".join(parts) + "\n"
 
 
+def opening(title: str, introduction: str, *, figure: str, missing: int) -> list[str]:
+    """Return the first paragraphs of a report."""
+    parts = [f"# {title}", introduction]
+    if missing:
+        parts.append(f"**{missing} measurements are still to be made.**")
+    if figure:
+        parts.append(f"![Image, restorations and truth]({figure})")
+    return parts
+
+
 def with_oracle_weight(rows: Sequence[Row]) -> list[Row]:
     """Return the rows with TV at the validated weight and, after it, at each image's best weight by the truth."""
     found = []
-    for image in _grouped(rows, _image).values():
+    for image in grouped(rows, _image).values():
         weights = [row for row in image if row.method.startswith(TV)]
         for row in image:
             if row not in weights:
@@ -98,16 +104,16 @@ def decibels(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table of the mean PSNR of every kind of image at every peak, and of every family in bold."""
     methods = list(dict.fromkeys(row.method for row in rows))
     yield from _head("image, peak", *methods)
-    for (label, peak), group in _grouped(rows, lambda row: (row.label, row.peak)).items():
+    for (label, peak), group in grouped(rows, lambda row: (row.label, row.peak)).items():
         yield _line(f"{label}, {peak:.0f}", *_means(group, methods))
-    for name, group in _grouped(rows, _family).items():
+    for name, group in grouped(rows, _family).items():
         yield _line(f"**{name}, all**", *_means(group, methods))
 
 
 def figures(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table of all figures of every method, means over a family of images."""
     yield from _head("images", "method", "number", "PSNR, dB", "SSIM", "NRMSE", "iterations", "seconds")
-    for (name, method), group in _grouped(rows, lambda row: (_family(row), row.method)).items():
+    for (name, method), group in grouped(rows, lambda row: (_family(row), row.method)).items():
         mean = [np.mean([getattr(row, figure) for row in group]) for figure in _FORMATS]
         numbers = (format(value, form) for value, form in zip(mean, _FORMATS.values(), strict=True))
         yield _line(name, method, str(len(group)), *numbers)
@@ -118,7 +124,7 @@ def gains(rows: Sequence[Row]) -> Iterator[str]:
     yield from _head("images", "method", "number", "mean, dB", f"at least +{CLEARLY:g}", "below", "worst, dB")
     oracle = {_image(row): row.psnr for row in rows if row.method == ORACLE}
     informed = {_image(row): row.psnr for row in rows if row.method == ORACLE + TRUE_NUMBERS}
-    for (name, method), group in _grouped(rows, lambda row: (_family(row), row.method)).items():
+    for (name, method), group in grouped(rows, lambda row: (_family(row), row.method)).items():
         reference = informed if method.endswith(TRUE_NUMBERS) else oracle
         gain = np.array([row.psnr - reference[_image(row)] for row in group if _image(row) in reference])
         if method.startswith("RL") or not gain.size:
@@ -132,7 +138,7 @@ def robustness(rows: Sequence[Row]) -> Iterator[str]:
     methods = list(dict.fromkeys(row.method for row in rows))
     usual = {(row.method, _image(row)): row.psnr for row in rows if row.variation == AS_IS}
     yield from _head("image", "variation", *methods)
-    for (label, variation), group in _grouped(rows, lambda row: (row.label, row.variation)).items():
+    for (label, variation), group in grouped(rows, lambda row: (row.label, row.variation)).items():
         cells = dict.fromkeys(methods, _GAP)
         for row in group:
             before = usual.get((row.method, _image(row))) if variation != AS_IS else None
@@ -177,7 +183,7 @@ def _image(row: Row) -> tuple[str, str, float]:
     return row.label, row.image, row.peak
 
 
-def _grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
+def grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
     """Return the rows by key, keys in the order of their first rows."""
     groups: dict[Key, list[Row]] = {}
     for row in rows:
@@ -187,7 +193,7 @@ def _grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[R
 
 def _means(rows: Sequence[Row], methods: Sequence[str]) -> Iterator[str]:
     """Yield the mean PSNR of methods; a method that is not through with all images has none: it would mislead."""
-    values = _grouped(rows, lambda row: row.method)
+    values = grouped(rows, lambda row: row.method)
     most = max(len(group) for group in values.values())
     for method in methods:
         group = values.get(method, [])

@@ -60,6 +60,8 @@ class Condition:
         Upper bound of the object, as a multiple of the peak.
     known : bool
         Peak and background are the true ones. False: they were estimated, and the truth is known up to a factor.
+    white : float, optional
+        What PSNR and SSIM are relative to, in units of the true peak; by default the maximum of the truth.
     """
 
     label: str
@@ -67,6 +69,7 @@ class Condition:
     image: str = ""
     upper: float = 10.0
     known: bool = True
+    white: float | None = None
 
     @property
     def peak(self) -> float:
@@ -218,10 +221,24 @@ def retold(data: Measurement, peak: Tensor) -> Measurement:
     return replace(data, peak=peak, truth=data.truth * per_image(data.peak / peak, data.truth))
 
 
-def psnr(x: Tensor, truth: Tensor) -> Tensor:
-    """Return the peak signal-to-noise ratio of every image in dB, the peak being the truth's maximum."""
+def psnr(x: Tensor, truth: Tensor, white: float | None = None) -> Tensor:
+    """Return the peak signal-to-noise ratio of every image in dB, the peak being `white` or the truth's maximum."""
     error = (x - truth).square().flatten(1).mean(1)
-    return 10 * torch.log10(truth.flatten(1).amax(1).square() / error)
+    peak = truth.flatten(1).amax(1) if white is None else torch.full_like(error, white)
+    return 10 * torch.log10(peak.square() / error)
+
+
+def by_colour(data: Measurement) -> Measurement:
+    """Return the channels of one colour image as a batch of images of one channel."""
+    channels = data.electrons.shape[1]
+    return replace(
+        data,
+        electrons=data.electrons.transpose(0, 1),
+        truth=data.truth.transpose(0, 1),
+        psf=data.psf.expand(channels, *data.psf.shape[1:]),
+        peak=data.peak.expand(channels),
+        background=data.background.expand(channels),
+    )
 
 
 def scaled(x: Tensor, truth: Tensor) -> Tensor:

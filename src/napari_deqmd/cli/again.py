@@ -93,7 +93,7 @@ def _beside(image: Path, earlier: str) -> str:
 
 def _require(arguments: Namespace, content: Mapping[str, Any]) -> None:
     """Find PSF and model before anything is read."""
-    from napari_deqmd.core.methods import LEARNED
+    from napari_deqmd.core.config import LEARNED
     from napari_deqmd.psf.theory import KINDS
     from napari_deqmd.training.models import find_model
 
@@ -109,7 +109,7 @@ def _require(arguments: Namespace, content: Mapping[str, Any]) -> None:
         # What is the default may change from version to version.
         arguments.model = str(name)
     try:
-        find_model(arguments.model)
+        find_model(arguments.model, method=arguments.method)
     except UserError as error:
         raise UserError(
             f"The model {arguments.model} of the earlier result is not to be had: import it, or name another by "

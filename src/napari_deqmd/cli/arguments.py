@@ -266,6 +266,15 @@ def _train(commands: Any) -> None:
             command.add_argument(
                 "--base", metavar="NAME|PATH", help="model to start from (the pretrained one)"
             )
+            command.add_argument(
+                "--psf", help="the only PSF: gaussian:..., uniform:..., or levin:INDEX (what the recipe says)"
+            )
+            command.add_argument(
+                "--peak",
+                type=float,
+                metavar="N",
+                help="the only peak, photo-electrons (what the recipe says)",
+            )
         _json(command)
 
 
@@ -307,6 +316,29 @@ def _benchmark(commands: Any) -> None:
     )
     command.add_argument("--model", nargs="+", metavar="NAME|PATH", help="models (every bundled one)")
     command.add_argument("--quick", action="store_true", help="a few small scenes, to see that it runs")
+    _json(command)
+    text = "repeat the experiment of arXiv:2507.11461 on photographs"
+    command = _command(actions, "paper", text, "benchmark", "paper")
+    command.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="folder with natural/set3c, natural/bsds500/val and test, and kernels/Levin09.mat",
+    )
+    command.add_argument(
+        "--out",
+        metavar="DIR",
+        default="benchmark-paper",
+        help="folder for the report and its rows; rows that are there already are kept (%(default)s)",
+    )
+    command.add_argument("--model", nargs="+", metavar="NAME|PATH", help="models, for colour or gray images")
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="first seed of the noise (%(default)s)"
+    )
+    command.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="(%(default)s)")
+    command.add_argument(
+        "--quick", action="store_true", help="one small crop of each set, to see that it runs"
+    )
     _json(command)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_deqmd.cli.console import StepLine, print_fields, print_json, say
 
 if TYPE_CHECKING:
-    from napari_deqmd.benchmarks.fluorescence import Job, Record
+    from numpy.typing import NDArray
+
+    from napari_deqmd.benchmarks.fluorescence import Job
 
 
 def speed(arguments: Namespace) -> None:
@@ -25,21 +27,41 @@ def speed(arguments: Namespace) -> None:
 
 
 def fluorescence(arguments: Namespace) -> None:
-    """Measure restoration quality; rows are recorded as they are made, and what is on record is not measured again."""
-    from dataclasses import asdict
-
-    import torch
-
-    from napari_deqmd.benchmarks.fluorescence import Record, bundled_models, methods, plan, run
+    """Measure restoration quality of fluorescence images."""
+    from napari_deqmd.benchmarks import fluorescence_report
+    from napari_deqmd.benchmarks.fluorescence import bundled_models, methods, plan
     from napari_deqmd.benchmarks.fluorescence_cases import QUICK, Extent, cases
-    from napari_deqmd.benchmarks.fluorescence_report import markdown
-    from napari_deqmd.io.sidecar import versions
 
     data = None if arguments.data is None else Path(arguments.data)
     extent = QUICK if arguments.quick else Extent()
     compared = methods(arguments.model or bundled_models(), max_iter=extent.max_iter)
+    _measure("fluorescence", plan(list(cases(data, extent)), compared), fluorescence_report, arguments)
+
+
+def paper(arguments: Namespace) -> None:
+    """Repeat the paper's experiment."""
+    from napari_deqmd.benchmarks import paper_report
+    from napari_deqmd.benchmarks.fluorescence import plan
+    from napari_deqmd.benchmarks.paper import methods, planned
+    from napari_deqmd.benchmarks.paper_cases import QUICK, Extent, cases
+    from napari_deqmd.reconstruction import resolve_device
+
+    extent = QUICK if arguments.quick else Extent()
+    compared = methods(arguments.model or (), extent, resolve_device(arguments.device))
+    jobs = planned(plan(list(cases(Path(arguments.data), extent, seed=arguments.seed)), compared))
+    _measure("paper", jobs, paper_report, arguments)
+
+
+def _measure(name: str, jobs: Sequence[Job], report: Any, arguments: Namespace) -> None:
+    """Run what is not on record, each row recorded as it is made, and write the report and its figure."""
+    from dataclasses import asdict
+
+    import torch
+
+    from napari_deqmd.benchmarks.fluorescence import Record, run
+    from napari_deqmd.io.sidecar import versions
+
     folder = Path(arguments.out).expanduser()
-    jobs = plan(list(cases(data, extent)), compared)
     record = Record(folder)
     ready = len(record.rows(jobs))
     say(f"{len(jobs)} measurements, {ready} of them on record in {folder}.")
@@ -52,31 +74,29 @@ def fluorescence(arguments: Namespace) -> None:
         raise KeyboardInterrupt(f"interrupted: the same command goes on from what is in {folder}.") from None
     finally:  # of a run that was cut, what there is
         rows = record.rows(jobs)
-        figure, report = folder / "fluorescence.png", folder / "fluorescence.md"
-        drawn = _draw(jobs, record, figure)
+        figure, text = folder / f"{name}.png", folder / f"{name}.md"
+        drawn = _draw(list(report.panels(jobs, record)), figure)
         missing, threads = len(jobs) - len(rows), torch.get_num_threads()
-        text = markdown(rows, figure=figure.name if drawn else "", missing=missing, threads=threads)
-        _write(report, text.encode())
+        content = report.markdown(rows, figure=figure.name if drawn else "", missing=missing, threads=threads)
+        _write(text, content.encode())
     if arguments.json:
-        content = {"benchmark": "fluorescence", "threads": threads, "versions": versions()}
-        files = {"report": report, "figure": figure if drawn else None}
-        print_json(content | files | {"rows": [asdict(row) for row in rows]})
+        told = {"benchmark": name, "threads": threads, "versions": versions()}
+        files = {"report": text, "figure": figure if drawn else None}
+        print_json(told | files | {"rows": [asdict(row) for row in rows]})
     else:
-        print(report)
+        print(text)
 
 
-def _draw(jobs: Sequence[Job], record: Record, path: Path) -> bool:
+def _draw(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], path: Path) -> bool:
     """Draw what the figure shows, if any of it was measured."""
     import io
 
     import numpy as np
 
-    from napari_deqmd.benchmarks.fluorescence_report import panels
     from napari_deqmd.cli.picture import below, side_by_side
 
     pictures = [
-        side_by_side(row, white=float(np.percentile(row[-1][1], 99.8)), width=256, text=15)
-        for row in panels(jobs, record)
+        side_by_side(row, white=float(np.percentile(row[-1][1], 99.8)), width=256, text=15) for row in rows
     ]
     if not pictures:
         return False

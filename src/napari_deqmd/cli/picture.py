@@ -23,7 +23,7 @@ def side_by_side(
     Parameters
     ----------
     panels : sequence of (str, ndarray)
-        Caption and image ``(Y, X)`` of each.
+        Caption and image ``(Y, X)`` or ``(Y, X, 3)`` of each.
     white : float
         Value shown white in all of them; 0 is black.
     width : int
@@ -34,12 +34,16 @@ def side_by_side(
     Returns
     -------
     PIL.Image.Image
-        Gray picture; small images are magnified by whole factors, so that pixels stay visible.
+        Gray picture, or one in colour where an image ``(Y, X, 3)`` is; small images are magnified by whole factors,
+        so that pixels stay visible.
     """
-    rows, columns = panels[0][1].shape
+    rows, columns = panels[0][1].shape[:2]
+    mode = "RGB" if any(image.ndim == 3 for _, image in panels) else "L"
     factor = max(1, width // columns)
     canvas = Image.new(
-        "L", (len(panels) * (factor * columns + _GAP) + _GAP, factor * rows + _CAPTION + _GAP), color=_GROUND
+        mode,
+        (len(panels) * (factor * columns + _GAP) + _GAP, factor * rows + _CAPTION + _GAP),
+        color=_ground(mode),
     )
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=text)
@@ -50,17 +54,22 @@ def side_by_side(
         canvas.paste(
             tile.resize((factor * columns, factor * rows), Image.Resampling.NEAREST), (left, _CAPTION)
         )
-        draw.text((left, _CAPTION // 2), caption, fill=255, font=font, anchor="lm")
+        draw.text((left, _CAPTION // 2), caption, fill="white", font=font, anchor="lm")
     return canvas
 
 
 def below(pictures: Sequence[Image.Image]) -> Image.Image:
     """Put pictures below each other."""
+    mode = pictures[0].mode
     canvas = Image.new(
-        "L", (max(one.width for one in pictures), sum(one.height for one in pictures)), color=_GROUND
+        mode, (max(one.width for one in pictures), sum(one.height for one in pictures)), color=_ground(mode)
     )
     top = 0
     for one in pictures:
         canvas.paste(one, (0, top))
         top += one.height
     return canvas
+
+
+def _ground(mode: str) -> int | tuple[int, int, int]:
+    return _GROUND if mode == "L" else (_GROUND,) * 3

@@ -33,7 +33,7 @@ def finetune(arguments: Namespace) -> None:
     settings = Settings(minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)
     target = new_model(arguments.name, None if arguments.out is None else Path(arguments.out))
     target = check_target(target, overwrite=False, size=_LARGEST_MODEL)
-    base = load_model(arguments.base)
+    base = load_model(arguments.base, method="deq-md")
     job = Finetuning(base, _source(arguments), settings)
     _run(job)
     outcome = job.result()
@@ -55,15 +55,22 @@ def pretrain(arguments: Namespace) -> None:
     from napari_deqmd.training.recipes import Recipe, run_pretraining
 
     recipe = Recipe.read(Path(arguments.recipe))
-    _whole(partial(run_pretraining, recipe), arguments, f"{recipe.name}-pretrained")
+    _whole(partial(run_pretraining, recipe), arguments, recipe.pretrained)
 
 
 def equilibrium(arguments: Namespace) -> None:
     """Train a model through its reconstructions, as its recipe says."""
+    from napari_deqmd.benchmarks.kernels import kernel
     from napari_deqmd.training.recipes import Recipe, run_equilibrium
 
-    recipe = Recipe.read(Path(arguments.recipe))
-    _whole(partial(run_equilibrium, recipe, base=arguments.base), arguments, recipe.name)
+    written = Recipe.read(Path(arguments.recipe))
+    recipe = written.told(psf=arguments.psf, peak=arguments.peak)
+    base = arguments.base
+    if base is None and recipe is not written and written.pretraining:
+        base = Path(arguments.folder) / written.pretrained
+    read_psf = partial(kernel, data=Path(arguments.data))
+    job = partial(run_equilibrium, recipe, base=base, read_psf=read_psf)
+    _whole(job, arguments, f"{recipe.name}.safetensors")
 
 
 def _whole(job: Callable[..., Generator[Report, None, None]], arguments: Namespace, name: str) -> None:
@@ -89,7 +96,7 @@ def _whole(job: Callable[..., Generator[Report, None, None]], arguments: Namespa
         "steps": report.step if report else 0,
         "seconds": report.seconds if report else 0.0,
         "loss": sum(losses) / len(losses) if losses else None,
-        "model_path": str(folder / f"{name}.safetensors"),
+        "model_path": str(folder / name),
     }
     if arguments.json:
         print_json(found)

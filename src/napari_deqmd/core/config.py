@@ -9,7 +9,11 @@ from typing import Any, Literal
 
 from napari_deqmd.core.errors import UserError
 
-METHODS = ("deq-md", "md-tv", "rl-accelerated", "rl")
+METHODS = ("deq-md", "b-red", "b-pnp", "md-tv", "rl-accelerated", "rl")
+BREGMAN = ("b-red", "b-pnp")
+"""Methods whose model is a Bregman score denoiser."""
+LEARNED = ("deq-md", *BREGMAN)
+"""Methods whose regularizer is a model."""
 SOLVERS = ("accelerated", "plain")
 BOUNDARIES = ("extended", "periodic")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -43,9 +47,9 @@ class ReconstructionConfig:
     method : str
         One of `METHODS`.
     solver : str
-        One of `SOLVERS`: which mirror descent minimises the objective of ``deq-md`` and ``md-tv``.
+        One of `SOLVERS`: which mirror descent minimises the objective of ``deq-md``, ``b-red`` and ``md-tv``.
     model : str
-        ``"default"``, the name of an installed model, or a path to its ``.safetensors`` file.
+        ``"default"`` (of the method), the name of an installed model, or a path to its ``.safetensors`` file.
     strength : float
         Factor on the regularizer's learned weight, >= 0. For ``md-tv`` the factor on its validated weight.
     boundary : str

@@ -9,14 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.config import LEARNED, ReconstructionConfig
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation
 from napari_deqmd.core.solvers import SOLVERS, Step
+from napari_deqmd.core.solvers.bregman import bregman_pnp, bregman_red
 from napari_deqmd.core.solvers.richardson_lucy import richardson_lucy
-
-LEARNED = frozenset({"deq-md"})
-"""Methods whose regularizer is a model."""
 
 _FIXED: dict[str, Callable[[], Regularizer]] = {
     "md-tv": TotalVariation,
@@ -24,6 +22,7 @@ _FIXED: dict[str, Callable[[], Regularizer]] = {
     "rl-accelerated": NoRegularizer,
 }
 _DIRECT: dict[str, Callable[..., Generator[Step, None, None]]] = {
+    "b-pnp": bregman_pnp,
     "rl": richardson_lucy,
     "rl-accelerated": partial(richardson_lucy, accelerated=True),
 }
@@ -46,6 +45,8 @@ def solve(
 ) -> Generator[Step, None, None]:
     """Run the method of a configuration on a problem, from an object or else from the data."""
     solver = _DIRECT.get(config.method) or SOLVERS[config.solver]
+    if config.method == "b-red":
+        solver = partial(bregman_red, solver=solver)
     return solver(problem, start, max_iter=config.max_iter, tol=config.tol)
 
 
@@ -64,6 +65,14 @@ class HalfPrecision(Regularizer):
         with torch.autocast(x.device.type, torch.bfloat16):
             energy: Any = self.inner.energy(x, peak)  # type: ignore[operator]
         return torch.as_tensor(energy).float()
+
+    def at(self, gamma: float) -> HalfPrecision:
+        """Return the same for a Bregman denoiser at another precision of the noise."""
+        return HalfPrecision(self.inner.at(gamma))  # type: ignore[operator]
+
+    def weight(self, peak: Tensor) -> Tensor:
+        """Return the inner weight of a Bregman denoiser."""
+        return self.inner.weight(peak)  # type: ignore[operator, no-any-return]
 
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the inner curvature."""

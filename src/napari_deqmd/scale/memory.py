@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scipy.fft import next_fast_len
 
+from napari_deqmd.core.config import LEARNED
 from napari_deqmd.core.errors import UserError
 
 FLOAT = 4
@@ -24,10 +25,10 @@ _PIECE = 2**22
 # float32 arrays of the object's size that are alive at the worst moment of a step, by method and solver; of the
 # image's size: counts, electrons, expected images, result with the iterate it is cut from. Measured as the resident
 # peak of runs of 1 to 5 GB.
-_OBJECTS = {"rl": 4, "rl-accelerated": 5, "plain": 17, "accelerated": 44}
+_OBJECTS = {"rl": 4, "rl-accelerated": 5, "b-pnp": 17, "plain": 17, "accelerated": 44}
 _IMAGES = 9
 # float32 values per pixel in the graph of a regularizer: the bundled three-scale network, and TV.
-_GRAPH = {"deq-md": 300, "md-tv": 3}
+_GRAPH = {"deq-md": 300, "b-red": 300, "b-pnp": 300, "md-tv": 3}
 _CHANNELS = 24
 # Orientations in which a prior for planes sees a stack.
 _VIEWS = 3
@@ -74,12 +75,12 @@ def predict_bytes(
     spectra = 3 * 2 * math.prod(fast[:-1]) * (fast[-1] // 2 + 1) + 2 * math.prod(fast)
     arrays: float = _OBJECTS[method if method in _OBJECTS else solver] * objects + _IMAGES * pixels + spectra
     plane = math.prod(grown[-2:])
-    seen = _VIEWS * objects if method == "deq-md" and len(shape) == 3 else objects
+    seen = _VIEWS * objects if method in LEARNED and len(shape) == 3 else objects
     piece = seen if seen <= _PIECE else min(objects, plane * max(1, _PIECE // plane))
     graph: float = _GRAPH.get(method, 0) * piece
     if device == "cpu":
         arrays *= _kept(objects)
-        graph *= _kept(piece * (_CHANNELS if method == "deq-md" else 1))
+        graph *= _kept(piece * (_CHANNELS if method in LEARNED else 1))
     return int(FLOAT * (arrays + graph))
 
 

@@ -133,13 +133,17 @@ def load_fluorescence(
     return images
 
 
-def load_natural(folder: Path | str) -> dict[str, Image]:
-    """Read PNG and JPEG images as gray values in [0, 1] (luma of the stored values), by file stem."""
+def load_natural(folder: Path | str, *, colours: int = 1) -> dict[str, Image]:
+    """Read PNG and JPEG images, values in [0, 1], by file stem: gray (luma), or ``(3, Y, X)`` for 3 `colours`."""
     images: dict[str, Image] = {}
     for path in _files(folder):
-        image = np.asarray(skio.imread(path), dtype=np.float32)
-        gray = image[..., :3] @ _LUMA.astype(np.float32) if image.ndim == 3 else image
-        images[path.stem] = np.asarray(gray / 255, dtype=np.float32)
+        image = np.asarray(skio.imread(path), dtype=np.float32) / 255
+        if colours == 3:
+            planes = image[..., None] if image.ndim == 2 else image
+            found = np.broadcast_to(np.moveaxis(planes[..., :3], -1, 0), (3, *image.shape[:2]))
+        else:
+            found = image[..., :3] @ _LUMA.astype(np.float32) if image.ndim == 3 else image
+        images[path.stem] = np.ascontiguousarray(found, dtype=np.float32)
     return images
 
 
@@ -156,6 +160,8 @@ class Sampler:
         Images from ``load_fluorescence`` and ``load_natural``; needed where their share is not 0.
     patch : int or sequence of int
         Side of a square patch in pixels, or (Z, Y, X) of a stack, Y = X.
+    colours : int
+        Channels of the images, before the patch's axes where there are several.
     seed : int
         Source of all randomness.
     pool : int
@@ -178,6 +184,7 @@ class Sampler:
         fluorescence: Mapping[str, Image] | None = None,
         natural: Mapping[str, Image] | None = None,
         patch: int | Sequence[int] = 64,
+        colours: int = 1,
         seed: int = 0,
         pool: int = 600,
         side: int = 160,
@@ -187,6 +194,7 @@ class Sampler:
         if unknown or sum(mix.values()) <= 0:
             raise UserError("the mix needs positive shares of simulated, fluorescence or natural: correct it")
         self.patch = (patch, patch) if isinstance(patch, int) else tuple(patch)
+        self._window = self.patch if colours == 1 else (colours, *self.patch)
         self.seed, self.refresh = seed, refresh
         self._scene_shape = (*self.patch[:-2], *(max(side, n) for n in self.patch[-2:]))
         self._names = [name for name, share in mix.items() if share > 0]
@@ -205,8 +213,8 @@ class Sampler:
             self._areas[name] = areas / max(areas.sum(), 1.0)
 
     def _holds_a_patch(self, image: Image) -> bool:
-        return image.ndim == len(self.patch) and all(
-            n >= side for n, side in zip(image.shape, self.patch, strict=True)
+        return image.ndim == len(self._window) and all(
+            n >= side for n, side in zip(image.shape, self._window, strict=True)
         )
 
     def _scene(self, slot: int, step: int) -> Image:
@@ -225,9 +233,9 @@ class Sampler:
         crop = image
         for _ in range(4):
             corner = [
-                int(rng.integers(0, n - side + 1)) for n, side in zip(image.shape, self.patch, strict=True)
+                int(rng.integers(0, n - side + 1)) for n, side in zip(image.shape, self._window, strict=True)
             ]
-            crop = image[tuple(slice(a, a + side) for a, side in zip(corner, self.patch, strict=True))]
+            crop = image[tuple(slice(a, a + side) for a, side in zip(corner, self._window, strict=True))]
             if crop.mean() > 0.03:
                 break
         return crop
@@ -248,9 +256,10 @@ class Sampler:
         return np.asarray(crop * dim, dtype=np.float32)
 
     def batch(self, step: int, size: int) -> torch.Tensor:
-        """Clean patches (``size``, 1, *patch), float32, of one training step; no noise is added."""
+        """Clean patches (``size``, colours, *patch), float32, of one training step; no noise is added."""
         rng = np.random.default_rng([self.seed, 0, step])
-        return torch.from_numpy(np.stack([self.draw(step, rng) for _ in range(size)])[:, None])
+        drawn = np.stack([self.draw(step, rng) for _ in range(size)])
+        return torch.from_numpy(drawn.reshape(size, -1, *self.patch))
 
 
 __all__ = [

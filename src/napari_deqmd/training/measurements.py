@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -34,6 +34,8 @@ class Ranges:
         Share of the peak, log-uniform.
     no_background : float
         Probability of next to no background.
+    brightness : tuple of float
+        Maximum of a blurred patch, in units of the peak, log-uniform; none: patches are as bright as they are.
     peak_error, background_error : float
         Relative deviation (log-normal) of what the solver is told from what was used: estimates are not exact.
     """
@@ -41,6 +43,7 @@ class Ranges:
     peak: tuple[float, float] = (5.0, 1000.0)
     background: tuple[float, float] = (0.005, 0.25)
     no_background: float = 0.2
+    brightness: tuple[float, ...] = (0.4, 1.3)
     peak_error: float = 0.12
     background_error: float = 0.05
 
@@ -52,13 +55,19 @@ class Observation:
     Attributes
     ----------
     electrons : Tensor
-        ``(B, 1, [Z,] Y, X)``, photo-electrons.
+        ``(B, 1, [Z,] Y, X)``, photo-electrons; of colour images ``(B, C, Y, X)``.
     psf : Tensor
-        Of as many dimensions.
+        Of as many dimensions, one channel.
     peak, background : Tensor
         ``(B,)``, as told to the solver, photo-electrons.
     boundary : {"extended", "periodic"}
         What the object is beyond the image.
+    upper : float
+        Upper bound of the object, as a multiple of the peak.
+    shifted : bool
+        Whether the mirror map is shifted by the background, as in `Problem`.
+    downsample : int
+        Object pixels per image pixel along every axis.
     figure, sign
         What `score` measures, and 1 where more of it is better, -1 where less is.
     teaches : frozenset of str
@@ -74,13 +83,23 @@ class Observation:
     peak: Tensor
     background: Tensor
     boundary: str = field(default="extended", kw_only=True)
+    upper: float = field(default=10.0, kw_only=True)
+    shifted: bool = field(default=True, kw_only=True)
+    downsample: int = field(default=1, kw_only=True)
 
     def problem(self, regularizer: Regularizer, **options: Any) -> Problem:
         """Build the reconstruction problem of the batch."""
-        operator = Blur(self.psf, tuple(self.electrons.shape[2:]), boundary=self.boundary)
-        return Problem.from_electrons(
-            self.electrons, operator, regularizer, peak=self.peak, background=self.background, **options
+        shape = tuple(self.electrons.shape[2:])
+        operator = Blur(self.psf, shape, boundary=self.boundary, downsample=self.downsample)
+        problem = Problem.from_electrons(
+            self.electrons,
+            operator,
+            regularizer,
+            peak=self.peak,
+            background=self.background,
+            **{"upper": self.upper} | options,
         )
+        return replace(problem, shifted=self.shifted)
 
     def __getitem__(self, images: slice) -> Self:
         return self._changed(lambda value: value[images])
@@ -200,12 +219,13 @@ def measure(
     *,
     draw_psf: Callable[[np.random.Generator], np.ndarray] = any_psf,
     boundary: str = "extended",
+    **protocol: Any,
 ) -> Measurement:
     """Draw and measure a batch of clean patches; depends on the sampler's seed and `step` only.
 
     `draw_psf` returns kernels of one odd size, of sum 1, of as many dimensions as the patches have. With a periodic
     boundary the image shows the whole patch, not its middle only: of a stack that is several times as much to learn
-    from.
+    from. `protocol` holds other options of `Observation`.
     """
     ranges = ranges or Ranges()
     rng = np.random.default_rng([sampler.seed, 2, step])
@@ -214,16 +234,18 @@ def measure(
     shape = field_of_view(sampler.patch, psf.shape[2:]) if boundary == "extended" else sampler.patch
     operator = Blur(psf, shape, boundary=boundary)
     blurred = operator.forward(clean).clamp_min(0)
-    low, high = (math.log(value) for value in ranges.peak)
+    low, high = _logs(ranges.peak)
     wide, middle = (
         rng.uniform(low, high, batch),
         rng.uniform(low + (high - low) / 4, high - (high - low) / 4, batch),
     )
     peak = np.exp(np.where(rng.random(batch) < 1 / 3, wide, middle))
-    share = np.exp(rng.uniform(math.log(ranges.background[0]), math.log(ranges.background[1]), batch))
+    share = np.exp(rng.uniform(*_logs(ranges.background), batch))
     background = np.where(rng.random(batch) < ranges.no_background, 1e-3, share) * peak
-    bright = np.exp(rng.uniform(math.log(0.4), math.log(1.3), batch))
-    scale = torch.from_numpy(bright).float() / blurred.flatten(1).amax(1).clamp_min(0.05)
+    scale = torch.ones(batch)
+    if ranges.brightness:
+        bright = np.exp(rng.uniform(*_logs(ranges.brightness), batch))
+        scale = torch.from_numpy(bright).float() / blurred.flatten(1).amax(1).clamp_min(0.05)
     expected = per_image(scale * torch.from_numpy(peak).float(), blurred) * blurred
     expected = expected + per_image(torch.from_numpy(background), blurred)
     electrons = torch.from_numpy(rng.poisson(expected.double().numpy()).astype(np.float32))
@@ -237,7 +259,13 @@ def measure(
         torch.from_numpy(told_background).float(),
         truth,
         boundary=boundary,
+        **protocol,
     )
+
+
+def _logs(ends: Sequence[float]) -> tuple[float, float]:
+    low, high = ends
+    return math.log(low), math.log(high)
 
 
 def fit_psf(psf: np.ndarray, size: Sequence[int] = PSF_SIZE) -> np.ndarray:

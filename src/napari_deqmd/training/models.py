@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_deqmd.core.config import BREGMAN, LEARNED
 from napari_deqmd.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ LARGEST = 2**28
 LARGEST_OPTION = 4096
 DEFAULTS = {2: "fluorescence-2d", 3: "fluorescence-2d"}
 """Bundled models for images and for stacks."""
+BREGMAN_DEFAULT = "bregman-2d"
+"""Bundled model of `BREGMAN` methods."""
 BUNDLED = Path(__file__).parent.parent / "models"
 
 
@@ -65,15 +68,40 @@ def list_models() -> list[ModelInfo]:
     return list(found.values())
 
 
-def find_model(name_or_path: str | Path, *, ndim: int = 2) -> ModelInfo:
+def methods_of(card: dict[str, Any]) -> tuple[str, ...]:
+    """Return the methods that a model is for."""
+    bregman = str(card.get("family")).startswith("bregman")
+    return BREGMAN if bregman else tuple(method for method in LEARNED if method not in BREGMAN)
+
+
+def find_model(name_or_path: str | Path, *, ndim: int = 2, method: str | None = None) -> ModelInfo:
     """Return the model of a name or a path; ``"default"`` is the bundled one for data of `ndim` dimensions.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        As in `load_model`.
+    ndim : {2, 3}
+        Spatial dimensions of the data for which ``"default"`` is chosen.
+    method : str, optional
+        What the model is wanted for; by default no matter, and ``"default"`` is that of ``deq-md``.
 
     Raises
     ------
     UserError
-        No such model, or a card that cannot be read.
+        No such model, a card that cannot be read, or a model for another method.
     """
-    name = DEFAULTS[ndim] if name_or_path == "default" else str(name_or_path)
+    info = _find(name_or_path, BREGMAN_DEFAULT if method in BREGMAN else DEFAULTS[ndim])
+    if method is not None and method not in methods_of(info.card):
+        known = " or ".join(methods_of(info.card))
+        raise UserError(
+            f"The model {info.name} is for {known}, not {method}: choose another model or method."
+        )
+    return info
+
+
+def _find(name_or_path: str | Path, default: str) -> ModelInfo:
+    name = default if name_or_path == "default" else str(name_or_path)
     installed = {info.name: info for info in list_models()}
     if name in installed:
         return installed[name]
@@ -116,7 +144,7 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def load_model(name_or_path: str | Path = "default", *, ndim: int = 2) -> Model:
+def load_model(name_or_path: str | Path = "default", *, ndim: int = 2, method: str | None = None) -> Model:
     """Load a model onto the CPU, in float32, ready for `Regularizer.energy`.
 
     Parameters
@@ -125,11 +153,14 @@ def load_model(name_or_path: str | Path = "default", *, ndim: int = 2) -> Model:
         ``"default"``, the name of an installed model, or its ``.safetensors`` file with the card beside it.
     ndim : {2, 3}
         Spatial dimensions of the data for which ``"default"`` is chosen.
+    method : str, optional
+        What the model is wanted for, as in `find_model`.
 
     Raises
     ------
     UserError
-        Unknown name, a corrupt or foreign file, another version, weights that do not fit the card.
+        Unknown name, a model for another method, a corrupt or foreign file, another version, weights that do not fit
+        the card.
     """
     import torch
     from safetensors import SafetensorError
@@ -137,7 +168,7 @@ def load_model(name_or_path: str | Path = "default", *, ndim: int = 2) -> Model:
 
     from napari_deqmd.core.regularizers import build
 
-    info = find_model(name_or_path, ndim=ndim)
+    info = find_model(name_or_path, ndim=ndim, method=method)
     corrupt = UserError(f"The model file {info.path.name} is corrupt or does not fit its card: get it again.")
     try:
         size = info.path.stat().st_size

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.regularizers import Learned, views
@@ -18,6 +21,42 @@ VARIANCE_AT_PEAK = 0.3
 """``sigma^2 peak``: white noise of deviation ``sigma`` stands for the noise at this peak."""
 
 
+@dataclass(frozen=True)
+class Noisy:
+    """What a denoiser is shown: images, what it is told of their noise ``(B,)``, and the metric of its step."""
+
+    images: Tensor
+    told: Tensor
+    metric: Tensor
+
+
+def white(clean: Tensor, deviation: Tensor, jitter: Tensor, rng: torch.Generator) -> Noisy:
+    """Add white noise; told is the peak that has such noise, within a factor 2 by `jitter` in [0, 1]."""
+    noise = torch.randn(clean.shape, generator=rng)
+    peak = VARIANCE_AT_PEAK / deviation**2 * 2 ** (2 * jitter - 1)
+    images = clean + per_image(deviation.to(clean.device), clean) * noise.to(clean.device)
+    return Noisy(images, peak, torch.ones_like(clean))
+
+
+def inverse_gamma(clean: Tensor, deviation: Tensor, jitter: Tensor, rng: torch.Generator) -> Noisy:
+    """Draw ``1 / z``, ``z ~ Gamma(gamma - 1, rate gamma clean)``: its relative deviation is about ``gamma ** -0.5``.
+
+    Told is ``gamma``, within a factor 2. Hurault et al., arXiv:2306.03466, section 4.
+    """
+    gamma = deviation**-2
+    draws = np.random.default_rng(int(torch.randint(2**31, (), generator=rng)))
+    shape = (per_image(gamma, clean.cpu()) - 1).numpy()
+    z = torch.from_numpy(draws.gamma(shape, size=clean.shape)).to(clean)
+    images = clean * per_image(gamma.to(clean.device), clean) / z
+    return Noisy(images, gamma * 2 ** (2 * jitter - 1), images**2)
+
+
+NOISES: dict[str, Callable[[Tensor, Tensor, Tensor, torch.Generator], Noisy]] = {
+    "white": white,
+    "inverse-gamma": inverse_gamma,
+}
+
+
 def pretrain(
     regularizer: Learned,
     sampler: Sampler,
@@ -27,12 +66,15 @@ def pretrain(
     learning_rate: float = 5e-4,
     sigma: tuple[float, float] = (0.015, 0.3),
     brightest: float = 4.0,
+    noise: str = "white",
     precision: str = "bfloat16",
     device: str = "cpu",
     checkpoint: Path | None = None,
     every: int = 100,
 ) -> Generator[Report, None, list[float]]:
-    """Train ``D(z) = z - grad r(z)``, ``r`` the summed potential, to remove white noise; yield a report a step.
+    """Train ``D(z) = z - grad r(z)``, ``r`` the summed potential, to remove noise; yield a report a step.
+
+    Of inverse-gamma noise ``D(z) = z - z^2 grad r(z)``, the Bregman score denoiser of Burg's entropy.
 
     Returns the losses of the first steps.
 
@@ -47,10 +89,13 @@ def pretrain(
     steps, batch, learning_rate
         Optimiser's.
     sigma : tuple of float
-        Deviations of the noise are drawn log-uniformly from this range; the network is told the peak that has such
-        noise, ``VARIANCE_AT_PEAK / sigma^2``, within a factor 2.
+        Deviations of the noise are drawn log-uniformly from this range. White: the network is told the peak that has
+        such noise, ``VARIANCE_AT_PEAK / sigma^2``, within a factor 2. Inverse gamma: relative ones, and it is told
+        ``gamma = 1 / sigma^2``, within a factor 2.
     brightest : float
         Patches are scaled by up to this factor: sharp structures exceed the blurred peak.
+    noise : {"white", "inverse-gamma"}
+        One of `NOISES`.
     precision : {"bfloat16", "float32"}
         Arithmetic of the network.
     device : str
@@ -73,15 +118,14 @@ def pretrain(
         scale, level, jitter, share = torch.rand(4, batch, generator=rng)
         scale = torch.where(share < 0.5, torch.ones(batch), brightest**scale)
         deviation = sigma[0] * (sigma[1] / sigma[0]) ** level
-        peak = VARIANCE_AT_PEAK / deviation**2 * 2 ** (2 * jitter - 1)
         clean = trainer.model.to_domain(clean * per_image(scale.to(where), clean))
-        noise = torch.randn(clean.shape, generator=rng).to(where)
-        noisy = (clean + per_image(deviation.to(where), clean) * noise).requires_grad_()
+        shown = NOISES[noise](clean, deviation, jitter, rng)
+        noisy = shown.images.requires_grad_()
         planes, *_ = views(trainer.model, noisy)
         with context():
-            potential = trainer.model.potential(*planes.fold(noisy, peak.to(where)))
-        (removed,) = torch.autograd.grad(potential.sum(), noisy, create_graph=True)
-        errors = (noisy.detach() - removed - clean).square().flatten(1).mean(1)
+            potential = trainer.model.potential(*planes.fold(noisy, shown.told.to(where)))
+        (slope,) = torch.autograd.grad(potential.sum(), noisy, create_graph=True)
+        errors = (noisy.detach() - shown.metric * slope - clean).square().flatten(1).mean(1)
         loss = (errors / deviation.to(where)).mean()
         loss.backward()
         trainer.update()

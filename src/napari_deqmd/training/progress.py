@@ -120,7 +120,7 @@ class Trainer:
         return max(done, self.seconds / self.limit)
 
     def update(self, trained: Collection[str] = ("weights", "numbers")) -> None:
-        """Take one optimiser step with the gradients that were accumulated, then clear them; others stay as they are."""
+        """Take one optimiser step with the gradients that were accumulated, then clear them; others stay."""
         for parameter in self.model.parameters():
             if ("weights" if parameter.ndim else "numbers") not in trained:
                 parameter.grad = None

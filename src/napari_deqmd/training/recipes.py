@@ -18,14 +18,14 @@ from napari_deqmd.core.regularizers import Learned, build
 from napari_deqmd.training.data import HELD_BACK, Sampler, load_fluorescence, load_natural
 from napari_deqmd.training.distributed import rank
 from napari_deqmd.training.equilibrium import Solve, train_equilibrium
-from napari_deqmd.training.measurements import any_psf, any_stack_psf, measure
+from napari_deqmd.training.measurements import Ranges, any_psf, any_stack_psf, measure
 from napari_deqmd.training.models import Model, load_model, save_model, versions
-from napari_deqmd.training.pretraining import pretrain
+from napari_deqmd.training.pretraining import NOISES, pretrain
 from napari_deqmd.training.progress import Report
 
 Part = TypeVar("Part")
 
-LOADERS: dict[str, Callable[[Path], Mapping[str, np.ndarray]]] = {
+LOADERS: dict[str, Callable[..., Mapping[str, np.ndarray]]] = {
     "fluorescence": load_fluorescence,
     "natural": load_natural,
 }
@@ -53,12 +53,26 @@ class Draws:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Options of `pretrain`, and what it draws."""
+    """Options of `pretrain`, and what it draws.
+
+    Attributes
+    ----------
+    strength : tuple of float, optional
+        ``(a, p)`` of the strength at the end, chosen on validation images.
+    """
 
     draws: Draws
     steps: int
     batch: int = 16
     learning_rate: float = 5e-4
+    sigma: tuple[float, float] = (0.015, 0.3)
+    brightest: float = 4.0
+    noise: str = "white"
+    strength: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.noise not in NOISES:
+            raise UserError(f"Unknown noise {self.noise!r} of a pretraining: choose {' or '.join(NOISES)}.")
 
 
 @dataclass(frozen=True)
@@ -67,10 +81,14 @@ class Equilibrium:
 
     Attributes
     ----------
+    ranges : Ranges
+        Peaks, backgrounds and brightness of the measurements.
+    psf : str, optional
+        The only PSF, as on the command line; by default they are drawn from a family.
     wide : float
         Share of 2D PSFs that are wide Gaussians, beside those of the family.
-    boundary : {"extended", "periodic"}
-        Of the measurements, as in `measure`.
+    boundary, upper, shifted
+        Of the measurements, as in `napari_deqmd.training.measurements.Observation`.
     strength : tuple of float, optional
         ``(a, p)`` of the strength to begin with.
     afterwards : float
@@ -89,8 +107,12 @@ class Equilibrium:
     lifetime: int = 3
     gradient_steps: int = 5
     precision: str = "float32"
+    ranges: Ranges = field(default_factory=Ranges)
+    psf: str | None = None
     wide: float = 0.0
     boundary: str = "extended"
+    upper: float = 10.0
+    shifted: bool = True
     strength: tuple[float, float] | None = None
     afterwards: float = 1.0
     solve: Solve = field(default_factory=Solve)
@@ -129,6 +151,34 @@ class Recipe:
     pretraining: Pretraining | None = None
     equilibrium: Equilibrium | None = None
 
+    @property
+    def pretrained(self) -> str:
+        """File of the pretrained model: of the model itself where no equilibrium training follows."""
+        return f"{self.name}{'' if self.equilibrium is None else '-pretrained'}.safetensors"
+
+    def told(self, *, psf: str | None = None, peak: float | None = None) -> Recipe:
+        """Return the recipe for one PSF and one peak, which its name then says; ``None`` leaves what it says.
+
+        Raises
+        ------
+        UserError
+            A recipe without equilibrium training, or a peak that none can be.
+        """
+        if psf is None and peak is None:
+            return self
+        if self.equilibrium is None:
+            raise UserError(f"The recipe of {self.name} has no [equilibrium]: --psf and --peak are of that.")
+        if peak is not None and not 0 < peak < math.inf:
+            raise UserError(f"The peak is {peak:g}: give photo-electrons above 0.")
+        job, words = self.equilibrium, [self.name]
+        if psf is not None:
+            job = replace(job, psf=psf)
+            words.append(psf.partition(":")[0])
+        if peak is not None:
+            job = replace(job, ranges=replace(job.ranges, peak=(peak, peak)))
+            words.append(f"{peak:g}")
+        return replace(self, name="-".join(words), equilibrium=job)
+
     @classmethod
     def read(cls, path: Path) -> Recipe:
         """Read a TOML file.
@@ -148,16 +198,18 @@ class Recipe:
         for name in jobs.keys() & found.keys():
             job = dict(_table(path, name, found[name]))
             job["draws"] = _made(path, Draws, _table(path, f"{name}.draws", job.get("draws", {})))
-            if "solve" in job:
-                job["solve"] = _made(path, Solve, _table(path, f"{name}.solve", job["solve"]))
+            for part, kind in {"solve": Solve, "ranges": Ranges}.items():
+                if part in job:
+                    job[part] = _made(path, kind, _table(path, f"{name}.{part}", job[part]))
             found[name] = _made(path, jobs[name], job)
         recipe = _made(path, cls, found)
         if recipe.ndim not in (2, 3):
             raise UserError(f"The recipe {path.name} has ndim = {recipe.ndim!r}: give 2 or 3.")
-        for name, part in (("pretraining", recipe.pretraining), ("equilibrium", recipe.equilibrium)):
-            if part is not None and len(part.draws.patch) != recipe.ndim:
+        written = {"pretraining": recipe.pretraining, "equilibrium": recipe.equilibrium}
+        for name, one in written.items():
+            if one is not None and len(one.draws.patch) != recipe.ndim:
                 raise UserError(
-                    f"The recipe {path.name} has {name}.draws.patch of {len(part.draws.patch)} numbers: "
+                    f"The recipe {path.name} has {name}.draws.patch of {len(one.draws.patch)} numbers: "
                     f"give {recipe.ndim}."
                 )
         return recipe
@@ -166,7 +218,7 @@ class Recipe:
 def run_pretraining(
     recipe: Recipe, data: Path, run: Path, *, steps: int | None = None, device: str = "cpu"
 ) -> Generator[Report, None, None]:
-    """Pretrain; yield a report a step, and write ``RUN/NAME-pretrained.safetensors`` at the end.
+    """Pretrain; yield a report a step, and write `Recipe.pretrained` in `run` at the end.
 
     Parameters
     ----------
@@ -199,12 +251,15 @@ def run_pretraining(
         steps=job.steps,
         batch=job.batch,
         learning_rate=job.learning_rate,
+        sigma=job.sigma,
+        brightest=job.brightest,
+        noise=job.noise,
         device=device,
         checkpoint=run / f"{recipe.name}-pretraining.pt",
     )
+    _set_strength(regularizer, job.strength)
     if rank() == 0:
-        model = run / f"{recipe.name}-pretrained.safetensors"
-        save_model(regularizer.cpu(), model, card(recipe, job, first, begun))
+        save_model(regularizer.cpu(), run / recipe.pretrained, card(recipe, job, first, begun))
 
 
 def run_equilibrium(
@@ -215,6 +270,7 @@ def run_equilibrium(
     base: str | Path | None = None,
     steps: int | None = None,
     device: str = "cpu",
+    read_psf: Callable[[str], np.ndarray] | None = None,
     validate: Callable[[Any], Mapping[str, float]] | None = None,
 ) -> Generator[Report, None, None]:
     """Train the equilibrium; yield a report a step, and write ``RUN/NAME.safetensors`` at the end.
@@ -224,7 +280,9 @@ def run_equilibrium(
     recipe, data, run, steps, device
         As in `run_pretraining`.
     base : str or path, optional
-        Model to start from; by default the pretrained one, ``RUN/NAME-pretrained.safetensors``, or else the recipe's.
+        Model to start from; by default the pretrained one in `run`, or else the recipe's.
+    read_psf : callable, optional
+        Returns the kernel that the recipe's `psf` says, of odd sides; needed where it says one.
     validate : callable, optional
         As in `train_equilibrium`.
 
@@ -240,17 +298,28 @@ def run_equilibrium(
     job = replace(job, steps=job.steps if steps is None else steps)
     torch.manual_seed(recipe.seed)
     own_base = None if recipe.pretraining else recipe.base
-    begun = load_model(base or own_base or run / f"{recipe.name}-pretrained.safetensors", ndim=recipe.ndim)
+    begun = load_model(base or own_base or run / recipe.pretrained, ndim=recipe.ndim)
     regularizer = started(recipe, begun.regularizer)
-    if job.strength is not None:
-        with torch.no_grad():
-            regularizer.strength.a.fill_(job.strength[0])
-            regularizer.strength.p.fill_(job.strength[1])
+    _set_strength(regularizer, job.strength)
     sampler = _sampler(recipe, job.draws, data, recipe.seed + 4)
-    draw_psf = partial(any_psf, wide=job.wide) if recipe.ndim == 2 else any_stack_psf
+    draw_psf: Callable[..., np.ndarray] = any_stack_psf
+    if recipe.ndim == 2:
+        draw_psf = partial(any_psf, wide=job.wide)
+    if job.psf is not None:
+        assert read_psf is not None
+        kernel = np.asarray(read_psf(job.psf), np.float32)
+        draw_psf = lambda rng: kernel  # noqa: E731
     first = yield from train_equilibrium(
         regularizer.to(device),
-        partial(measure, sampler, draw_psf=draw_psf, boundary=job.boundary),
+        partial(
+            measure,
+            sampler,
+            ranges=job.ranges,
+            draw_psf=draw_psf,
+            boundary=job.boundary,
+            upper=job.upper,
+            shifted=job.shifted,
+        ),
         steps=job.steps,
         batch=job.batch,
         learning_rate=job.learning_rate,
@@ -307,15 +376,28 @@ def _denoiser(recipe: Recipe) -> Learned:
     except TypeError as error:
         raise UserError(f"The options of {recipe.name} do not fit {recipe.family}: {error}.") from error
     if not isinstance(regularizer, Learned):
-        raise UserError(f"{recipe.family} is no denoiser: choose a RED family, or ridge, for {recipe.name}.")
+        raise UserError(f"{recipe.family} is no denoiser: choose another family for {recipe.name}.")
     return regularizer
 
 
+def _set_strength(regularizer: Learned, strength: tuple[float, float] | None) -> None:
+    if strength is not None:
+        with torch.no_grad():
+            regularizer.strength.a.fill_(strength[0])
+            regularizer.strength.p.fill_(strength[1])
+
+
 def _sampler(recipe: Recipe, draws: Draws, data: Path, seed: int) -> Sampler:
+    colours = int(recipe.options.get("colours", 1))
+    many: dict[str, Any] = {} if colours == 1 else {"colours": colours}
     images: dict[str, Any] = {
-        name: LOADERS[name](data / folder) for name, folder in recipe.data.items() if name in draws.mix
+        name: LOADERS[name](data / folder, **many)
+        for name, folder in recipe.data.items()
+        if name in draws.mix
     }
-    return Sampler(draws.mix, **images, patch=draws.patch, pool=draws.pool, side=draws.side, seed=seed)
+    return Sampler(
+        draws.mix, **images, **many, patch=draws.patch, pool=draws.pool, side=draws.side, seed=seed
+    )
 
 
 def _table(path: Path, name: str, value: Any) -> dict[str, Any]:

@@ -45,10 +45,10 @@ class ModelCombo(QComboBox):
 
     def refresh(self) -> None:
         """List the installed models again."""
-        from napari_deqmd.training.models import DEFAULTS, list_models
+        from napari_deqmd.training.models import DEFAULTS, list_models, methods_of
 
         chosen = self.currentText() or default("model")
-        self._cards = {info.name: info.card for info in list_models()}
+        self._cards = {info.name: info.card for info in list_models() if "deq-md" in methods_of(info.card)}
         names = list(self._cards)
         if DEFAULTS[2] in self._cards:
             self._cards[default("model")] = self._cards[DEFAULTS[2]]

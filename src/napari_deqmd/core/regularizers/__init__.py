@@ -9,12 +9,13 @@ from torch import nn
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers.base import Regularizer, curvature, energies, evaluate, views
-from napari_deqmd.core.regularizers.learned import SHARED, DnCNN, Learned, Red, Scalar, ThreeScale
+from napari_deqmd.core.regularizers.learned import SHARED, Bregman, DnCNN, Learned, Red, Scalar, ThreeScale
 from napari_deqmd.core.regularizers.ridge import Ridge
 from napari_deqmd.core.regularizers.tv import NoRegularizer, TotalVariation
 
 __all__ = [
     "FAMILIES",
+    "Bregman",
     "DnCNN",
     "Learned",
     "NoRegularizer",
@@ -32,12 +33,14 @@ __all__ = [
 ]
 
 
-def _red(network: Callable[..., nn.Module], **options: Any) -> Red:
+def _red(network: Callable[..., nn.Module], kind: type[Red] = Red, **options: Any) -> Red:
     shared = {name: options.pop(name) for name in SHARED & options.keys()}
-    return Red(network(**options), **shared)
+    return kind(network(**options), **shared)
 
 
 FAMILIES: dict[str, Callable[..., Regularizer]] = {
+    "bregman": lambda **options: _red(DnCNN, Bregman, **options),
+    "bregman-three-scale": lambda **options: _red(ThreeScale, Bregman, **options),
     "red": lambda **options: _red(DnCNN, **options),
     "red-three-scale": lambda **options: _red(ThreeScale, **options),
     "ridge": lambda **options: Ridge(**options),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,11 @@ SHARED = frozenset({"domain", "slice_weight", "across_weight"})
 """Options of every `Learned` regularizer."""
 FLOOR = 0.03
 """What is dark in the root's domain, in units of the peak: below it the root is nearly linear."""
+
+SHARPNESS = 10.0
+"""Of the softplus of scalar networks: at 1 it is nearly linear on images, at 100 (the paper's) it trains slower."""
+MEAN_OVER = 64**2
+"""Pixels of an image at which a spatial mean weighs as the sum does."""
 
 
 class Strength(nn.Module):
@@ -112,7 +119,7 @@ class Red(Learned):
     Parameters
     ----------
     network : nn.Module
-        ``f``, from ``(B, 2, Y, X)`` (``v``, and a constant map of ``log(peak / 60)``) to ``(B, 1, Y, X)``.
+        ``f``, from ``(B, C + 1, Y, X)`` (``v``, and a constant map of ``log(peak / 60)``) to ``(B, C, Y, X)``.
     options
         Domain and weights of planes, as in `Learned`.
 
@@ -122,8 +129,8 @@ class Red(Learned):
     """
 
     def residual(self, v: Tensor, peak: Tensor) -> Tensor:
-        """Return ``v - N(v)``, ``(B, 1, Y, X)``."""
-        level = torch.log(peak / 60).reshape(-1, 1, 1, 1).expand_as(v).to(v.dtype)
+        """Return ``v - N(v)``, of the shape of `v`."""
+        level = torch.log(peak / 60).reshape(-1, 1, 1, 1).to(v.dtype).expand_as(v[:, :1])
         out: Tensor = self.network(torch.cat([v, level], 1))
         return out
 
@@ -132,11 +139,57 @@ class Red(Learned):
         return 0.5 * self.residual(v, peak).to(v.dtype) ** 2
 
 
+class Bregman(Red):
+    """``R(x; peak) = strength(peak) gamma / 60 sum g(x; gamma)``, the potential of a Bregman score denoiser.
+
+    ``g = 1/2 (x - N(x; gamma))^2`` is told the precision ``gamma`` of inverse-gamma noise in place of the peak, and
+    ``B(x) = x - x^2 grad g(x)`` removes it: then ``gamma g`` is about ``-log p_gamma(x)``, which a strength of 1 at
+    60 photo-electrons weighs as maximum a posteriori does.
+
+    Parameters
+    ----------
+    network, options
+        As in `Red`; the domain is linear.
+
+    Notes
+    -----
+    Hurault et al., arXiv:2306.03466, section 4.
+    """
+
+    gamma: float = 500.0
+
+    def __init__(self, network: nn.Module, **options: Any) -> None:
+        super().__init__(network, **options)
+        if self.domain != "linear":
+            raise UserError("A Bregman denoiser sees the object itself: choose the domain linear.")
+
+    def at(self, gamma: float) -> Bregman:
+        """Return the same weights at another precision of the noise."""
+        other = copy.copy(self)
+        other.gamma = gamma
+        return other
+
+    def weight(self, peak: Tensor) -> Tensor:
+        """Return the factor on ``g``, ``(B, 1, 1, 1)``: (H)'s ``1 / lambda``."""
+        strength: Tensor = self.strength(peak)
+        return strength * (self.gamma / 60)
+
+    def energy(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return the weighted potential of every position."""
+        weight = self.weight(peak).to(x.dtype)
+        return weight * self.potential(x, torch.full_like(peak, self.gamma))
+
+    def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
+        """Return the weighted ``1 / x^2`` of a denoiser that removes a pixel's noise, of dark pixels less."""
+        weight = self.weight(peak).detach().to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+        return weight / (x.clamp_min(0) + FLOOR) ** 2
+
+
 class DnCNN(nn.Sequential):
     """Plain stack of ``depth`` 3x3 convolutions with SiLU between, no normalisation (arXiv:2507.11461: 5 x 64)."""
 
-    def __init__(self, *, channels: int = 64, depth: int = 5) -> None:
-        widths = [2, *[channels] * (depth - 1), 1]
+    def __init__(self, *, channels: int = 64, depth: int = 5, colours: int = 1) -> None:
+        widths = [colours + 1, *[channels] * (depth - 1), colours]
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
             layers += [nn.Conv2d(a, b, 3, padding=1), *([nn.SiLU()] if i < depth - 1 else [])]
@@ -150,12 +203,14 @@ class ThreeScale(nn.Module):
     ----------
     channels : sequence of int
         Channels at full, half and quarter resolution.
+    colours : int
+        Channels of the image.
     """
 
-    def __init__(self, *, channels: Sequence[int] = (24, 48, 96)) -> None:
+    def __init__(self, *, channels: Sequence[int] = (24, 48, 96), colours: int = 1) -> None:
         super().__init__()
         a, b, c = channels
-        self.head = nn.Conv2d(2, a, 3, padding=1)
+        self.head = nn.Conv2d(colours + 1, a, 3, padding=1)
         self.encode_full = Block(a, 1)
         self.down1 = nn.Conv2d(a, b, 2, stride=2)
         self.encode_half = Block(b, 2)
@@ -165,10 +220,10 @@ class ThreeScale(nn.Module):
         self.decode_half = Block(b, 1)
         self.up1 = nn.ConvTranspose2d(b, a, 2, stride=2)
         self.decode_full = Block(a, 1)
-        self.tail = nn.Conv2d(a, 1, 3, padding=1)
+        self.tail = nn.Conv2d(a, colours, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, 2, Y, X)`` to ``(B, 1, Y, X)``; sides that 4 does not divide are padded by their edge."""
+        """Map ``(B, C + 1, Y, X)`` to ``(B, C, Y, X)``; sides that 4 does not divide are padded by their edge."""
         height, width = x.shape[-2:]
         if pads := (-width % 4, -height % 4) if (height % 4 or width % 4) else None:
             x = functional.pad(x, (0, pads[0], 0, pads[1]), mode="replicate")
@@ -194,8 +249,8 @@ class Block(nn.Module):
         return h
 
 
-class Scalar(Regularizer):
-    """Scalar-output network: strided convolutions with input skips, softplus, sum over positions ("DEQ-S").
+class Scalar(Learned):
+    """Scalar-output network: its potential is the output of strided convolutions with input skips ("DEQ-S").
 
     Parameters
     ----------
@@ -203,39 +258,71 @@ class Scalar(Regularizer):
         Width of the hidden layers.
     depth : int
         Number of 2x strided layers.
+    colours : int
+        Channels of the image.
     convex : bool
-        Use non-negative weights on hidden maps: with convex increasing activations the energy is then convex in ``x``.
+        Use non-negative weights on hidden maps: with convex increasing activations the energy is then convex in ``v``.
+    mean : bool
+        Take the mean over positions instead of the sum, times `MEAN_OVER`: then the weight falls with the image size.
+    options
+        Domain and weights of planes, as in `Learned`.
 
     Notes
     -----
-    arXiv:2507.11461, section 4.2, takes a spatial mean, so its weight changes with the image size; this one sums.
+    arXiv:2507.11461, section 4.2, takes the mean.
     """
 
-    def __init__(self, *, channels: int = 32, depth: int = 3, convex: bool = False) -> None:
+    network: Strided
+
+    def __init__(
+        self,
+        *,
+        channels: int = 32,
+        depth: int = 3,
+        colours: int = 1,
+        convex: bool = False,
+        mean: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(Strided(channels=channels, depth=depth, colours=colours, convex=convex), **options)
+        self.mean = mean
+
+    def extra_repr(self) -> str:
+        """Return what the weights alone do not tell."""
+        return f"{super().extra_repr()}, convex={self.network.convex}, mean={self.mean}"
+
+    def potential(self, v: Tensor, peak: Tensor) -> Tensor:
+        """Return the coarse energies, spread evenly over the pixels and colours they stand for."""
+        factor = 2 ** len(self.network.hidden)
+        coarse = self.network(v).to(v.dtype)
+        fine = coarse.repeat_interleave(factor, -2).repeat_interleave(factor, -1) / factor**2
+        height, width = v.shape[-2:]
+        share = 1 / v.shape[1] * (MEAN_OVER / (height * width) if self.mean else 1)
+        energy: Tensor = share * fine[..., :height, :width].expand_as(v)
+        return energy
+
+
+class Strided(nn.Module):
+    """Strided convolutions, each with a skip from the image at its resolution, to one energy per coarse position."""
+
+    def __init__(self, *, channels: int, depth: int, colours: int, convex: bool) -> None:
         super().__init__()
         self.convex = convex
-        self.strength = Strength()
-        self.first = nn.Conv2d(1, channels, 3, padding=1)
+        self.first = nn.Conv2d(colours, channels, 3, padding=1)
         self.hidden = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1, stride=2, bias=False) for _ in range(depth)
         )
-        self.skips = nn.ModuleList(nn.Conv2d(1, channels, 3, padding=1) for _ in range(depth))
+        self.skips = nn.ModuleList(nn.Conv2d(colours, channels, 3, padding=1) for _ in range(depth))
         self.last = nn.Conv2d(channels, 1, 1, bias=False)
 
-    def energy(self, x: Tensor, peak: Tensor) -> Tensor:
-        """Return the coarse energies, spread evenly over the pixels they stand for."""
-        h, scaled = functional.softplus(self.first(x)), x
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, Y, X)`` to ``(B, 1, ceil(Y / 2^depth), ceil(X / 2^depth))``."""
+        h, scaled = functional.softplus(self.first(x), SHARPNESS), x
         for conv, skip in zip(self.hidden, self.skips, strict=True):
             scaled = functional.avg_pool2d(scaled, 2, ceil_mode=True)
-            h = functional.softplus(
-                functional.conv2d(h, self._weight(conv), stride=2, padding=1) + skip(scaled)
-            )
-        coarse = functional.conv2d(h, self._weight(self.last))
-        factor = 2 ** len(self.hidden)
-        fine = coarse.repeat_interleave(factor, -2).repeat_interleave(factor, -1) / factor**2
-        weight: Tensor = self.strength(peak).to(x.dtype)
-        energy: Tensor = weight * fine[..., : x.shape[-2], : x.shape[-1]]
-        return energy
+            h = functional.conv2d(h, self._weight(conv), stride=2, padding=1) + skip(scaled)
+            h = functional.softplus(h, SHARPNESS)
+        return functional.conv2d(h, self._weight(self.last))
 
     def _weight(self, conv: nn.Module) -> Tensor:
         weight: Tensor = conv.weight  # type: ignore[assignment]

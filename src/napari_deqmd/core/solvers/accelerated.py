@@ -75,11 +75,9 @@ def accelerated_mirror_descent(
         trial = problem.evaluate(moved, near=state.point)
         change = state.change(trial)
         along = trial.u - state.u
-        needed = torch.where(
-            plain,
-            ACCEPTANCE / tau * burg.divergence(trial.u, state.u),
-            -ARMIJO * sum_images(state.gradient * along),
-        )
+        needed = -ARMIJO * sum_images(state.gradient * along)
+        if bool(plain.any()):
+            needed = torch.where(plain, ACCEPTANCE / tau * burg.divergence(trial.u, state.u), needed)
         moving = ~state.settled(tol)  # an image that has converged rests until the batch has
         accept = moving & (-change >= needed) & (needed > 0)
         previous = state
@@ -94,7 +92,8 @@ def accelerated_mirror_descent(
         failures = torch.where(moving & ~accept, failures + 1, 0)
         if bool((failures == PATIENCE).any()):
             forget(pairs, failures == PATIENCE)
-        del trial  # of a rejected trial the network's graph, before the next one is built
+        # Of a rejected trial the network's graph, before the next one is built; arrays of the object.
+        del trial, previous, along
         if bool(accept.any()) or step.stopped_by:
             yield step
 

@@ -17,12 +17,16 @@ from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, hint, l
 
 _NAMES = {
     "deq-md": "Learned prior",
+    "b-red": "Bregman denoiser, RED",
+    "b-pnp": "Bregman denoiser, plug-and-play",
     "md-tv": "Total variation",
     "rl-accelerated": "Richardson-Lucy, accelerated",
     "rl": "Richardson-Lucy",
 }
 _ABOUT = {
     "deq-md": "Learned prior on a Poisson model: the sharpest for few photons.",
+    "b-red": "A denoiser of Poisson-like noise as the prior (B-RED): to compare with.",
+    "b-pnp": "The same denoiser plugged into the iteration (B-PnP): slow, to compare with.",
     "md-tv": "Total variation: no learned prior, flattens fine texture.",
     "rl-accelerated": "Fast Richardson-Lucy: amplifies noise when it runs long.",
     "rl": "Classic Richardson-Lucy: amplifies noise when it runs long.",
@@ -127,7 +131,7 @@ class MethodSection(SectionBox):
         advanced["tol"] = number(advanced["tol"], "Tolerance")
         return advanced | {
             "method": self.method_combo.currentText(),
-            "model": self.model_combo.currentText(),
+            "model": self.model_combo.currentText() if self.model_combo.isEnabled() else default("model"),
             "strength": self.strength_spin.value(),
             "max_iter": self.max_iter_spin.value(),
         }

@@ -115,14 +115,14 @@ class MethodsSection(SectionBox):
 
     def refresh(self) -> None:
         """List the methods and the installed models again."""
-        from napari_deqmd.training.models import DEFAULTS, list_models
+        from napari_deqmd.training.models import DEFAULTS, list_models, methods_of
 
         before = {
             item.data(Qt.ItemDataRole.UserRole): item.checkState()
             for item in (self.list.item(row) for row in range(self.list.count()))
             if item is not None
         }
-        cards = {info.name: info.card for info in list_models()}
+        cards = {info.name: info.card for info in list_models() if _LEARNED in methods_of(info.card)}
         # What is the default for images and stacks alike need not be listed twice.
         bundled = set(DEFAULTS.values())
         own = [name for name in cards if len(bundled) > 1 or name not in bundled]

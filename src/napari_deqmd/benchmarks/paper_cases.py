@@ -1,0 +1,169 @@
+"""Cases of the paper's experiment: colour photographs under three periodic blurs at three peaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_deqmd.benchmarks.fluorescence_cases import AS_IS, Case
+from napari_deqmd.benchmarks.kernels import KERNELS, kernel
+from napari_deqmd.benchmarks.restoration import Condition, named_rng, retold
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.operators import Blur
+from napari_deqmd.psf.theory import make_psf
+from napari_deqmd.training.data import load_natural
+from napari_deqmd.training.measurements import Measurement
+
+SET3C, TEST, VALIDATION = "natural/set3c", "natural/bsds500/test", "natural/bsds500/val"
+"""Folders of data."""
+TUNING = "validation"
+"""First word of the labels of images on which numbers are chosen."""
+PEAKS = (100.0, 60.0, 40.0)
+SHOWN = ("butterfly, noise 0", "levin", 100.0)
+UNSEEN = "levin:3"
+WIDTH = 1.2
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured.
+
+    Attributes
+    ----------
+    kernels, peaks
+        Conditions.
+    seeds : int
+        Noise seeds of Set3C; the other images have one.
+    crops, tuning : int
+        Test and validation images.
+    side : int
+        Of the centre crops, pixels.
+    max_iter, long : int
+        Evaluations of our solvers, and of those that stop by their papers' rules.
+    robust : bool
+        Whether methods are told wrong things, too.
+    """
+
+    kernels: tuple[str, ...] = KERNELS
+    peaks: tuple[float, ...] = PEAKS
+    seeds: int = 3
+    crops: int = 45
+    tuning: int = 4
+    side: int = 256
+    max_iter: int = 400
+    long: int = 2000
+    robust: bool = True
+
+
+QUICK = Extent(("gaussian:sigma=1.2",), (100.0,), 1, 1, 1, 32, 12, 12, False)
+"""Enough to see that everything runs."""
+
+
+@dataclass(frozen=True, eq=False)
+class PaperCase(Case):
+    """One photograph as methods are given it."""
+
+    @property
+    def shown(self) -> bool:
+        """Whether the figure shows it."""
+        condition = self.condition
+        kind = condition.label.split()[-1]
+        return not self.variation and (condition.image, kind, condition.peak) == SHOWN
+
+
+def cases(data: Path, extent: Extent, *, seed: int = 0) -> Iterator[Case]:
+    """Yield validation images, Set3C, the variations of one of its images, then test images.
+
+    Raises
+    ------
+    UserError
+        A folder of images, or a kernel, is not there.
+    """
+    for part in (SET3C, TEST, VALIDATION):
+        if not (data / part).is_dir():
+            raise UserError(f"{data} has no folder {part}: give the folder that holds it.")
+    psfs = {text.partition(":")[0]: kernel(text, data) for text in extent.kernels}
+    sets = (
+        (TUNING, VALIDATION, extent.tuning, 1),
+        ("Set3C", SET3C, None, extent.seeds),
+        ("BSDS", TEST, extent.crops, 1),
+    )
+    for name, folder, most, seeds in sets:
+        images = dict(list(_crops(load_natural(data / folder, colours=3), extent.side).items())[:most])
+        for kind, psf in psfs.items():
+            for peak in extent.peaks:
+                for stem, image in images.items():
+                    for draw in range(seed, seed + seeds):
+                        told = f"{stem}, noise {draw}"
+                        condition = counted(f"{name} {kind}", image, psf, peak, image_name=told, seed=draw)
+                        yield PaperCase(condition, condition.measurement)
+        if name == "Set3C" and extent.robust:
+            yield from variations(images, data, seed)
+
+
+def counted(
+    label: str,
+    image: NDArray[np.float32],
+    psf: NDArray[np.float32],
+    peak: float,
+    *,
+    image_name: str = "",
+    seed: int = 0,
+    downsample: int = 1,
+) -> Condition:
+    """Blur an image ``(C, Y, X)`` periodically and draw its photons, as the paper does: no background, white is 1."""
+    truth = torch.from_numpy(image)[None]
+    kernel_ = torch.from_numpy(psf)[None, None]
+    shape = tuple(n // downsample for n in image.shape[1:])
+    operator = Blur(kernel_, shape, boundary="periodic", downsample=downsample)
+    expected = peak * operator.forward(truth).clamp_min(0).double().numpy()
+    noise = named_rng(seed, f"{label} {image_name} {peak:g}")
+    electrons = torch.from_numpy(noise.poisson(expected).astype(np.float32))
+    told = torch.tensor([peak]), torch.zeros(1)
+    protocol = {"boundary": "periodic", "upper": 1.0, "shifted": False, "downsample": downsample}
+    data = Measurement(electrons, kernel_, *told, truth, **protocol)  # type: ignore[arg-type]
+    return Condition(label, data, image_name, upper=1.0, white=1.0)
+
+
+def variations(images: Mapping[str, NDArray[np.float32]], data: Path, seed: int) -> Iterator[Case]:
+    """Yield one image with numbers, PSFs and starts that are wrong or unusual."""
+    name = next(iter(images))
+    image, peak = images[name], PEAKS[0]
+    told = f"{name}, noise {seed}"
+
+    def condition(psf: NDArray[np.float32], downsample: int = 1) -> Condition:
+        return counted("robustness", image, psf, peak, image_name=told, seed=seed, downsample=downsample)
+
+    gaussian = make_psf("gaussian", sigma=WIDTH)
+    usual = condition(gaussian)
+    given = usual.measurement
+    yield PaperCase(usual, given, AS_IS)
+    for start in ("flat", "random"):
+        yield PaperCase(usual, given, f"{start} start", start)
+    for words, factor in (("peak told × 2", 2.0), ("peak told / 2", 0.5)):
+        # A box of white in units of the true peak: it is the numbers that are wrong, not the display.
+        yield PaperCase(replace(usual, upper=1 / factor), retold(given, factor * given.peak), words)
+    for words, factor in (("PSF told 10 % too narrow", 0.9), ("PSF told 10 % too wide", 1.1)):
+        psf = torch.from_numpy(make_psf("gaussian", sigma=factor * WIDTH))[None, None]
+        yield PaperCase(usual, replace(given, psf=psf), words)
+    unusual = {"an unseen motion": condition(kernel(UNSEEN, data)), "2 × finer": condition(gaussian, 2)}
+    for words, found in unusual.items():
+        yield PaperCase(found, found.measurement, words)
+
+
+def _crops(images: Mapping[str, NDArray[np.float32]], side: int) -> dict[str, NDArray[np.float32]]:
+    """Return the centres of the images that are large enough, by name."""
+    return {
+        name: centre(image, side) for name, image in sorted(images.items()) if min(image.shape[1:]) >= side
+    }
+
+
+def centre(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Return the middle ``(C, side, side)`` of an image."""
+    y, x = ((n - side) // 2 for n in image.shape[1:])
+    return np.ascontiguousarray(image[:, y : y + side, x : x + side])

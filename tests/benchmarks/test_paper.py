@@ -1,0 +1,192 @@
+"""The paper's benchmark: images are what it says, weights are chosen on others, colour is one image, rows go on."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from skimage import io as skio
+
+from benchmarks.test_fluorescence import made
+from napari_deqmd.benchmarks import paper_cases
+from napari_deqmd.benchmarks.fluorescence import Job, Method, Record, plan, run
+from napari_deqmd.benchmarks.paper import PAPERS_RULE, methods, planned, resolved, searched, until_still
+from napari_deqmd.benchmarks.paper_cases import QUICK, SET3C, TEST, VALIDATION, PaperCase, cases, counted
+from napari_deqmd.benchmarks.paper_report import markdown, panels
+from napari_deqmd.benchmarks.restoration import by_colour
+from napari_deqmd.cli import main
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.regularizers import TotalVariation
+from napari_deqmd.core.solvers import mirror_descent
+from napari_deqmd.psf.theory import make_psf
+
+TINY = replace(QUICK, side=16, max_iter=3, long=4)
+MINIMISE = partial(mirror_descent, max_iter=6)
+
+
+def photograph(seed=0, side=20):
+    rough = np.random.default_rng(seed).random((3, 5, 5)).astype(np.float32)
+    return np.kron(rough, np.ones((side // 5, side // 5), np.float32))
+
+
+@pytest.fixture
+def case():
+    psf = make_psf("gaussian", sigma=1.0)
+    condition = counted("Set3C gaussian", photograph(), psf, 60.0, image_name="leaf, noise 0")
+    return PaperCase(condition, condition.measurement)
+
+
+@pytest.fixture
+def data(tmp_path):
+    for part, names in ((SET3C, ("a", "b")), (TEST, ("c", "d")), (VALIDATION, ("e",))):
+        (tmp_path / part).mkdir(parents=True)
+        for name in names:
+            image = np.moveaxis(photograph(ord(name)), 0, -1)
+            skio.imsave(tmp_path / part / f"{name}.png", (255 * image).astype(np.uint8), check_contrast=False)
+    return tmp_path
+
+
+class TestImages:
+    def test_the_protocol_is_the_papers(self, case):
+        problem = case.given.problem(TotalVariation())
+        assert problem.upper == 1
+        assert not problem.shifted
+        assert problem.likelihood.operator.object_shape == (20, 20)  # periodic
+        assert case.given.background.item() == 0
+        # Photons are those of the blurred image, of every channel.
+        expected = 60 * problem.likelihood.operator.forward(case.given.truth)
+        deviance = (case.given.electrons - expected) / expected.sqrt()
+        assert deviance.square().mean().item() == pytest.approx(1, abs=0.15)
+
+    def test_seeds_draw_other_photons_of_the_same_image(self, data):
+        found = list(cases(data, replace(TINY, seeds=2)))
+        assert {one.condition.label for one in found} == {
+            "validation gaussian",
+            "Set3C gaussian",
+            "BSDS gaussian",
+        }
+        first, second = (one for one in found if one.condition.image.startswith("a,"))
+        assert torch.equal(first.given.truth, second.given.truth)
+        assert not torch.equal(first.given.electrons, second.given.electrons)
+        others = list(cases(data, replace(TINY, seeds=2), seed=1))
+        again = next(one for one in others if one.condition.image == "a, noise 1")
+        assert torch.equal(again.given.electrons, second.given.electrons)
+        assert {tuple(one.given.truth.shape) for one in found} == {(1, 3, 16, 16)}
+
+    def test_variations_are_told_wrong_things_of_one_image(self, data, monkeypatch):
+        monkeypatch.setattr(paper_cases, "kernel", lambda text, data: np.full((3, 3), 1 / 9, np.float32))
+        found = {one.variation: one for one in paper_cases.variations({"a": photograph()}, data, 0)}
+        usual, doubled = found[paper_cases.AS_IS], found["peak told × 2"]
+        assert torch.equal(doubled.given.electrons, usual.given.electrons)
+        assert doubled.given.peak.item() == 200
+        assert doubled.condition.upper == 0.5
+        fine = found["2 × finer"].given
+        assert tuple(fine.electrons.shape[2:]) == (10, 10)
+        assert fine.problem(TotalVariation()).likelihood.operator.object_shape == (20, 20)
+        method = Method("TV", MINIMISE, TotalVariation(), robust=True)
+        for one in found.values():
+            row, image = Job(one, method).run()
+            assert image.shape == (3, 20, 20)
+            assert row.psnr > 10
+
+    def test_no_such_folder_is_told(self, tmp_path):
+        with pytest.raises(UserError, match="has no folder natural/set3c"):
+            list(cases(tmp_path, TINY))
+
+
+class TestMethods:
+    def test_gray_methods_take_the_channels_one_by_one(self, case):
+        assert tuple(by_colour(case.given).electrons.shape) == (3, 1, 20, 20)
+        row, image = Job(case, Method("TV", MINIMISE, TotalVariation())).run()
+        one = by_colour(case.given)[1:2]
+        *_, end = MINIMISE(one.problem(TotalVariation()))
+        assert np.allclose(image[1], end.iterate[0, 0].numpy(), atol=1e-5)
+        error = np.sqrt(np.mean((image - case.given.truth[0].numpy()) ** 2))
+        assert row.psnr == pytest.approx(
+            -20 * np.log10(error), abs=1e-3
+        )  # relative to white, not the maximum
+
+    def test_a_wrong_peak_leaves_psnr_relative_to_the_same_white(self, case):
+        given = paper_cases.retold(case.given, 2 * case.given.peak)
+        told = replace(case, given=given, condition=replace(case.condition, upper=0.5))
+        method = Method("ML", partial(mirror_descent, max_iter=1), TotalVariation(weight=0.0))
+        assert Job(told, method).run()[0].psnr == pytest.approx(Job(case, method).run()[0].psnr, abs=0.5)
+
+    def test_the_papers_rule_calls_a_small_step_convergence(self, case):
+        problem = by_colour(case.given).problem(TotalVariation())
+        steps = list(until_still(partial(mirror_descent, max_iter=50, tol=1e-9), problem))
+        assert steps[-1].stopped_by == "max_iter"
+
+        def creeping(problem, start):
+            for step in mirror_descent(problem, start, max_iter=50):
+                yield replace(step, iterate=0 * step.iterate + 1 + 1e-6 * step.iteration)
+
+        steps = list(until_still(creeping, problem))
+        assert (len(steps), steps[-1].stopped_by) == (2, "converged")
+
+    def test_the_bundled_denoiser_and_a_model_are_compared(self):
+        found = {method.name: method for method in methods(["fluorescence-2d"], TINY)}
+        for name in ("b-red", "b-pnp", "fluorescence-2d", "fluorescence-2d, plain"):
+            assert name in found
+        assert "fluorescence-2d" + PAPERS_RULE in found
+        assert found["b-red"].regularizer is found["b-pnp"].regularizer
+
+
+class TestWeights:
+    ROWS = (
+        made("TV × 0.5", 20, label="validation levin"),
+        made("TV × 1", 24, label="validation levin"),
+        made("TV × 2", 23, label="validation levin"),
+        made("TV × 0.5", 21, image="b"),
+        made("TV × 1", 22, image="b"),
+        made("TV × 2", 23, image="b"),
+        made("m", 30, image="b"),
+    )
+
+    def test_validation_chooses_and_is_in_no_table(self):
+        assert searched(self.ROWS[:3], "TV") == "TV × 1"
+        found = [(row.method, row.psnr) for row in resolved(self.ROWS)]
+        assert found == [("TV, searched weight", 22), ("TV, oracle weight", 23), ("m", 30)]
+
+    def test_the_report_says_which(self):
+        text = markdown(self.ROWS, figure="x.png", missing=2)
+        assert "TV at 1 times its default weight" in text
+        assert "| simulated cells, 30 | 22.00 | 23.00 | 30.00 |" in text
+        assert "validation levin" not in text
+
+
+def test_the_figure_shows_an_image_and_its_middle(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(paper_cases, "SHOWN", ("leaf, noise 0", "gaussian", 60.0))
+    jobs = plan([case], [Method("m", MINIMISE, TotalVariation(), identity="m")])
+    list(run(jobs, record := Record(tmp_path)))
+    whole, middle = panels(jobs, record)
+    assert [caption for caption, _ in whole][::2] == ["Set3C gaussian, peak 60", "truth"]
+    assert np.array_equal(middle[1][1], whole[1][1][5:15, 5:15])
+    assert whole[1][1].shape == (20, 20, 3)
+
+
+def test_the_command_goes_on_where_it_was(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paper_cases, "QUICK", TINY)
+    monkeypatch.setattr(paper_cases, "SHOWN", ("a, noise 0", "gaussian", 100.0))
+    words = ["benchmark", "paper", "--data", str(data), "--quick", "--out", str(tmp_path / "out"), "--json"]
+    assert main(words) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert {row["label"] for row in first["rows"]} == {
+        "validation gaussian",
+        "Set3C gaussian",
+        "BSDS gaussian",
+    }
+    report = (tmp_path / "out" / "paper.md").read_text(encoding="utf-8")
+    assert "b-pnp" in report
+    assert (tmp_path / "out" / "paper.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(Job, "run", None)  # calling it would fail
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == first["rows"]
+
+
+def test_validation_is_for_what_is_searched(data):
+    jobs = planned(plan(list(cases(data, TINY)), methods([], TINY)))
+    tuning = {job.method.name for job in jobs if job.case.condition.label.startswith("validation")}
+    assert tuning == {f"TV × {factor:g}" for factor in (0.25, 0.5, 1, 2, 4)}
