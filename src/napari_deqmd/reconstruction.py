@@ -20,7 +20,6 @@ import napari_deqmd
 from napari_deqmd.core.config import LEARNED, ReconstructionConfig
 from napari_deqmd.core.device import resolve_device
 from napari_deqmd.core.electrons import saturation_level, to_electrons
-from napari_deqmd.core.electrons import saturation_level, to_electrons
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import check_image, resolve_axes
 from napari_deqmd.core.iterates import Iterates

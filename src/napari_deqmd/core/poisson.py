@@ -9,7 +9,6 @@ from torch import Tensor
 
 from napari_deqmd.core.operators import Operator
 
-
 _SUMMED = 2**20
 """Pixels that are summed at a time."""
 

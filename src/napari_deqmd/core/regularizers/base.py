@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 # Pixels of a plane whose graph is kept from the value for the gradient.
 GRAPH = 2**22
-# Pixels of a batch that are differentiated at once. On a CPU the maps of so many stay in the caches: a stack takes 5.0 s
-# instead of the 7.8 s of 2^20.
+# Pixels of a batch that are differentiated at once. On a CPU the maps of so many stay in the caches: 16 x 256 x 256
+# take 5.0 s, with 2^20 pixels at once 7.8 s.
 PIECE = {"cpu": 2**17}
 
 
