@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.device import resolve_device
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import check_image, resolve_axes
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.operators import Blur
 from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.psf.prepare import prepare_psf
-from napari_deqmd.reconstruction import Progress, Reconstruction, Result, resolve_device
+from napari_deqmd.reconstruction import Progress, Reconstruction, Result
 
 __all__ = ["Iterates", "Progress", "Reconstruction", "Result", "reconstruct", "resolve_device", "simulate"]
 

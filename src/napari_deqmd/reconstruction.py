@@ -18,6 +18,7 @@ from torch import Tensor
 
 import napari_deqmd
 from napari_deqmd.core.config import LEARNED, ReconstructionConfig
+from napari_deqmd.core.device import resolve_device
 from napari_deqmd.core.electrons import saturation_level, to_electrons
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import check_image, resolve_axes
@@ -437,22 +438,3 @@ def _rule(step: Step, tol: float) -> str:
     if step.stopped_by != "converged":
         return step.stopped_by or "user"
     return "certificate" if step.residual < tol else "objective"
-
-
-def resolve_device(name: str) -> str:
-    """Return the torch device of a name; ``"auto"`` takes a CUDA GPU when there is one.
-
-    Raises
-    ------
-    UserError
-        Unknown, or not on this machine.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"The device {name!r} is not to be had on this machine: use 'auto' or 'cpu'."
-        ) from error
-    return name

@@ -166,7 +166,7 @@ def test_total_variation_of_a_stack_knows_all_axes():
 @pytest.mark.parametrize("wrap", [lambda regularizer: regularizer, HalfPrecision])
 @pytest.mark.parametrize("piece", [100, 10**6])
 def test_planes_along_all_axes_of_a_stack_are_summed(wrap, piece, monkeypatch):
-    monkeypatch.setattr(base, "PIECE", piece)
+    monkeypatch.setattr(base, "PIECE", {"cpu": piece})
     torch.manual_seed(0)
     options = {"channels": 4, "depth": 2}
     alone = build("red", options).requires_grad_(False)
@@ -208,7 +208,7 @@ def test_slices_of_a_stack_weigh_less_when_asked(wrap, monkeypatch):
         full, less = (evaluate(wrap(regularizer), x, peak) for regularizer in (whole, light))
         assert torch.allclose(less.energy, factor * full.energy, rtol=1e-5)
         assert torch.allclose(less.gradient(), factor * full.gradient(), rtol=1e-5)
-    monkeypatch.setattr(base, "PIECE", 100)
+    monkeypatch.setattr(base, "PIECE", {"cpu": 100})
     pieces = evaluate(wrap(light), stack, peak)
     assert torch.allclose(pieces.energy, 0.25 * evaluate(wrap(whole), stack, peak).energy, rtol=1e-5)
 
@@ -220,7 +220,7 @@ def test_pieces_give_the_same(name, shape, piece, monkeypatch):
     regularizer = MAKERS[name]()
     x, peak = objects(shape), PEAKS[: shape[0]]
     whole = evaluate(regularizer, x, peak)
-    monkeypatch.setattr(base, "PIECE", piece)
+    monkeypatch.setattr(base, "PIECE", {"cpu": piece})
     pieces = evaluate(regularizer, x, peak)
     assert relative_error(pieces.energy, whole.energy) < 1e-12
     assert relative_error(pieces.gradient(), whole.gradient()) < 1e-12

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from napari_deqmd.core.device import resolve_device
 from napari_deqmd.core.operators import Blur
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import Regularizer, evaluate
 from napari_deqmd.core.solvers import SOLVERS
 from napari_deqmd.psf.theory import make_psf
-from napari_deqmd.reconstruction import resolve_device
 from napari_deqmd.training.models import load_model
 from napari_deqmd.training.scenes import make_scene
 

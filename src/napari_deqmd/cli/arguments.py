@@ -239,6 +239,9 @@ def _train(commands: Any) -> None:
     command.add_argument("--minutes", type=float, required=True, metavar="M", help="time it may take")
     command.add_argument("--name", required=True, help="name of the new model")
     command.add_argument("--out", metavar="DIR", help="folder for it (the folder of your own models)")
+    command.add_argument(
+        "--device", default=_DEFAULT.device, metavar="auto|cpu|cuda|mps", help="(%(default)s)"
+    )
     _number(command, "seed", "seed of patches, noise and what is held back", kind=int)
     _json(command)
     for name, text in (

@@ -44,7 +44,7 @@ def paper(arguments: Namespace) -> None:
     from napari_deqmd.benchmarks.fluorescence import plan
     from napari_deqmd.benchmarks.paper import methods, planned
     from napari_deqmd.benchmarks.paper_cases import QUICK, Extent, cases
-    from napari_deqmd.reconstruction import resolve_device
+    from napari_deqmd.core.device import resolve_device
 
     extent = QUICK if arguments.quick else Extent()
     compared = methods(arguments.model or (), extent, resolve_device(arguments.device))

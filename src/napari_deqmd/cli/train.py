@@ -30,7 +30,7 @@ def finetune(arguments: Namespace) -> None:
     from napari_deqmd.training.finetune import Finetuning, Settings
     from napari_deqmd.training.models import load_model, new_model
 
-    settings = Settings(minutes=arguments.minutes, seed=arguments.seed)
+    settings = Settings(minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)
     target = new_model(arguments.name, None if arguments.out is None else Path(arguments.out))
     target = check_target(target, overwrite=False, size=_LARGEST_MODEL)
     base = load_model(arguments.base, method="deq-md")

@@ -9,10 +9,14 @@ from torch import Tensor
 
 from napari_deqmd.core.operators import Operator
 
+_SUMMED = 2**20
+"""Pixels that are summed at a time."""
+
 
 def sum_images(values: Tensor) -> Tensor:
-    """Sum every image of a batch in float64: ``(B, ...)`` to ``(B,)``."""
-    return values.flatten(1).sum(1, dtype=torch.float64)
+    """Sum every image of a batch in float64, ``(B, ...)`` to ``(B,)``, without a copy of it in float64."""
+    parts = [part.sum(1, dtype=torch.float64) for part in values.flatten(1).split(_SUMMED, 1)]
+    return torch.stack(parts).sum(0)
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:

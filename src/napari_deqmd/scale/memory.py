@@ -19,13 +19,13 @@ MEMINFO = Path("/proc/meminfo")
 STATUS = Path("/proc/self/status")
 CGROUP = Path("/sys/fs/cgroup")
 
-# Pixels whose network graph is alive at once (`napari_deqmd.core.regularizers.base.PIECE`).
-_PIECE = 2**22
+# Pixels of a stack whose network graph is alive at once (`napari_deqmd.core.regularizers.base.PIECE`), whole planes.
+_PIECE, _PIECE_CPU = 2**22, 2**17
 
 # float32 arrays of the object's size that are alive at the worst moment of a step, by method and solver; of the
 # image's size: counts, electrons, expected images, result with the iterate it is cut from. Measured as the resident
 # peak of runs of 1 to 5 GB.
-_OBJECTS = {"rl": 4, "rl-accelerated": 5, "b-pnp": 17, "plain": 17, "accelerated": 44}
+_OBJECTS = {"rl": 4, "rl-accelerated": 5, "b-pnp": 17, "plain": 17, "accelerated": 37}
 _IMAGES = 9
 # float32 values per pixel in the graph of a regularizer: the bundled three-scale network, and TV.
 _GRAPH = {"deq-md": 300, "b-red": 300, "b-pnp": 300, "md-tv": 3}
@@ -74,13 +74,15 @@ def predict_bytes(
     # Spectra of complex64: the OTF and its conjugate, and one in work; beside them a padded image in work.
     spectra = 3 * 2 * math.prod(fast[:-1]) * (fast[-1] // 2 + 1) + 2 * math.prod(fast)
     arrays: float = _OBJECTS[method if method in _OBJECTS else solver] * objects + _IMAGES * pixels + spectra
-    plane = math.prod(grown[-2:])
-    seen = _VIEWS * objects if method in LEARNED and len(shape) == 3 else objects
-    piece = seen if seen <= _PIECE else min(objects, plane * max(1, _PIECE // plane))
+    piece = objects
+    if method in LEARNED and len(shape) == 3:
+        plane = objects // min(grown)  # the largest of all orientations
+        most = _PIECE_CPU if device == "cpu" else _PIECE
+        piece = min(_VIEWS * objects, plane * max(1, most // plane))
     graph: float = _GRAPH.get(method, 0) * piece
     if device == "cpu":
         arrays *= _kept(objects)
-        graph *= _kept(piece * (_CHANNELS if method in LEARNED else 1))
+        graph *= 1.0 if piece < objects else _kept(piece * (_CHANNELS if method in LEARNED else 1))
     return int(FLOAT * (arrays + graph))
 
 

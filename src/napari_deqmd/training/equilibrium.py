@@ -298,7 +298,7 @@ def train_equilibrium(
             (bent,) = torch.autograd.grad(gradient, leaf, v, create_graph=True)
             objective = objective - stiffening * (v * bent.float()).sum()
         objective.backward()
-        trainer.update()
+        trainer.update(known.data.teaches)
         figures = {
             "certificate": residuals.median().item(),
             "unused": 1 - usable.double().mean().item(),

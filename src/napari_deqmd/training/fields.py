@@ -145,7 +145,8 @@ class Patches:
         share, exposure = torch.tensor([crop[2:] for crop in crops], dtype=torch.float32).T
         peak, background = torch.tensor([[f.peak, f.background] for f in chosen], dtype=torch.float32).T
         psf = torch.from_numpy(np.stack([orient(self.psf, int(k)) for k in turns])[:, None])
-        return Recount(electrons, psf, share * peak, share * background, again, exposure)
+        thinned = self.fields[0].again is None
+        return Recount(electrons, psf, share * peak, share * background, again, exposure, thinned=thinned)
 
     def _crop(self, field: Field, rng: np.random.Generator) -> Field:
         """Random crop; dark ones are given up to three more chances."""

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_deqmd.core.device import resolve_device
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.methods import in_precision
 from napari_deqmd.core.regularizers import Regularizer
@@ -23,6 +24,7 @@ from napari_deqmd.training.finetune_reports import Outcome, Progress, Settings, 
 from napari_deqmd.training.models import Model, save_model
 from napari_deqmd.training.progress import NOT_A_CHECKPOINT, write_checkpoint
 from napari_deqmd.training.sources import Source
+from napari_deqmd.training.teaching import lessons
 
 __all__ = ["Finetuning", "Outcome", "Progress", "Settings", "card"]
 
@@ -81,6 +83,7 @@ class Finetuning:
                 f"The model {base.card['name']} is for 3D stacks: choose a base model for 2D images."
             )
         self.base, self.source, self.settings = base, source, settings or Settings()
+        self.device = torch.device(resolve_device(self.settings.device))
         self._checkpoint = checkpoint
         self._training = checkpoint and checkpoint.with_name(f"{checkpoint.stem}-training{checkpoint.suffix}")
         self._state: _State | None = None
@@ -95,7 +98,7 @@ class Finetuning:
 
     def steps(self) -> Generator[Progress, None, None]:
         """Run, yielding the base's score, then every step. Closing the generator keeps the best weights so far."""
-        regularizer = copy.deepcopy(self.base.regularizer)
+        regularizer = copy.deepcopy(self.base.regularizer).to(self.device)
         self._state = state = self._resumed() or self._begin(regularizer)
         self._save()
         yield self._progress(math.nan, self._mean(0.0))
@@ -156,7 +159,7 @@ class Finetuning:
         began = time.monotonic()
         before = self._score(regularizer)
         self._cost = time.monotonic() - began
-        best = {name: tensor.clone() for name, tensor in regularizer.state_dict().items()}
+        best = _weights(regularizer)
         return _State(before, best, rate=self.settings.learning_rate, seconds=self._cost)
 
     def _train(self, regularizer: Regularizer, state: _State) -> Generator[Progress, None, None]:
@@ -166,10 +169,11 @@ class Finetuning:
         if limit <= 0 or state.steps >= settings.steps:
             return
         scored = True
+        draw = lessons(self.source.draw, self._teacher, settings.seed)
         regularizer.requires_grad_(True)
         run = train_equilibrium(
             regularizer,
-            lambda number, batch: self.source.draw(state.steps + number, batch),
+            lambda number, batch: draw(state.steps + number, batch),
             steps=settings.steps - state.steps,
             limit=limit,
             batch=settings.batch,
@@ -193,6 +197,13 @@ class Finetuning:
             score = self._judge(regularizer)
             self._seconds += time.monotonic() - began
             yield self._progress(report.loss, score)
+
+    def _teacher(self) -> Regularizer:
+        """Return the best model so far."""
+        assert self._state is not None
+        teacher = copy.deepcopy(self.base.regularizer).to(self.device)
+        teacher.load_state_dict(self._state.best)
+        return teacher
 
     def _validate(self, averaged: Regularizer) -> Mapping[str, float]:
         """Score the averaged weights of the step under way, when it is time to."""
@@ -219,7 +230,7 @@ class Finetuning:
             raise FloatingPointError("the score is not finite")
         if gain > max(state.gain, CERTAIN * gains.std().item() / math.sqrt(len(gains))):
             state.gain, state.best_step = gain, state.steps + self._step
-            state.best = {name: tensor.clone() for name, tensor in regularizer.state_dict().items()}
+            state.best = _weights(regularizer)
         self._save()
         return scores.mean().item()
 
@@ -229,13 +240,13 @@ class Finetuning:
         model = in_precision(regularizer, self.settings.precision)
         data = self.source.held_out
         for start in range(0, len(data.peak), self.settings.batch):
-            part = data[start : start + self.settings.batch]
+            part = data[start : start + self.settings.batch].to(self.device)
             problem = part.problem(model)
             x, _ = fixed_point(problem, max_iter=ITERATIONS, tol=TOL)
             if start == 0:
                 patch = problem.likelihood.operator.crop(x)[0, 0] * part.peak[0]
-                self._patch = np.array(patch.numpy())
-            scores.append(part.score(problem, x).double())
+                self._patch = np.array(patch.cpu().numpy())
+            scores.append(part.score(problem, x).double().cpu())
         return torch.cat(scores)
 
     def _roll_back(self, state: _State) -> None:
@@ -290,3 +301,8 @@ class Finetuning:
             raise UserError(
                 f"{self._checkpoint} is not a checkpoint of this fine-tuning: choose another checkpoint file."
             ) from error
+
+
+def _weights(regularizer: Regularizer) -> dict[str, Tensor]:
+    """Return a copy of the weights on the CPU: they outlive the device."""
+    return {name: tensor.to("cpu", copy=True) for name, tensor in regularizer.state_dict().items()}

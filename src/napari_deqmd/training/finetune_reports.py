@@ -33,6 +33,8 @@ class Settings:
         Kept for the card; the source has been drawn with it.
     precision : str
         Arithmetic of the network.
+    device : str
+        Torch device, or ``"auto"``.
     """
 
     minutes: float = 10.0
@@ -46,6 +48,7 @@ class Settings:
     every: int | None = None
     seed: int = 0
     precision: str = "float32"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.minutes > 0:

@@ -70,10 +70,13 @@ class Observation:
         Object pixels per image pixel along every axis.
     figure, sign
         What `score` measures, and 1 where more of it is better, -1 where less is.
+    teaches : frozenset of str
+        What may be trained by the loss: ``"weights"``, and ``"numbers"``, single ones such as a strength.
     """
 
     figure: ClassVar[str]
     sign: ClassVar[int]
+    teaches: ClassVar[frozenset[str]] = frozenset({"weights", "numbers"})
 
     electrons: Tensor
     psf: Tensor
@@ -145,8 +148,17 @@ class Measurement(Observation):
 
 
 @dataclass(frozen=True)
+class Taught(Measurement):
+    """A batch of measured patches for whose objects a model's reconstructions stand: not to learn a strength from."""
+
+    teaches = frozenset({"weights"})
+
+
+@dataclass(frozen=True)
 class Recount(Observation):
     """A batch of measured patches and independent counts of the same fields: what an object predicts can be checked.
+
+    Only its blur is: to weights the counts say nothing about what the blur hides.
 
     Attributes
     ----------
@@ -154,13 +166,25 @@ class Recount(Observation):
         As `electrons`: the other counts.
     exposure : Tensor
         ``(B,)``: mean of `again` over the mean of `electrons`.
+    thinned : bool
+        `electrons` and `again` are parts of the same counts; else of two exposures, the second the better one.
     """
 
     figure = "Poisson deviance per pixel"
     sign = -1
+    teaches = frozenset({"numbers"})
 
     again: Tensor
     exposure: Tensor
+    thinned: bool = field(default=False, kw_only=True)
+
+    def whole(self) -> Observation:
+        """Return the best counts there are."""
+        share = self.exposure + 1 if self.thinned else self.exposure
+        counts = self.electrons + self.again if self.thinned else self.again
+        return Observation(
+            counts, self.psf, share * self.peak, share * self.background, boundary=self.boundary
+        )
 
     def loss(self, problem: Problem, x: Tensor) -> Tensor:
         """Return the mean deviance of the other counts under what ``A x`` and the background predict for them."""

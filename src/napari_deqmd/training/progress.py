@@ -7,7 +7,7 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,8 +119,11 @@ class Trainer:
         done = self.step / self.steps if self.steps else 1.0
         return max(done, self.seconds / self.limit)
 
-    def update(self) -> None:
-        """Take one optimiser step with the gradients that were accumulated, then clear them."""
+    def update(self, trained: Collection[str] = ("weights", "numbers")) -> None:
+        """Take one optimiser step with the gradients that were accumulated, then clear them; others stay."""
+        for parameter in self.model.parameters():
+            if ("weights" if parameter.ndim else "numbers") not in trained:
+                parameter.grad = None
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.clip)

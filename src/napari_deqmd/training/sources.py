@@ -163,7 +163,7 @@ def paired_source(
 def noisy_source(
     images: Sequence[Any], psf: Any, *, peak: Peak = "auto", seed: int = 0, sides: Sequence[int] = SIDES
 ) -> Source:
-    """Reconstruct from a part of each image's photo-electrons what the others confirm: no ground truth.
+    """Judge by a part of each image's photo-electrons what is reconstructed from the others: no ground truth.
 
     Parameters
     ----------

@@ -13,9 +13,6 @@ from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.region import SPATIAL
 
-#: Where a fine-tuning computes, and why.
-TRAINING_DEVICE = "CPU: fine-tuning runs there, with or without a GPU."
-
 _METHOD = ("method", "solver", "boundary")
 
 
@@ -71,7 +68,7 @@ def find_resources(image: LayerImage | None, psf: PsfChoice | None, values: dict
         ``device``, ``method``, ``solver`` and ``boundary`` as in `ReconstructionConfig`.
     """
     setting = str(values["device"]).strip()
-    device, about = _device(setting)
+    device, about = describe_device(setting)
     if image is None or psf is None:
         return Resources(device=about)
     from napari_deqmd.psf.prepare import prepare_psf
@@ -94,7 +91,7 @@ def find_resources(image: LayerImage | None, psf: PsfChoice | None, values: dict
     )
 
 
-def _device(setting: str) -> tuple[str, str]:
+def describe_device(setting: str) -> tuple[str, str]:
     """Return the torch device, and what it is and why."""
     why = "chosen automatically" if setting == "auto" else "chosen under Advanced"
     if "torch" not in sys.modules:
@@ -103,7 +100,7 @@ def _device(setting: str) -> tuple[str, str]:
         return ("cpu" if setting == "cpu" else "unknown"), f"Device: {setting}, {why}."
     import torch
 
-    from napari_deqmd.reconstruction import resolve_device
+    from napari_deqmd.core.device import resolve_device
 
     try:
         device = resolve_device(setting)

@@ -104,6 +104,7 @@ class Training(Runner):
     def _show_job(self, job: TrainJob) -> None:
         self._figure, self._measured = job.source.held_out.figure, job.measured
         self._train_section.plot.name_score(self._figure)
+        self._train_section.name_device()
         notes = job.source.notes
         self._train_section.say(notes)
         skipped = [note.removeprefix(_LEFT_OUT) for note in notes if note.startswith(_LEFT_OUT)]

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# Pixels whose network graph may be alive at once; larger batches are differentiated in pieces.
-PIECE = 2**22
+# Pixels of a plane whose graph is kept from the value for the gradient.
+GRAPH = 2**22
+# Pixels of a batch that are differentiated at once. On a CPU the maps of so many stay in the caches: 16 x 256 x 256
+# take 5.0 s, with 2^20 pixels at once 7.8 s.
+PIECE = {"cpu": 2**17}
 
 
 class Regularizer(nn.Module):
@@ -118,11 +121,13 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
     """Evaluate a regularizer at ``(B, 1, [Z,] Y, X)``; a 2D one is summed over the planes of a stack.
 
     The graph of the value is the graph of the gradient: asking for the gradient costs one backward pass, not asking
-    (a rejected trial) costs none. Beyond `PIECE` pixels, all planes counted, it is differentiated piece by piece to
-    bound memory.
+    (a rejected trial) costs none. Beyond `PIECE` pixels, all planes counted, a batch is differentiated piece by piece,
+    for memory and speed.
     """
     seen = views(regularizer, x)
-    if len(seen) * x.numel() <= PIECE:
+    piece = PIECE.get(x.device.type, GRAPH)
+    lone = len(x) == 1 and x.ndim == 4 and x.numel() <= GRAPH
+    if lone or len(seen) * x.numel() <= piece:
         with torch.enable_grad():
             point = x.detach().requires_grad_()
             energy = energies(regularizer, point, peak)
@@ -130,7 +135,7 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
     total, gradient = torch.zeros_like(x), torch.zeros_like(x)
     for view in seen:
         batch, peaks = view.fold(x.detach(), peak)
-        step = max(1, PIECE * len(batch) // x.numel())
+        step = max(1, piece * len(batch) // x.numel())
         found = [
             _differentiated(regularizer, batch[start : start + step], peaks[start : start + step])
             for start in range(0, len(batch), step)

@@ -75,11 +75,9 @@ def accelerated_mirror_descent(
         trial = problem.evaluate(moved, near=state.point)
         change = state.change(trial)
         along = trial.u - state.u
-        needed = torch.where(
-            plain,
-            ACCEPTANCE / tau * burg.divergence(trial.u, state.u),
-            -ARMIJO * sum_images(state.gradient * along),
-        )
+        needed = -ARMIJO * sum_images(state.gradient * along)
+        if bool(plain.any()):
+            needed = torch.where(plain, ACCEPTANCE / tau * burg.divergence(trial.u, state.u), needed)
         moving = ~state.settled(tol)  # an image that has converged rests until the batch has
         accept = moving & (-change >= needed) & (needed > 0)
         previous = state
@@ -94,7 +92,8 @@ def accelerated_mirror_descent(
         failures = torch.where(moving & ~accept, failures + 1, 0)
         if bool((failures == PATIENCE).any()):
             forget(pairs, failures == PATIENCE)
-        del trial  # of a rejected trial the network's graph, before the next one is built
+        # Of a rejected trial the network's graph, before the next one is built; arrays of the object.
+        del trial, previous, along
         if bool(accept.any()) or step.stopped_by:
             yield step
 
@@ -127,17 +126,16 @@ def apply_inverse(pairs: deque[Pair], gradient: Tensor, free: Tensor, metric: Te
     """Return the BFGS inverse Hessian times the gradient on the free entries (two-loop recursion)."""
     q = gradient
     scale = torch.ones(gradient.shape[0], dtype=torch.float64, device=gradient.device)
-    masked = [(torch.where(free, pair.s, 0), torch.where(free, pair.y, 0), pair.rho) for pair in pairs]
     alphas = []
-    for s, y, rho in reversed(masked):
-        alpha = rho * sum_images(s * q)
-        q = q - per_image(alpha, q) * y
+    for pair in reversed(pairs):
+        alpha = pair.rho * sum_images(pair.s * q)  # q is 0 where it is not free
+        q = torch.where(free, q - per_image(alpha, q) * pair.y, 0)
         alphas.append(alpha)
-    for _, y, rho in masked:
-        curvature = rho * sum_images(y**2 / metric)
-        scale = torch.where(rho > 0, 1 / curvature.clamp_min(1e-12), scale)
+    for pair in pairs:
+        curvature = pair.rho * sum_images(torch.where(free, pair.y**2 / metric, 0))
+        scale = torch.where(pair.rho > 0, 1 / curvature.clamp_min(1e-12), scale)
     r = per_image(scale, q) * q / metric
-    for (s, y, rho), alpha in zip(masked, reversed(alphas), strict=True):
-        beta = rho * sum_images(y * r)
-        r = r + per_image(alpha - beta, r) * s
-    return torch.where(free, r, 0)
+    for pair, alpha in zip(pairs, reversed(alphas), strict=True):
+        beta = pair.rho * sum_images(pair.y * r)
+        r = r + per_image(alpha - beta, r) * torch.where(free, pair.s, 0)
+    return r

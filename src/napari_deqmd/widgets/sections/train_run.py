@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLineEdit, QProgressBar, QPushButton, QW
 from napari_deqmd.widgets.clock import duration
 from napari_deqmd.widgets.patches import Patches
 from napari_deqmd.widgets.plot import TrainPlot
-from napari_deqmd.widgets.resources import TRAINING_DEVICE
+from napari_deqmd.widgets.resources import describe_device
 from napari_deqmd.widgets.sections.parts import RunState, SectionBox, hint, named, resource_hint
 
 # Sentences about the images that are shown; the card has all.
@@ -43,7 +43,7 @@ class TrainRunSection(SectionBox):
             "train_device_label",
             "Where the training computes. Reconstruct chooses its device by itself, whatever its model was trained on.",
         )
-        self.device_label.setText(TRAINING_DEVICE)
+        self.name_device()
         self.column.addWidget(self.device_label)
         self.notes = hint("train_notes")
         self.notes.hide()
@@ -96,6 +96,10 @@ class TrainRunSection(SectionBox):
         self.plot.clear_steps()
         self.patches.show_patches(None, None, None)
         self.patches.name_last("Now")
+
+    def name_device(self) -> None:
+        """Say where it computes, and why; before torch is loaded that is not known in full."""
+        self.device_label.setText(describe_device("auto")[1])
 
     def say(self, notes: Sequence[str]) -> None:
         """Show what was found in the images."""
