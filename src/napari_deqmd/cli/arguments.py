@@ -62,7 +62,7 @@ def _demo(commands: Any) -> None:
 def _reconstruct(commands: Any) -> None:
     command = _command(commands, "reconstruct", "deconvolve a stack", "jobs", "reconstruct")
     command.register("action", None, _Told)
-    command.set_defaults(told=())
+    command.set_defaults(told=(), part=None)
     _input(command)
     _level(command)
     _output(command, required=False)

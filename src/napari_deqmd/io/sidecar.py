@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import importlib.metadata
 import json
@@ -60,6 +61,40 @@ def fingerprint(array: Any) -> str:
     for part in array if array.ndim > 2 else (array,):
         digest.update(np.ascontiguousarray(part, dtype=dtype).data)
     return digest.hexdigest()
+
+
+def origin(
+    stack: Stack, psf: Any, *, path: str | None, psf_source: str, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a sidecar says of when and from what a result came about.
+
+    Parameters
+    ----------
+    stack : Stack
+        The input.
+    psf : array
+        At the input's voxel size.
+    path : str or None
+        Of the input, where it is a file.
+    psf_source : str
+        As ``--psf`` of the command line takes it.
+    given : mapping
+        How the input was read, where not as its file says: ``axes``, ``voxel_size``, ``level``, and the ``part`` as
+        `Stack.part` takes it.
+    """
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "input": {
+            "path": path,
+            "axes": stack.axes,
+            "shape": stack.data.shape,
+            "dtype": str(stack.data.dtype),
+            "voxel_size": stack.voxel_size,
+            "sha256": fingerprint(stack.data),
+            "given": dict(given),
+        },
+        "psf": {"source": psf_source, "shape": psf.shape, "sha256": fingerprint(psf)},
+    }
 
 
 def write_sidecar(output: Path | str, content: Mapping[str, Any], *, overwrite: bool = False) -> None:

@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,6 +69,46 @@ class Stack:
     def sizes(self) -> Sizes:
         """Micrometres by spatial axis, empty where unknown."""
         return dict(zip(self.spatial_axes, self.voxel_size, strict=True)) if self.voxel_size else {}
+
+    def part(self, places: Mapping[str, int | Sequence[int]]) -> Stack:
+        """Return a part of it.
+
+        Parameters
+        ----------
+        places : mapping of str to int or (int, int)
+            By axis: an index, and the axis goes; or the first and the last of a range.
+
+        Raises
+        ------
+        UserError
+            There is no such axis, or it is shorter.
+        """
+        slices: list[int | slice] = [slice(None)] * len(self.axes)
+        for letter, place in places.items():
+            axis = self.axes.find(letter)
+            first, last = (place, place) if isinstance(place, int) else (int(place[0]), int(place[1]))
+            if axis < 0 or not 0 <= first <= last < self.data.shape[axis]:
+                raise UserError(
+                    f"{letter} {first} to {last} is no part of an image with the axes {self.axes} and "
+                    f"{' x '.join(map(str, self.data.shape))} pixels: choose the image that it was taken from."
+                )
+            slices[axis] = place if isinstance(place, int) else slice(first, last + 1)
+        kept = [(letter, cut) for letter, cut in zip(self.axes, slices, strict=True) if isinstance(cut, slice)]
+        spatial = [letter for letter, _ in kept if letter in "ZYX"]
+        found = dataclasses.replace(
+            self,
+            data=self.data[tuple(slices)],
+            axes="".join(letter for letter, _ in kept),
+            voxel_size=tuple(self.sizes[letter] for letter in spatial) if self.voxel_size else None,
+        )
+        if "C" not in places:
+            return found
+        cut = slices[self.axes.index("C")]
+        cut = cut if isinstance(cut, slice) else slice(cut, cut + 1)
+        metadata = dict(self.metadata)
+        if own := metadata.pop("channel_optics", ())[cut]:
+            metadata |= {"channel_optics": own, "optics": own[0] if len(own) == 1 else metadata.get("optics", {})}
+        return dataclasses.replace(found, channel_names=self.channel_names[cut], metadata=metadata)
 
     def load(self) -> Stack:
         """Return the same with its pixels as an array, native and not lazy; a mapped file may stay mapped."""
