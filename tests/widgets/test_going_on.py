@@ -283,7 +283,9 @@ def test_another_region_is_nothing_to_go_on_from(bench: Any, jobs: list[FakeJob]
 def order(
     last: Any = None, *, data: Any = None, sigma: float = 1.0, going_on: bool = False, **config: Any
 ) -> RunOrder:
-    image = LayerImage(data=np.ones((8, 8)) if data is None else data, name="cells", axes="YX", voxel_size=None)
+    image = LayerImage(
+        data=np.ones((8, 8)) if data is None else data, name="cells", axes="YX", voxel_size=None
+    )
     settings = ReconstructionConfig(axes="YX", **config)
     return RunOrder(
         FakeJob, image, PsfChoice(theory=f"gaussian:sigma={sigma}"), settings, last, going_on=going_on

@@ -45,7 +45,18 @@ def again(bench: Any, sidecar: Path, capsys: Any) -> Any:
     capsys.readouterr()
     target = sidecar.with_name("again.ome.tif")
     assert (
-        main(["reconstruct", str(bench.path), "--from", str(sidecar), "-o", str(target), "--json", "--overwrite"])
+        main(
+            [
+                "reconstruct",
+                str(bench.path),
+                "--from",
+                str(sidecar),
+                "-o",
+                str(target),
+                "--json",
+                "--overwrite",
+            ]
+        )
         == 0
     )
     printed = capsys.readouterr()

@@ -183,6 +183,9 @@ def _psf(commands: Any) -> None:
     )
     _lengths(look, "--voxel-size", "voxel size (what the file says)")
     _lengths(look, "--image-voxel-size", "voxel size of the image that it is for, to be compared")
+    look.add_argument(
+        "--image", metavar="FILE", help="the image that it is for: is it blurred as the PSF says?"
+    )
     look.add_argument("--picture", metavar="PNG", help="draw its middle planes and its OTF into a new file")
     look.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
     _json(look)

@@ -93,7 +93,9 @@ class Stack:
                     f"{' x '.join(map(str, self.data.shape))} pixels: choose the image that it was taken from."
                 )
             slices[axis] = place if isinstance(place, int) else slice(first, last + 1)
-        kept = [(letter, cut) for letter, cut in zip(self.axes, slices, strict=True) if isinstance(cut, slice)]
+        kept = [
+            (letter, cut) for letter, cut in zip(self.axes, slices, strict=True) if isinstance(cut, slice)
+        ]
         spatial = [letter for letter, _ in kept if letter in "ZYX"]
         found = dataclasses.replace(
             self,
@@ -107,7 +109,10 @@ class Stack:
         cut = cut if isinstance(cut, slice) else slice(cut, cut + 1)
         metadata = dict(self.metadata)
         if own := metadata.pop("channel_optics", ())[cut]:
-            metadata |= {"channel_optics": own, "optics": own[0] if len(own) == 1 else metadata.get("optics", {})}
+            metadata |= {
+                "channel_optics": own,
+                "optics": own[0] if len(own) == 1 else metadata.get("optics", {}),
+            }
         return dataclasses.replace(found, channel_names=self.channel_names[cut], metadata=metadata)
 
     def load(self) -> Stack:

@@ -19,17 +19,17 @@ _FEWEST = 48
 # How many times as wide as the PSF the blur may be.
 _FACTORS = np.geomspace(0.25, 4.0, 25)
 # Spectra of what is blurred: flat up to a frequency, in cycles per pixel, and a power law from there on.
-_POWERS = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5)
-_KNEES = (0.01, 0.03, 0.09)
-_ITERATIONS = 15
-# Share of the OTF's power that passes for nothing, also in double precision.
-_DARK = 1e-9
+_POWERS = np.arange(0.0, 4.6, 0.5)
+_KNEES = np.geomspace(0.01, 0.16, 5)
+_ITERATIONS = 20
+# Share of the power below which no OTF is known: a Gaussian ends earlier than what it stands for.
+_DARK = 1e-4
 # Frequencies, cycles per pixel: the planes' corners have too few, and there the PSF's own samples end.
 _LAST_RING = 0.68
 _NYQUIST = 0.5
-# From where on it is told; right PSFs were found 0.65 to 1.41 times as wide, as blurred things are smooth themselves.
-_WIDER, _NARROWER = 1.6, 0.6
-_SURE = 25.0
+# From where on it is told: what is blurred may be smooth, or have a scale of its own. See docs/design-notes.md.
+_NARROWER, _WIDER = 0.64, 1.7
+_SURELY_NARROWER, _SURELY_WIDER = 100.0, 55.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,17 +50,15 @@ class Agreement:
     @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence where they differ clearly, else nothing."""
-        if self.sure < _SURE:
-            return ()
-        if self.factor <= _NARROWER:
+        times, check = f"{self.factor:.1f} times as wide", "check the voxel size and the PSF's numbers"
+        if self.factor < _NARROWER and self.sure > _SURELY_NARROWER:
             return (
-                f"The image holds finer detail than this PSF lets through (it looks like one {self.factor:.1f} times as "
-                "wide): check the voxel size and the PSF's numbers.",
+                f"The image holds finer detail than this PSF lets through (as if it were {times}): {check}.",
             )
-        if self.factor >= _WIDER:
+        if self.factor > _WIDER and self.sure > _SURELY_WIDER:
             return (
-                f"The image is smoother than this PSF makes it (as if the PSF were {self.factor:.1f} times as wide): "
-                "check the voxel size and the PSF's numbers, unless what it shows is that smooth.",
+                f"The image is smoother than this PSF makes it (as if it were {times}): {check}, unless what it shows "
+                "is that smooth.",
             )
         return ()
 
@@ -101,7 +99,9 @@ def compare_spectra(image: Any, psf: Any) -> Agreement | None:
     rings, outline, _ = _rings(otf, (side, side), first=0)
     misfits = np.array(
         [
-            _misfit(np.exp(_objects(frequency) + _stretched(rings, outline, frequency * factor)), power, count)
+            _misfit(
+                np.exp(_objects(frequency) + _stretched(rings, outline, frequency * factor)), power, count
+            )
             for factor in _FACTORS
         ]
     )
@@ -113,8 +113,8 @@ def compare_spectra(image: Any, psf: Any) -> Agreement | None:
 
 def _spectrum_of(image: NDArray[Any]) -> tuple[Curve, Curve, Curve]:
     """Return frequencies, mean power and the number of samples of rings, of the middle of some planes."""
-    starts = [max(0, (size - _SIDE) // 2) for size in image.shape[-2:]]
-    planes = image[(..., *(slice(start, start + _SIDE) for start in starts))]
+    top, left = (max(0, (size - _SIDE) // 2) for size in image.shape[-2:])
+    planes = image[..., top : top + _SIDE, left : left + _SIDE]
     planes = planes.reshape(-1, *planes.shape[-2:])
     chosen = np.unique(np.linspace(0, len(planes) - 1, min(_PLANES, len(planes))).round().astype(int))
     rows, columns = planes.shape[-2:]
@@ -136,14 +136,18 @@ def _rings(values: Curve, shape: tuple[int, int], *, first: int) -> tuple[Curve,
     count = np.bincount(ring)
     kept = np.flatnonzero(count)
     kept = kept[(kept >= first) & (kept * width < _LAST_RING)]
-    sums = (np.bincount(ring, one.ravel())[kept] / count[kept] for one in (frequency, values))
-    return next(sums), next(sums), count[kept].astype(np.float64)
+    where, mean = (np.bincount(ring, one.ravel())[kept] / count[kept] for one in (frequency, values))
+    return where, mean, count[kept].astype(np.float64)
 
 
 def _objects(frequency: Curve) -> Curve:
     """Return the logarithms of the spectra that the blurred may have, a row each."""
     return np.stack(
-        [-np.log1p((frequency / knee) ** power) for power in _POWERS for knee in _KNEES[: None if power else 1]]
+        [
+            -np.log1p((frequency / knee) ** power)
+            for power in _POWERS
+            for knee in _KNEES[: None if power else 1]
+        ]
     )
 
 

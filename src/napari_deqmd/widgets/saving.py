@@ -58,9 +58,7 @@ class Record:
         source = str(Path(choice.path).expanduser().resolve()) if choice.path else str(choice)
         path = str(Path(image.path).expanduser().resolve()) if image.path else None
         found = origin(stack, psf, path=path, psf_source=source, given=given)
-        return cls(
-            dataclasses.replace(stack, data=None), found, psf if choice.layer is not None else None
-        )
+        return cls(dataclasses.replace(stack, data=None), found, psf if choice.layer is not None else None)
 
     @property
     def hashes(self) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QWidget
 
 from napari_deqmd.core.errors import UserError
@@ -86,6 +87,7 @@ class PsfSection(SectionBox):
         self.column.addWidget(self.view)
         self.column.addWidget(self.report)
         self._place = _Place()
+        self._pixels: np.ndarray | None = None
         self._image: Any = None
         # Once the user has chosen anything here, nothing is guessed.
         self._chosen = self._guessing = False
@@ -125,16 +127,17 @@ class PsfSection(SectionBox):
         """
         self._image = layer
         self._guess()
-        place = _Place()
+        place, pixels = _Place(), None
         if layer is not None and not layer.rgb and not layer.multiscale:
             axes = guess_axes(layer) if axes is None else axes
             if len(axes) == layer.ndim and "YX" in axes:
                 place = _Place(axes, voxel_size(layer, axes))
+                pixels = layer.data if isinstance(layer.data, np.ndarray) else None
             self._guessing = True
             self.theory.take(layer.metadata)
             self._guessing = False
-        if place != self._place:
-            self._place = place
+        if place != self._place or pixels is not self._pixels:
+            self._place, self._pixels = place, pixels
             self.look()
 
     def _guess(self, *_: Any) -> None:
@@ -174,7 +177,7 @@ class PsfSection(SectionBox):
             self._looking.ask(None)
             self._show(None, str(error))
             return
-        self._looking.ask(partial(glance_at, choice, self._place))
+        self._looking.ask(partial(glance_at, choice, self._place, self._pixels))
 
     def _show(self, glance: Glance | None, failure: str) -> None:
         self.view.show_glance(glance)
