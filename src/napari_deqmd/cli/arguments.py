@@ -130,6 +130,12 @@ def _reconstruct(commands: Any) -> None:
         default="float32",
         help="of the result's pixels; integers are scaled, without clipping, and the scale recorded (%(default)s)",
     )
+    command.add_argument(
+        "--zarr-version",
+        choices=("0.4", "0.5"),
+        default="0.5",
+        help="of an OME-Zarr that is written; older programs read only 0.4 (%(default)s)",
+    )
     command.add_argument("--tile", default="auto", metavar="auto|none", help="work on tiles (%(default)s)")
     command.add_argument(
         "--memory", metavar="SIZE", help="memory that may be used, such as 4GB (what is free)"

@@ -66,6 +66,7 @@ def reconstruct(arguments: Namespace) -> None:
         dataclasses.replace(stack, data=result.image),
         content,
         dtype=arguments.dtype,
+        zarr_version=arguments.zarr_version,
         overwrite=arguments.overwrite,
     )
     for sentence in result.report["warnings"]:

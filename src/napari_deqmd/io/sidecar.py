@@ -154,6 +154,7 @@ def write_result(
     content: Mapping[str, Any],
     *,
     dtype: str = "float32",
+    zarr_version: str = "0.5",
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write an image and its sidecar, both or neither; the image carries the same facts.
@@ -169,6 +170,8 @@ def write_result(
     dtype : {"float32", "uint16"}
         How pixels are stored. Integers are ``value / scale`` rounded, with the scale at which the brightest just
         fits: nothing is clipped.
+    zarr_version : {"0.4", "0.5"}
+        Of an OME-Zarr.
     overwrite : bool
         Replace existing ones.
 
@@ -193,7 +196,7 @@ def write_result(
     made = dataclasses.replace(stack, data=pixels, metadata=stack.metadata | {"provenance": embedded})
     with atomic_files(sidecar_path(target), overwrite=overwrite) as (beside,):
         beside.write(_encode(written))
-        write_into(target, made, overwrite=overwrite)
+        write_into(target, made, overwrite=overwrite, zarr_version=zarr_version)
     return written
 
 

@@ -18,7 +18,15 @@ import tifffile
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_files, atomic_folder, check_target
 from napari_deqmd.io.metadata import Sizes, read_imagej, read_resolution, write_imagej
-from napari_deqmd.io.ngff import MARKS, damage_reported, is_ngff, read_ngff, require_libraries, write_ngff
+from napari_deqmd.io.ngff import (
+    MARKS,
+    VERSIONS,
+    damage_reported,
+    is_ngff,
+    read_ngff,
+    require_libraries,
+    write_ngff,
+)
 from napari_deqmd.io.ome import described, read_ome, write_ome
 from napari_deqmd.io.vendors import is_vendor, read_vendor
 
@@ -239,7 +247,9 @@ def check_voxel_size(voxel_size: tuple[float, ...], spatial_axes: str) -> None:
         raise UserError(f"The voxel size {voxel_size} is not possible: give micrometres above 0.")
 
 
-def write_stack(path: Path | str, stack: Stack, *, overwrite: bool = False) -> None:
+def write_stack(
+    path: Path | str, stack: Stack, *, overwrite: bool = False, zarr_version: str = VERSIONS[-1]
+) -> None:
     """Write an OME-TIFF, an ImageJ hyperstack (``.tif``) or an OME-Zarr as float32, whole or not at all.
 
     An ImageJ hyperstack lies in the order TZCYX in its file; `read_stack` returns it in the order it had.
@@ -252,6 +262,8 @@ def write_stack(path: Path | str, stack: Stack, *, overwrite: bool = False) -> N
         Pixels and what is to be kept with them.
     overwrite : bool
         Replace an existing file.
+    zarr_version : {"0.4", "0.5"}
+        Of an OME-Zarr; older programs read only 0.4.
 
     Raises
     ------
@@ -259,8 +271,9 @@ def write_stack(path: Path | str, stack: Stack, *, overwrite: bool = False) -> N
         Another ending, or as `napari_deqmd.io.atomic.check_target`.
     """
     target = check_output(path, overwrite=overwrite, size=4 * stack.data.size)
+    pixels = np.asarray(stack.data, dtype=np.float32)
     write_into(
-        target, dataclasses.replace(stack, data=np.asarray(stack.data, dtype=np.float32)), overwrite=overwrite
+        target, dataclasses.replace(stack, data=pixels), overwrite=overwrite, zarr_version=zarr_version
     )
 
 
@@ -292,12 +305,21 @@ def ending(path: Path | str) -> str:
     return double if found and name.lower().endswith(double) else found
 
 
-def write_into(target: Path, stack: Stack, *, overwrite: bool) -> None:
+def write_into(target: Path, stack: Stack, *, overwrite: bool, zarr_version: str = VERSIONS[-1]) -> None:
     """Write an image in the type of its pixels, at the path that `check_output` returned."""
     if is_ngff(target):
         with atomic_folder(target, overwrite=overwrite) as folder:
             name = target.name.removesuffix(ending(target))
-            write_ngff(folder, name, stack.data, stack.axes, stack.sizes, stack.metadata, stack.channel_names)
+            write_ngff(
+                folder,
+                name,
+                stack.data,
+                stack.axes,
+                stack.sizes,
+                stack.metadata,
+                stack.channel_names,
+                zarr_version,
+            )
         return
     with atomic_files(target, overwrite=overwrite) as (handle,):
         _encode(handle, stack, ome=is_ome(target))
