@@ -81,6 +81,7 @@ def test_a_saved_result_runs_again(opened: Any, qtbot: Any, tmp_path: Path, caps
 def test_a_region_a_psf_layer_and_a_stop(opened: Any, qtbot: Any, tmp_path: Path, capsys: Any) -> None:
     y, x = np.mgrid[-3:4, -3:4]
     opened.viewer.add_image(np.exp(-(y**2 + x**2) / 3.0), name="bead", scale=SIZES, units=("um", "um"))
+    opened.widget.image.layer_combo.choose(opened.viewer.layers["in GFP"])
     opened.find("psf_source").setCurrentText("Layer")
     opened.find("psf_layer").setCurrentText("bead")
     corners = np.array([[4, 6], [4, 40], [36, 40], [36, 6]]) - 0.5
