@@ -190,7 +190,8 @@ def _read(arguments: Namespace) -> tuple[Stack, Path]:
     stack = read_stack(
         arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size, level=arguments.level
     )
-    stack = (stack.part(arguments.part) if arguments.part else stack).load()
+    part = getattr(arguments, "part", None)
+    stack = (stack.part(part) if part else stack).load()
     check_result(target, overwrite=arguments.overwrite, size=4 * stack.data.size)
     return stack, target
 
@@ -209,7 +210,7 @@ def _provenance(arguments: Namespace, stack: Stack, psf: NDArray[np.float32]) ->
         psf,
         path=str(image_path(arguments.image).resolve()),
         psf_source=_lasting(arguments.psf),
-        given={name: getattr(arguments, name) for name in again.READING},
+        given={name: getattr(arguments, name, None) for name in again.READING},
     )
 
 
