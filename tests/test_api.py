@@ -47,7 +47,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize("method", ["b-red", "b-pnp"])
 def test_bregman_methods_find_their_own_default_model(measured, method):
-    result = reconstruct(measured, PSF, method=method, peak=80, background=6, max_iter=12)
+    result = reconstruct(measured, PSF, method=method, peak=80, background=6, max_iter=60)
     assert result.report["model"]["name"] == "bregman-2d"
     assert np.isfinite(result.image).all()
     before, after = (np.square(image - 80 * scene()).mean() for image in (measured - 6, result.image))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import platform
 import time
 from collections.abc import Generator
 from contextlib import closing
-from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import napari_deqmd
 from napari_deqmd.core.config import LEARNED, ReconstructionConfig
 from napari_deqmd.core.device import resolve_device
 from napari_deqmd.core.electrons import saturation_level, to_electrons
@@ -29,9 +26,10 @@ from napari_deqmd.core.photons import Photons, estimate_photons
 from napari_deqmd.core.pixels import CAMERA, PixelMaps, areas, mended
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers import Step
-from napari_deqmd.io.sidecar import fingerprint
 from napari_deqmd.psf.prepare import prepare_psf
-from napari_deqmd.scale.memory import peak_memory, require_memory
+from napari_deqmd.psf.spectrum import compare_spectra
+from napari_deqmd.reporting import item_report, whole_report
+from napari_deqmd.scale.memory import require_memory
 from napari_deqmd.training.models import find_model, load_model
 
 StoppedBy = Literal["converged", "max_iter", "user", "diverged"]
@@ -217,7 +215,20 @@ class Reconstruction:
                         yield progress
             finally:
                 if progress is not None:
-                    self._reports.append(self._item_report(progress, clipped, left_out))
+                    self._reports.append(
+                        item_report(
+                            progress.step,
+                            self.config,
+                            self.photons,
+                            index=dict(zip(self._looped, index, strict=True)),
+                            iterations_before=self._iterations[item],
+                            objective_first=self._history[0][0],
+                            clipped_fraction=clipped,
+                            left_out=left_out,
+                            held=self._held(progress.step),
+                            seconds=progress.seconds,
+                        )
+                    )
                     self._keep(progress)
 
     def preview(self, progress: Progress, shown: Index | None = None) -> Image:
@@ -255,7 +266,7 @@ class Reconstruction:
             history=dict(zip(names, columns, strict=True)),
             stopped_by=stopped_by,
             config=self.config,
-            report=self._report(stopped_by),
+            report=self._report | {"stopped_by": stopped_by},
             iterates=self.iterates,
         )
 
@@ -303,6 +314,11 @@ class Reconstruction:
         lit = areas(full)
         return bad | (full & ~lit), lit, counted
 
+    def _held(self, step: Step) -> int:
+        """Return how many voxels the upper bound holds."""
+        assert self._operator is not None
+        return int((self._operator.crop(step.iterate) >= self.config.upper * (1 - 1e-5)).sum())
+
     def _channel(self, index: tuple[int, ...]) -> int:
         return index[self._looped.index("C")] if "C" in self._looped else 0
 
@@ -336,105 +352,17 @@ class Reconstruction:
             name: values for name, values in self.maps.given.items() if name in CAMERA
         }
 
-    def _item_report(self, progress: Progress, clipped: float, left_out: dict[str, int]) -> dict[str, Any]:
-        assert self.photons is not None
-        step = progress.step
-        return {
-            "index": dict(zip(self._looped, progress.index, strict=True)),
-            "iterations": step.iteration,
-            "iterations_before": self._iterations[progress.item],
-            "stopped_by": step.stopped_by or "user",
-            "objective_first": self._history[0][0],
-            "objective_last": step.objective,
-            "certificate": step.residual,
-            "rule": _rule(step, self.config.tol),
-            "peak": self.photons.peak,
-            "background": self.photons.background,
-            "clipped_fraction": clipped,
-            **left_out,
-            "seconds": progress.seconds,
-            "warnings": [*self.photons.warnings, *self._bounded(step)],
-        }
-
     @property
-    def _started_from(self) -> dict[str, Any] | None:
-        """Say what the run began with: with a regularizer that is not convex the end may depend on it."""
-        if self.start is None:
-            return None
-        return {"what": "an earlier result", "iterations": sum(self.start.iterations)}
-
-    def _bounded(self, step: Step) -> list[str]:
-        """Say when the upper bound holds voxels: what is cut off is never cut off silently."""
-        assert self._operator is not None
-        upper = self.config.upper
-        held = int((self._operator.crop(step.iterate) >= upper * (1 - 1e-5)).sum())
-        if not held:
-            return []
-        return [
-            f"{held} voxels are held at the upper bound, {upper:g} times the peak: raise the bound if they may be "
-            "brighter."
-        ]
-
-    def _left_out_of_all(self) -> dict[str, int]:
-        return {
-            name: sum(report[name] for report in self._reports) for name in ("bad_pixels", "saturated_pixels")
-        }
-
-    def _masked(self) -> list[str]:
-        """Say how many pixels the camera's saturation cost."""
-        saturated = self._left_out_of_all()["saturated_pixels"]
-        if not saturated:
-            return []
-        pixels = "saturated pixel was" if saturated == 1 else "saturated pixels were"
-        return [
-            f"{saturated} {pixels} left out, at {self._full} counts: only areas of them count, as no darker than that."
-        ]
-
-    def _report(self, stopped_by: str) -> dict[str, Any]:
-        last = self._reports[-1]
-        model = (
-            {key: self._info.card.get(key) for key in ("name", "sha256")} if self._info is not None else None
+    def _report(self) -> dict[str, Any]:
+        """Return the report of all items so far."""
+        return whole_report(
+            self._reports,
+            self.items,
+            self.config,
+            device=self.device,
+            start=self.start,
+            card=None if self._info is None else self._info.card,
+            maps=self.maps,
+            full=self._full,
+            blur=compare_spectra(self._counts, self.psf),
         )
-        return {
-            "seconds": last["seconds"],
-            "iterations": sum(report["iterations"] for report in self._reports),
-            "started_from": self._started_from,
-            "stopped_by": stopped_by,
-            "objective_first": last["objective_first"],
-            "objective_last": last["objective_last"],
-            "certificate": max(report["certificate"] for report in self._reports),
-            "peak": last["peak"],
-            "background": last["background"],
-            "offset": self.config.offset,
-            "gain": self.config.gain,
-            "read_noise": self.config.read_noise,
-            "clipped_fraction": max(report["clipped_fraction"] for report in self._reports),
-            "warnings": [
-                *self._masked(),
-                *sorted({sentence for report in self._reports for sentence in report["warnings"]}),
-            ],
-            "maps": {
-                name: {"shape": list(values.shape), "sha256": fingerprint(values)}
-                for name, values in self.maps.given.items()
-            },
-            **self._left_out_of_all(),
-            "device": self.device,
-            "peak_memory_bytes": peak_memory(self.device),
-            "items": self._reports,
-            "items_total": self.items,
-            "model": model,
-            "config": self.config.to_dict(),
-            "versions": {
-                "napari_deqmd": napari_deqmd.__version__,
-                "torch": torch.__version__,
-                "numpy": version("numpy"),
-                "python": platform.python_version(),
-            },
-        }
-
-
-def _rule(step: Step, tol: float) -> str:
-    """Name what ended an item: the certificate, or an objective that no longer fell near it."""
-    if step.stopped_by != "converged":
-        return step.stopped_by or "user"
-    return "certificate" if step.residual < tol else "objective"

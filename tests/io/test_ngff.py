@@ -203,6 +203,31 @@ class TestRoundTrip:
         assert after.metadata["zarr"]["owner"] == "us"
         assert after.metadata["zarr"]["omero"]["channels"][0]["color"] == "00FF00"
 
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    @pytest.mark.parametrize(("step", "shape"), [(0.3, (5, 150, 320)), (0.1, (2, 150, 320))])
+    def test_coarser_levels(self, there, version, step, shape):
+        data = np.random.default_rng(0).random((5, 301, 640), np.float32)
+        write_stack(there, Stack(data, "ZYX", (step, 0.1, 0.1)), zarr_version=version)
+        full, half, quarter = (read_stack(there, level=level).load() for level in range(3))
+        assert np.array_equal(full.data, data)
+        assert (half.data.shape, quarter.data.shape[-2:]) == (shape, (75, 160))
+        assert half.voxel_size == pytest.approx((step if step > 0.1 else 0.2, 0.2, 0.2))
+        block = data[: 1 if step > 0.1 else 2, :2, :2]
+        assert half.data[0, 0, 0] == pytest.approx(block.mean())
+        with pytest.raises(UserError, match="has 3 levels"):
+            read_stack(there, level=3)
+        attributes = zarr.open_group(there, mode="r").attrs
+        (image,) = attributes.get("ome", attributes)["multiscales"]
+        moved = image["datasets"][1]["coordinateTransformations"][1]["translation"]
+        assert moved == pytest.approx([0 if step > 0.1 else 0.05, 0.05, 0.05])
+        assert zarr.open_group(there, mode="r").metadata.zarr_format == (2 if version == "0.4" else 3)
+
+    def test_coarser_integers(self, there):
+        data = np.full((2, 300), 3, np.uint16)
+        data[0] = 65535
+        write_result(there, Stack(data, "YX"), {}, dtype="uint16")
+        assert (read_stack(there, level=1).load().data == (65535 + 3) / 2).all()
+
     def test_through_tiff_and_back(self, tmp_path, there):
         write_stack(there, made("CZYX", optics={"na": 1.4}, imagej={"Info": "text"}))
         for name in ("a.ome.tif", "b.tif", "c.zarr"):

@@ -16,7 +16,7 @@ from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.reconstruct import default_job
 from napari_deqmd.widgets.region import whole
-from napari_deqmd.widgets.warm import Kept, RunOrder, fingerprint
+from napari_deqmd.widgets.warm import Kept, RunOrder
 from widgets.jobs import FakeJob
 
 
@@ -280,8 +280,12 @@ def test_another_region_is_nothing_to_go_on_from(bench: Any, jobs: list[FakeJob]
     assert bench.find("resume").isEnabled()
 
 
-def order(last: Any = None, *, sigma: float = 1.0, going_on: bool = False, **config: Any) -> RunOrder:
-    image = LayerImage(data=np.ones((8, 8)), name="cells", axes="YX", voxel_size=None)
+def order(
+    last: Any = None, *, data: Any = None, sigma: float = 1.0, going_on: bool = False, **config: Any
+) -> RunOrder:
+    image = LayerImage(
+        data=np.ones((8, 8)) if data is None else data, name="cells", axes="YX", voxel_size=None
+    )
     settings = ReconstructionConfig(axes="YX", **config)
     return RunOrder(
         FakeJob, image, PsfChoice(theory=f"gaussian:sigma={sigma}"), settings, last, going_on=going_on
@@ -306,14 +310,13 @@ def test_an_order_starts_warm_only_on_the_same_data() -> None:
 
 
 def test_the_fingerprint_knows_shape_type_and_every_value() -> None:
-    config, psf = ReconstructionConfig(), np.ones((3, 3))
     image = np.arange(24.0).reshape(4, 6)
-    same = fingerprint(image, psf, config)
-    assert fingerprint(np.asfortranarray(image), psf, config) == same
+    same = kept(order(data=image)).fingerprint
+    assert kept(order(data=np.asfortranarray(image))).fingerprint == same
     changed = image.copy()
     changed[3, 5] += 1e-9
     for other in (changed, image.reshape(6, 4), image.astype(np.float32)):
-        assert fingerprint(other, psf, config) != same
+        assert kept(order(data=other)).fingerprint != same
 
 
 def test_the_real_job_goes_on(bench: Any, qtbot: Any) -> None:

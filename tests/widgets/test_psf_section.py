@@ -70,7 +70,7 @@ def test_the_window_does_not_wait_and_only_the_latest_is_shown(
 ) -> None:
     go, asked = threading.Event(), []
 
-    def slow(choice: Any, image: Any) -> Any:
+    def slow(choice: Any, image: Any, *_: Any) -> Any:
         asked.append(choice.theory)
         go.wait(20)
         return glance_of(choice.load(image), image.voxel_size)
@@ -91,7 +91,7 @@ def test_the_window_does_not_wait_and_only_the_latest_is_shown(
 def test_a_closed_dock_forgets_what_is_still_computed(bench: Any, qtbot: Any, monkeypatch: Any) -> None:
     begun, go = threading.Event(), threading.Event()
 
-    def slow(choice: Any, image: Any) -> Any:
+    def slow(choice: Any, image: Any, *_: Any) -> Any:
         begun.set()
         go.wait(20)
         return glance_of(choice.load(image), image.voxel_size)
@@ -185,3 +185,15 @@ def test_a_plane_has_no_section_along_z(bench: Any, shown: Any) -> None:
     bench.add((4, 32, 32))
     shown("4.24 × 4.24 × 4.24")
     assert names["XZ"].isVisible()
+
+
+def test_a_psf_wider_than_the_images_blur_is_told(bench: Any, shown: Any) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(0)
+    points = gaussian_filter(1e4 * (rng.random((160, 160)) < 0.01), 1.8)
+    bench.viewer.add_image(rng.poisson(points + 10).astype(np.uint16), name="points")
+    bench.find("psf_sigma").setText("3.6")
+    shown("FWHM 8.48", "finer detail than this PSF lets through")
+    bench.find("psf_sigma").setText("1.8")
+    assert "detail" not in shown("FWHM 4.24")

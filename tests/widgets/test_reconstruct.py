@@ -18,8 +18,8 @@ from widgets.jobs import FakeJob
 
 NAMES = (
     "open_image image_layer axes psf_source psf_layer psf_file psf_sigma offset gain estimate peak background method "
-    "model strength max_iter warm_start roi time_choice channel_choice preview run pause resume stop progress "
-    "convergence_plot status device_label memory_label photons_plot"
+    "model strength max_iter warm_start roi time_choice channel_choice preview run pause resume stop save_result "
+    "progress convergence_plot status device_label memory_label photons_plot"
 ).split()
 
 

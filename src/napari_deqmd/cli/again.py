@@ -13,8 +13,8 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.sidecar import other_versions, read_sidecar
 from napari_deqmd.io.stack import ending, image_path
 
-READING = ("axes", "voxel_size", "level")
-"""Options that say how the input is read, instead of what its file says."""
+READING = ("axes", "voxel_size", "level", "part")
+"""What says how the input is read, instead of what its file says; the part has no option."""
 
 _NOT_SETTINGS = ("axes", "voxel_size")
 
@@ -38,6 +38,8 @@ def take_over(arguments: Namespace) -> dict[str, Any]:
         known |= {name: given.get(name) for name in READING}
         known["output"] = _beside(image_path(arguments.image), str(output.get("name", "result.tif")))
         known |= {name: str(one["source"]) for name, one in content.get("maps", {}).items()}
+        if content.get("stopped_by") == "user" and content.get("items_total") == 1:
+            known["max_iter"] = content["iterations"]
         if known["voxel_size"] is not None:
             known["voxel_size"] = tuple(known["voxel_size"])
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -55,6 +57,11 @@ def compare(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Warn, before the run, where versions, input or PSF are not what they were."""
     if changed := other_versions(earlier.get("versions")):
         warnings.warn(f"the earlier result was made by {', '.join(changed)}.", stacklevel=2)
+    if earlier.get("started_from"):
+        warnings.warn(
+            "the earlier result went on from another one: this run starts at the data and may end elsewhere.",
+            stacklevel=2,
+        )
     for name, what in (("input", "The input's pixels are"), ("psf", "The PSF is")):
         recorded = earlier[name].get("sha256")
         if recorded is not None and recorded != now[name]["sha256"]:

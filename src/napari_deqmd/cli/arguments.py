@@ -62,7 +62,7 @@ def _demo(commands: Any) -> None:
 def _reconstruct(commands: Any) -> None:
     command = _command(commands, "reconstruct", "deconvolve a stack", "jobs", "reconstruct")
     command.register("action", None, _Told)
-    command.set_defaults(told=())
+    command.set_defaults(told=(), part=None)
     _input(command)
     _level(command)
     _output(command, required=False)
@@ -130,6 +130,12 @@ def _reconstruct(commands: Any) -> None:
         default="float32",
         help="of the result's pixels; integers are scaled, without clipping, and the scale recorded (%(default)s)",
     )
+    command.add_argument(
+        "--zarr-version",
+        choices=("0.4", "0.5"),
+        default="0.5",
+        help="of an OME-Zarr that is written; older programs read only 0.4 (%(default)s)",
+    )
     command.add_argument("--tile", default="auto", metavar="auto|none", help="work on tiles (%(default)s)")
     command.add_argument(
         "--memory", metavar="SIZE", help="memory that may be used, such as 4GB (what is free)"
@@ -183,6 +189,9 @@ def _psf(commands: Any) -> None:
     )
     _lengths(look, "--voxel-size", "voxel size (what the file says)")
     _lengths(look, "--image-voxel-size", "voxel size of the image that it is for, to be compared")
+    look.add_argument(
+        "--image", metavar="FILE", help="the image that it is for: is it blurred as the PSF says?"
+    )
     look.add_argument("--picture", metavar="PNG", help="draw its middle planes and its OTF into a new file")
     look.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
     _json(look)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import warnings
 from argparse import Namespace
 from contextlib import closing
@@ -18,7 +17,7 @@ from napari_deqmd.cli.console import ProgressLine, print_json, say
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.pixels import CAMERA, PixelMaps
-from napari_deqmd.io.sidecar import check_result, fingerprint, versions, write_result
+from napari_deqmd.io.sidecar import check_result, fingerprint, origin, versions, write_result
 from napari_deqmd.io.stack import SUFFIXES, Stack, image_path, read_stack
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ def reconstruct(arguments: Namespace) -> None:
         dataclasses.replace(stack, data=result.image),
         content,
         dtype=arguments.dtype,
+        zarr_version=arguments.zarr_version,
         overwrite=arguments.overwrite,
     )
     for sentence in result.report["warnings"]:
@@ -189,7 +189,9 @@ def _read(arguments: Namespace) -> tuple[Stack, Path]:
         raise UserError(f"{target} is the input: name another file for the output.")
     stack = read_stack(
         arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size, level=arguments.level
-    ).load()
+    )
+    part = getattr(arguments, "part", None)
+    stack = (stack.part(part) if part else stack).load()
     check_result(target, overwrite=arguments.overwrite, size=4 * stack.data.size)
     return stack, target
 
@@ -203,19 +205,13 @@ def _maps(arguments: Namespace) -> PixelMaps:
 
 
 def _provenance(arguments: Namespace, stack: Stack, psf: NDArray[np.float32]) -> dict[str, Any]:
-    return {
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "input": {
-            "path": str(image_path(arguments.image).resolve()),
-            "axes": stack.axes,
-            "shape": stack.data.shape,
-            "dtype": str(stack.data.dtype),
-            "voxel_size": stack.voxel_size,
-            "sha256": fingerprint(stack.data),
-            "given": {name: getattr(arguments, name) for name in again.READING},
-        },
-        "psf": {"source": _lasting(arguments.psf), "shape": psf.shape, "sha256": fingerprint(psf)},
-    }
+    return origin(
+        stack,
+        psf,
+        path=str(image_path(arguments.image).resolve()),
+        psf_source=_lasting(arguments.psf),
+        given={name: getattr(arguments, name, None) for name in again.READING},
+    )
 
 
 def _lasting(psf: str) -> str:

@@ -86,7 +86,11 @@ def inspect(arguments: Namespace) -> None:
         psf, voxel_size = stack.data, stack.voxel_size
     else:
         psf, voxel_size = _theory(arguments)
-    report = inspect_psf(psf, voxel_size, image_voxel_size=arguments.image_voxel_size)
+    image, image_voxel_size = None, arguments.image_voxel_size
+    if arguments.image is not None:
+        looked_at = read_stack(arguments.image, voxel_size=image_voxel_size)
+        image, image_voxel_size = looked_at.load().data, looked_at.voxel_size
+    report = inspect_psf(psf, voxel_size, image_voxel_size=image_voxel_size, image=image)
     if picture is not None:
         _draw(picture, psf, report, overwrite=arguments.overwrite)
     content = report.to_dict() | ({} if picture is None else {"picture": str(picture)})

@@ -25,6 +25,9 @@ _NOT_KEPT = ("multiscales", "ome", "bioformats2raw.layout", _OURS)
 _COLORS = ("FFFFFF",), ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF0000", "0000FF")
 # Bytes of a chunk, at most: whole planes where they fit.
 _CHUNK = 2**23
+# Pixels along Y and X from which on there is a coarser level.
+_WIDE = 256
+VERSIONS = ("0.4", "0.5")
 
 
 def is_ngff(path: Path) -> bool:
@@ -100,11 +103,18 @@ def write_ngff(
     sizes: Sizes,
     metadata: Mapping[str, Any],
     channel_names: tuple[str, ...],
+    version: str = VERSIONS[-1],
 ) -> None:
-    """Write an OME-Zarr 0.5 image of one level into an empty folder, with its axes in the format's order TCZYX."""
-    from ome_zarr_models.v05.multiscales import Multiscale
+    """Write an OME-Zarr image into an empty folder, with its axes in the format's order TCZYX.
 
+    Large planes have coarser levels, each the mean over 2 x 2 pixels of the one before, and over 2 planes where these
+    are no further apart than the pixels.
+    """
     _, zarr = _libraries()
+    from ome_zarr_models.v04.multiscales import Multiscale as Multiscale04
+    from ome_zarr_models.v05.multiscales import Multiscale as Multiscale05
+
+    newer = version != "0.4"
     order = "".join(letter for letter in "TCZYX" if letter in axes)
     data, axes = np.asarray(data).transpose([axes.index(letter) for letter in order]), order
     lateral = metadata.get("lateral")
@@ -113,8 +123,11 @@ def write_ngff(
         {"T": "second"} if "time_interval" in metadata else {}
     )
     steps: Sizes = {"T": metadata.get("time_interval", 1.0)} | known
-    image = Multiscale.model_validate(
-        {
+    full = [float(steps.get(letter, 1.0)) for letter in axes]
+    levels = list(_levels(data, axes, full))
+    description: Any = (Multiscale05 if newer else Multiscale04).model_validate(
+        ({} if newer else {"version": version})
+        | {
             "name": name,
             "axes": [
                 {"name": letter.lower(), "type": _KINDS.get(letter, "space")}
@@ -122,40 +135,74 @@ def write_ngff(
                 for letter in axes
             ],
             "datasets": [
-                {
-                    "path": "0",
-                    "coordinateTransformations": [
-                        {"type": "scale", "scale": [float(steps.get(letter, 1.0)) for letter in axes]}
-                    ],
-                }
+                {"path": str(place), "coordinateTransformations": _placed(full, scale)}
+                for place, (_, scale) in enumerate(levels)
             ],
         }
     )
-    group = zarr.open_group(folder, mode="w", zarr_format=3)
-    plane = math.prod(data.shape[-2:]) * data.dtype.itemsize
-    depth = max(1, min(data.shape[-3], _CHUNK // plane)) if axes[:-2].endswith("Z") else 1
-    chunks = (*((1,) * (data.ndim - 3)), *((depth,) if data.ndim > 2 else ()), *data.shape[-2:])
-    array = group.create_array(
-        "0", shape=data.shape, dtype=data.dtype, chunks=chunks, dimension_names=list(axes.lower())
-    )
-    array[...] = data
+    group = zarr.open_group(folder, mode="w", zarr_format=3 if newer else 2)
+    for place, (pixels, _) in enumerate(levels):
+        plane = math.prod(pixels.shape[-2:]) * pixels.dtype.itemsize
+        depth = max(1, min(pixels.shape[-3], _CHUNK // plane)) if axes[:-2].endswith("Z") else 1
+        array = group.create_array(
+            str(place),
+            shape=pixels.shape,
+            dtype=pixels.dtype,
+            chunks=(
+                *((1,) * (pixels.ndim - 3)),
+                *((depth,) if pixels.ndim > 2 else ()),
+                *pixels.shape[-2:],
+            ),
+            **(
+                {"dimension_names": list(axes.lower())}
+                if newer
+                else {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
+            ),
+        )
+        array[...] = pixels
     own = dict(metadata.get("zarr", {}))
     count = data.shape[axes.index("C")] if "C" in axes else 1
     omero = own.pop("omero", None)
     if omero is None or len(omero.get("channels", ())) != count or len(channel_names) == count:
         omero = _omero(omero, count, channel_names, float(np.max(data)))
     text = carried(metadata, without=("zarr", "lateral", *(("time_interval",) if "T" in axes else ())))
+    ome = {"multiscales": [description.model_dump(mode="json", exclude_none=True)], "omero": omero}
     group.attrs.put(
-        own
-        | {
-            "ome": {
-                "version": "0.5",
-                "multiscales": [image.model_dump(mode="json", exclude_none=True)],
-                "omero": omero,
-            }
-        }
-        | ({_OURS: text} if text else {})
+        own | ({"ome": {"version": version} | ome} if newer else ome) | ({_OURS: text} if text else {})
     )
+
+
+def _levels(data: Any, axes: str, scale: list[float]) -> Iterator[tuple[Any, list[float]]]:
+    """Yield ever coarser pixels, with their distances."""
+    yield data, scale
+    while max(data.shape[-2:]) > _WIDE and min(data.shape[-2:]) > 1:
+        halved = [letter in "YX" for letter in axes]
+        if "Z" in axes:
+            z = axes.index("Z")
+            halved[z] = data.shape[z] > 1 and scale[z] <= max(scale[-2:])
+        for axis, yes in enumerate(halved):
+            data = _halved(data, axis) if yes else data
+        scale = [step * (2 if yes else 1) for step, yes in zip(scale, halved, strict=True)]
+        yield data, scale
+
+
+def _halved(data: Any, axis: int) -> Any:
+    """Return the means of pairs along an axis; of an odd length, the last is left out."""
+    pairs = data.shape[axis] // 2
+    first, second = (
+        data[(slice(None),) * axis + (slice(start, 2 * pairs, 2),)].astype(np.float32) for start in (0, 1)
+    )
+    mean = (first + second) / 2
+    return mean.astype(data.dtype) if data.dtype.kind == "f" else np.rint(mean).astype(data.dtype)
+
+
+def _placed(full: list[float], scale: list[float]) -> list[dict[str, Any]]:
+    """Return where a level's pixels lie: the middle of the first is that of all that it is the mean of."""
+    found: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    if scale != full:
+        middle = [(coarse - fine) / 2 for coarse, fine in zip(scale, full, strict=True)]
+        found.append({"type": "translation", "translation": middle})
+    return found
 
 
 def require_libraries() -> None:

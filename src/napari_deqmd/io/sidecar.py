@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import importlib.metadata
 import json
@@ -62,6 +63,40 @@ def fingerprint(array: Any) -> str:
     return digest.hexdigest()
 
 
+def origin(
+    stack: Stack, psf: Any, *, path: str | None, psf_source: str, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a sidecar says of when and from what a result came about.
+
+    Parameters
+    ----------
+    stack : Stack
+        The input.
+    psf : array
+        At the input's voxel size.
+    path : str or None
+        Of the input, where it is a file.
+    psf_source : str
+        As ``--psf`` of the command line takes it.
+    given : mapping
+        How the input was read, where not as its file says: ``axes``, ``voxel_size``, ``level``, and the ``part`` as
+        `Stack.part` takes it.
+    """
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "input": {
+            "path": path,
+            "axes": stack.axes,
+            "shape": stack.data.shape,
+            "dtype": str(stack.data.dtype),
+            "voxel_size": stack.voxel_size,
+            "sha256": fingerprint(stack.data),
+            "given": dict(given),
+        },
+        "psf": {"source": psf_source, "shape": psf.shape, "sha256": fingerprint(psf)},
+    }
+
+
 def write_sidecar(output: Path | str, content: Mapping[str, Any], *, overwrite: bool = False) -> None:
     """Write the JSON beside `output`, whole or not at all.
 
@@ -119,6 +154,7 @@ def write_result(
     content: Mapping[str, Any],
     *,
     dtype: str = "float32",
+    zarr_version: str = "0.5",
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write an image and its sidecar, both or neither; the image carries the same facts.
@@ -134,6 +170,8 @@ def write_result(
     dtype : {"float32", "uint16"}
         How pixels are stored. Integers are ``value / scale`` rounded, with the scale at which the brightest just
         fits: nothing is clipped.
+    zarr_version : {"0.4", "0.5"}
+        Of an OME-Zarr.
     overwrite : bool
         Replace existing ones.
 
@@ -158,7 +196,7 @@ def write_result(
     made = dataclasses.replace(stack, data=pixels, metadata=stack.metadata | {"provenance": embedded})
     with atomic_files(sidecar_path(target), overwrite=overwrite) as (beside,):
         beside.write(_encode(written))
-        write_into(target, made, overwrite=overwrite)
+        write_into(target, made, overwrite=overwrite, zarr_version=zarr_version)
     return written
 
 

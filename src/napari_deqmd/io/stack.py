@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +18,15 @@ import tifffile
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_files, atomic_folder, check_target
 from napari_deqmd.io.metadata import Sizes, read_imagej, read_resolution, write_imagej
-from napari_deqmd.io.ngff import MARKS, damage_reported, is_ngff, read_ngff, require_libraries, write_ngff
+from napari_deqmd.io.ngff import (
+    MARKS,
+    VERSIONS,
+    damage_reported,
+    is_ngff,
+    read_ngff,
+    require_libraries,
+    write_ngff,
+)
 from napari_deqmd.io.ome import described, read_ome, write_ome
 from napari_deqmd.io.vendors import is_vendor, read_vendor
 
@@ -69,6 +77,51 @@ class Stack:
     def sizes(self) -> Sizes:
         """Micrometres by spatial axis, empty where unknown."""
         return dict(zip(self.spatial_axes, self.voxel_size, strict=True)) if self.voxel_size else {}
+
+    def part(self, places: Mapping[str, int | Sequence[int]]) -> Stack:
+        """Return a part of it.
+
+        Parameters
+        ----------
+        places : mapping of str to int or (int, int)
+            By axis: an index, and the axis goes; or the first and the last of a range.
+
+        Raises
+        ------
+        UserError
+            There is no such axis, or it is shorter.
+        """
+        slices: list[int | slice] = [slice(None)] * len(self.axes)
+        for letter, place in places.items():
+            axis = self.axes.find(letter)
+            first, last = (place, place) if isinstance(place, int) else (int(place[0]), int(place[1]))
+            if axis < 0 or not 0 <= first <= last < self.data.shape[axis]:
+                raise UserError(
+                    f"{letter} {first} to {last} is no part of an image with the axes {self.axes} and "
+                    f"{' x '.join(map(str, self.data.shape))} pixels: choose the image that it was taken from."
+                )
+            slices[axis] = place if isinstance(place, int) else slice(first, last + 1)
+        kept = [
+            (letter, cut) for letter, cut in zip(self.axes, slices, strict=True) if isinstance(cut, slice)
+        ]
+        spatial = [letter for letter, _ in kept if letter in "ZYX"]
+        found = dataclasses.replace(
+            self,
+            data=self.data[tuple(slices)],
+            axes="".join(letter for letter, _ in kept),
+            voxel_size=tuple(self.sizes[letter] for letter in spatial) if self.voxel_size else None,
+        )
+        if "C" not in places:
+            return found
+        cut = slices[self.axes.index("C")]
+        cut = cut if isinstance(cut, slice) else slice(cut, cut + 1)
+        metadata = dict(self.metadata)
+        if own := metadata.pop("channel_optics", ())[cut]:
+            metadata |= {
+                "channel_optics": own,
+                "optics": own[0] if len(own) == 1 else metadata.get("optics", {}),
+            }
+        return dataclasses.replace(found, channel_names=self.channel_names[cut], metadata=metadata)
 
     def load(self) -> Stack:
         """Return the same with its pixels as an array, native and not lazy; a mapped file may stay mapped."""
@@ -194,7 +247,9 @@ def check_voxel_size(voxel_size: tuple[float, ...], spatial_axes: str) -> None:
         raise UserError(f"The voxel size {voxel_size} is not possible: give micrometres above 0.")
 
 
-def write_stack(path: Path | str, stack: Stack, *, overwrite: bool = False) -> None:
+def write_stack(
+    path: Path | str, stack: Stack, *, overwrite: bool = False, zarr_version: str = VERSIONS[-1]
+) -> None:
     """Write an OME-TIFF, an ImageJ hyperstack (``.tif``) or an OME-Zarr as float32, whole or not at all.
 
     An ImageJ hyperstack lies in the order TZCYX in its file; `read_stack` returns it in the order it had.
@@ -207,6 +262,8 @@ def write_stack(path: Path | str, stack: Stack, *, overwrite: bool = False) -> N
         Pixels and what is to be kept with them.
     overwrite : bool
         Replace an existing file.
+    zarr_version : {"0.4", "0.5"}
+        Of an OME-Zarr; older programs read only 0.4.
 
     Raises
     ------
@@ -214,8 +271,9 @@ def write_stack(path: Path | str, stack: Stack, *, overwrite: bool = False) -> N
         Another ending, or as `napari_deqmd.io.atomic.check_target`.
     """
     target = check_output(path, overwrite=overwrite, size=4 * stack.data.size)
+    pixels = np.asarray(stack.data, dtype=np.float32)
     write_into(
-        target, dataclasses.replace(stack, data=np.asarray(stack.data, dtype=np.float32)), overwrite=overwrite
+        target, dataclasses.replace(stack, data=pixels), overwrite=overwrite, zarr_version=zarr_version
     )
 
 
@@ -247,12 +305,21 @@ def ending(path: Path | str) -> str:
     return double if found and name.lower().endswith(double) else found
 
 
-def write_into(target: Path, stack: Stack, *, overwrite: bool) -> None:
+def write_into(target: Path, stack: Stack, *, overwrite: bool, zarr_version: str = VERSIONS[-1]) -> None:
     """Write an image in the type of its pixels, at the path that `check_output` returned."""
     if is_ngff(target):
         with atomic_folder(target, overwrite=overwrite) as folder:
             name = target.name.removesuffix(ending(target))
-            write_ngff(folder, name, stack.data, stack.axes, stack.sizes, stack.metadata, stack.channel_names)
+            write_ngff(
+                folder,
+                name,
+                stack.data,
+                stack.axes,
+                stack.sizes,
+                stack.metadata,
+                stack.channel_names,
+                zarr_version,
+            )
         return
     with atomic_files(target, overwrite=overwrite) as (handle,):
         _encode(handle, stack, ome=is_ome(target))

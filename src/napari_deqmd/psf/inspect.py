@@ -18,10 +18,12 @@ from napari_deqmd.psf.prepare import (
     SAME_VOXEL,
     centroid,
     check_values,
+    fit_voxels,
     from_corner,
     pedestal_of,
     profiles_of,
 )
+from napari_deqmd.psf.spectrum import compare_spectra
 
 # The OTF ends where it is below this share of its maximum, or below what noise makes of it.
 _OTF_END = 0.01
@@ -104,6 +106,7 @@ def inspect_psf(
     voxel_size: Sequence[float] | None = None,
     *,
     image_voxel_size: Sequence[float] | None = None,
+    image: Any = None,
 ) -> PsfReport:
     """Measure a PSF and say what is wrong with it.
 
@@ -115,6 +118,8 @@ def inspect_psf(
         Micrometres along its axes, > 0.
     image_voxel_size : sequence of float, optional
         Micrometres of the image that it is for, to be compared.
+    image : ndarray, optional
+        Counts ``(..., Y, X)`` of the image that it is for, whose blur is compared; see `compare_spectra`.
 
     Returns
     -------
@@ -162,7 +167,12 @@ def inspect_psf(
         negative=float((total - array.sum()) / total),
         warnings=(),
     )
-    return dataclasses.replace(report, warnings=tuple(_warnings(report, tails, image_voxel_size)))
+    found = _warnings(report, tails, image_voxel_size)
+    if image is not None and (
+        agreement := compare_spectra(image, fit_voxels(spot, voxels, image_voxel_size))
+    ):
+        found += agreement.warnings
+    return dataclasses.replace(report, warnings=tuple(found))
 
 
 def middle_planes(psf: Any, report: PsfReport) -> tuple[tuple[str, NDArray[np.float32], float], ...]:

@@ -99,7 +99,8 @@ class PsfChoice:
         """
         from napari_deqmd.psf.prepare import fit_voxels
 
-        return fit_voxels(*self.measured(image), image.voxel_size)
+        fitted = fit_voxels(*self.measured(image), image.voxel_size)
+        return fitted if fitted.dtype.kind not in "uif" else np.asarray(fitted, dtype=np.float32)
 
     def measured(self, image: Spatial) -> tuple[np.ndarray, tuple[float, ...] | None]:
         """Return the PSF as it is, and its voxel size where that is known."""

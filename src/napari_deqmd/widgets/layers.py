@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,10 @@ class LayerImage:
     voxel_size : tuple of float or None
     region : Region or None
         The part that is meant, unless all is.
+    path : str
+        The file that it came from, where that is known.
+    metadata : dict
+        What that file says, as `napari_deqmd.io.metadata` has it.
     """
 
     data: Any
@@ -45,6 +49,8 @@ class LayerImage:
     axes: str
     voxel_size: tuple[float, ...] | None
     region: Region | None = None
+    path: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def part(self) -> Region:
@@ -157,7 +163,13 @@ def read_layer(
     layer = require_fitting(layer, axes, what=what)
     data = level_0(layer)
     image = LayerImage(
-        data=data, name=layer.name, axes=axes, voxel_size=voxel_size(layer, axes), region=region
+        data=data,
+        name=layer.name,
+        axes=axes,
+        voxel_size=voxel_size(layer, axes),
+        region=region,
+        path=str(layer.metadata.get("path") or layer.source.path or ""),
+        metadata=dict(layer.metadata),
     )
     size = math.prod(image.part.shape) * np.dtype(data.dtype).itemsize
     if not isinstance(data, np.ndarray) and size > LAZY_LIMIT:

@@ -26,24 +26,17 @@ def layers_of(stack: Any, path: str) -> list[tuple[Any, dict[str, Any]]]:
     """
     stem = Path(path).name.split(".")[0]
     axes = stack.axes
-    metadata = {**stack.metadata, "path": str(path)}
     if "C" not in axes:
-        return [(stack.data, _arguments(stack, axes, stem, metadata))]
-    axis = axes.index("C")
-    rest = axes.replace("C", "")
+        return [(stack.data, _arguments(stack, axes, stem, stack.metadata | {"path": str(path)}))]
     layers = []
-    for channel in range(stack.data.shape[axis]):
-        known = channel < len(stack.channel_names) and stack.channel_names[channel]
-        name = f"{stem} {known or f'C{channel + 1}'}"
-        arguments = _arguments(stack, rest, name, metadata | _optics_of(stack, channel))
+    for channel in range(stack.data.shape[axes.index("C")]):
+        one = stack.part({"C": channel})
+        known = one.channel_names[0] if one.channel_names else ""
+        own = one.metadata | {"path": str(path), "channel": channel, "channel_name": known}
+        arguments = _arguments(one, one.axes, f"{stem} {known or f'C{channel + 1}'}", own)
         arguments |= {"blending": "additive", "colormap": _COLORS[channel % len(_COLORS)]}
-        layers.append((stack.data[(slice(None),) * axis + (channel,)], arguments))
+        layers.append((one.data, arguments))
     return layers
-
-
-def _optics_of(stack: Any, channel: int) -> dict[str, Any]:
-    known = stack.metadata.get("channel_optics", ())
-    return {"optics": known[channel]} if channel < len(known) else {}
 
 
 def _arguments(stack: Any, axes: str, name: str, metadata: dict[str, Any]) -> dict[str, Any]:

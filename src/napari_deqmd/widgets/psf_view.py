@@ -34,21 +34,24 @@ class Glance:
     report: PsfReport
 
 
-def glance_at(choice: PsfChoice, image: Spatial) -> Glance:
-    """Load or compute a PSF and look at it; belongs into the other thread."""
+def glance_at(choice: PsfChoice, image: Spatial, pixels: np.ndarray | None = None) -> Glance:
+    """Load or compute a PSF and look at it, beside the pixels of its image; belongs into the other thread."""
     psf, voxel_size = choice.measured(image)
     if psf.size > _LARGEST:
         raise UserError(f"{choice} has {psf.size / 1e6:.0f} million voxels: that is no PSF, choose another.")
-    return glance_of(psf, voxel_size, image.voxel_size)
+    return glance_of(psf, voxel_size, image.voxel_size, pixels)
 
 
 def glance_of(
-    psf: np.ndarray, voxel_size: tuple[float, ...] | None, image: tuple[float, ...] | None = None
+    psf: np.ndarray,
+    voxel_size: tuple[float, ...] | None,
+    image: tuple[float, ...] | None = None,
+    pixels: np.ndarray | None = None,
 ) -> Glance:
-    """Look at a PSF, and compare its voxel size with that of an image."""
+    """Look at a PSF, and compare its voxel size and its blur with those of an image."""
     psf = np.asarray(psf).squeeze()
     known = voxel_size if voxel_size is not None and len(voxel_size) == psf.ndim else None
-    report = inspect_psf(psf, known, image_voxel_size=image)
+    report = inspect_psf(psf, known, image_voxel_size=image, image=pixels)
     return Glance(middle_planes(psf, report), report)
 
 
@@ -160,9 +163,9 @@ class PsfLook(QWidget):
         column.addWidget(self._report)
         self._looking = LatestTask(self._looked, self)
 
-    def ask(self, choice: PsfChoice, image: Spatial) -> None:
-        """Show a PSF, soon."""
-        self._looking.ask(partial(glance_at, choice, image))
+    def ask(self, choice: PsfChoice, image: Spatial, pixels: np.ndarray | None = None) -> None:
+        """Show a PSF, soon, beside the pixels of its image if there are any."""
+        self._looking.ask(partial(glance_at, choice, image, pixels))
 
     def say(self, text: str) -> None:
         """Say what is being done; what is shown stays."""

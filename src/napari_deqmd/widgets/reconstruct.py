@@ -10,6 +10,7 @@ import numpy as np
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.controls import changes, take
 from napari_deqmd.widgets.dock import DockWidget
 from napari_deqmd.widgets.form import PsfChoice, collect, config_from, default
@@ -19,6 +20,7 @@ from napari_deqmd.widgets.reports import Job
 from napari_deqmd.widgets.resources import find_resources
 from napari_deqmd.widgets.result import ResultLayer
 from napari_deqmd.widgets.run import Run
+from napari_deqmd.widgets.saving import FILTERS
 from napari_deqmd.widgets.sections.image import ImageSection
 from napari_deqmd.widgets.sections.method import MethodSection
 from napari_deqmd.widgets.sections.photons import PhotonsSection
@@ -67,6 +69,7 @@ class ReconstructWidget(DockWidget):
         self.runner = Run(self.run_section, self)
         self._opening = ButtonTask(self.image.open_button, self)
         self._estimating = ButtonTask(self.photons.estimate_button, self)
+        self._saving = ButtonTask(self.run_section.save_button, self)
         self._connect()
         self.set_up(self.welcome, self.image, self.psf, self.photons, self.method)
         self._needs = LatestTask(self._show_resources, self)
@@ -115,6 +118,15 @@ class ReconstructWidget(DockWidget):
             self.runner.pause_or_resume()
         else:
             self._begin(going_on=True)
+
+    def save_path(self, path: str) -> None:
+        """Write the last result and its sidecar in another thread."""
+        try:
+            task = self.runner.saving(path)
+        except UserError as error:
+            self.complain(error)
+            return
+        self._saving.start(task, self._show_saved)
 
     def _begin(self, *, preview: bool = False, going_on: bool = False) -> None:
         last = None if preview else self.runner.kept
@@ -179,6 +191,7 @@ class ReconstructWidget(DockWidget):
         self.run_section.preview_button.clicked.connect(self.preview)
         self.run_section.pause_button.clicked.connect(self.runner.pause_or_resume)
         self.run_section.resume_button.clicked.connect(self.resume)
+        self.run_section.save_button.clicked.connect(self._ask_where_to_save)
         self.runner.ended.connect(self._offer_resume)
         for section in (self.image, self.psf, self.photons, self.method):
             for control in section.findChildren(QWidget):
@@ -210,6 +223,16 @@ class ReconstructWidget(DockWidget):
         path, _ = QFileDialog.getOpenFileName(self, "Open an image", "", kinds)
         if path:
             self.open_path(path)
+
+    def _ask_where_to_save(self) -> None:
+        name = self.runner.result_name.replace("/", "-")
+        path, _ = QFileDialog.getSaveFileName(self, "Save the result", f"{name}.ome.tif", FILTERS)
+        if path:
+            self.save_path(path)
+
+    def _show_saved(self, target: Any) -> None:
+        if target is not None:
+            self.run_section.status.setText(f"Saved as {target}, with {target.name}.json beside it.")
 
     def _add_stack(self, path: str, stack: Any) -> None:
         layer = None

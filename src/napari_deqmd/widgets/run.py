@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QWidget
 
+from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.clock import duration
 from napari_deqmd.widgets.messages import note
 from napari_deqmd.widgets.reports import News
 from napari_deqmd.widgets.result import ResultLayer
 from napari_deqmd.widgets.runner import Runner
+from napari_deqmd.widgets.saving import Record, save
 from napari_deqmd.widgets.sections.parts import RunState
 from napari_deqmd.widgets.sections.run import RunSection
 from napari_deqmd.widgets.warm import Kept, RunOrder
@@ -52,6 +56,7 @@ class Run(Runner):
         self._order: RunOrder | None = None
         self._paused = False
         self.kept: Kept | None = None
+        self._finished: tuple[Any, Record] | None = None
         # Sliders move in bursts: one look at where they are then.
         self._looking = QTimer(self)
         self._looking.setSingleShot(True)
@@ -79,9 +84,22 @@ class Run(Runner):
         """Whether a run is going that waits."""
         return self.active and self._paused
 
+    @property
+    def result_name(self) -> str:
+        """Name of the layer that the last run ended in, or nothing."""
+        return self._finished[0].name if self._finished is not None else ""
+
+    def saving(self, path: str) -> Callable[[], Path]:
+        """Return what writes the last result to a file, to be called in another thread."""
+        if self._finished is None:
+            raise UserError("There is no result to save: press Run first.")
+        layer, record = self._finished
+        # A copy: the next run writes into the layer.
+        return partial(save, path, layer.data.copy(), record, layer.metadata["report"])
+
     def abandon(self) -> None:
         """Let the run go: the widget is closing."""
-        self._result = self._order = self.kept = None
+        self._result = self._order = self.kept = self._finished = None
         super().abandon()
 
     def view_changed(self) -> None:
@@ -93,6 +111,9 @@ class Run(Runner):
         """Stop when the input or the result of the run leaves the viewer; a result that left does not come back."""
         if self.kept is not None and layer in (self.kept.source, self.kept.layer):
             self.kept = None
+        if self._finished is not None and layer is self._finished[0]:
+            self._finished = None
+            self._run_section.offer_save(False)
         if self._result is None or not self._result.is_about(layer):
             return
         if layer == self._result.layer:
@@ -130,6 +151,9 @@ class Run(Runner):
         outcome, result, order = worker.outcome, self._result, self._order
         if result is not None and order is not None:
             result.finish(outcome.image, config=outcome.config.to_dict(), report=outcome.report)
+            if order.kept and order.record is not None:
+                self._finished = result.layer, order.record
+                self._run_section.offer_save(True)
             if order.kept:
                 self.kept = order.keep(outcome, result.source, result.layer)
         text = _ENDS[outcome.stopped_by].format(
@@ -167,6 +191,9 @@ class Run(Runner):
         try:
             for piece in pieces:
                 self._result.show(*piece)
+            if self._finished is not None and self._finished[0] is self._result.layer:
+                self._finished = None
+                self._run_section.offer_save(False)
         except Exception as error:  # the layer is the user's: its data may have been exchanged
             self._result = None
             self._complaint = (note(error), False)

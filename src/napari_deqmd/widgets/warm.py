@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
@@ -15,6 +12,7 @@ from napari_deqmd.widgets.form import PsfChoice, settled
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.region import Region
 from napari_deqmd.widgets.reports import Job
+from napari_deqmd.widgets.saving import Record
 
 # What belongs to the data: an iterate of other data is no start.
 _DATA = ("axes", "voxel_size", "offset", "gain", "read_noise", "peak", "background", "boundary")
@@ -34,7 +32,7 @@ class Kept:
         What the PSF was chosen by.
     config : ReconstructionConfig
         As the form said.
-    fingerprint : bytes
+    fingerprint : tuple
         Of the data.
     iterates : Iterates
         Where it ended.
@@ -47,7 +45,7 @@ class Kept:
     part: Region
     psf: str
     config: ReconstructionConfig
-    fingerprint: bytes
+    fingerprint: tuple[Any, ...]
     iterates: Any
     unfinished: bool
 
@@ -82,8 +80,10 @@ class RunOrder:
 
     Attributes
     ----------
-    fingerprint : bytes
+    fingerprint : tuple
         Of the data, once it was called.
+    record : Record or None
+        What is needed to save its result, once it was called.
     warm : bool
         Whether it starts from the last result, once it was called.
     """
@@ -102,13 +102,15 @@ class RunOrder:
         self._factory, self._image, self._psf = factory, image, psf
         self._last, self._going_on, self.kept = last, going_on, kept
         self.config, self.psf = config, str(psf)
-        self.fingerprint = b""
+        self.fingerprint: tuple[Any, ...] = ()
+        self.record: Record | None = None
         self.warm = False
 
     def __call__(self) -> Job:
         """Return the job."""
         image, psf = self._image.load(), self._psf.load(self._image)
-        self.fingerprint = fingerprint(image, psf, self.config)
+        self.record = Record.of(self._image, image, self._psf, psf)
+        self.fingerprint = (*self.record.hashes, *_data(self.config))
         last, self._last = self._last, None
         self.warm = last is not None and last.fingerprint == self.fingerprint
         if self._going_on and not self.warm:
@@ -131,15 +133,6 @@ class RunOrder:
             outcome.iterates,
             unfinished,
         )
-
-
-def fingerprint(image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig) -> bytes:
-    """Return a digest of the data of a run: values that were changed in place show too."""
-    digest = hashlib.blake2b(repr(_data(config)).encode(), digest_size=16)
-    for array in (image, psf):
-        digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return digest.digest()
 
 
 def _data(config: ReconstructionConfig) -> tuple[Any, ...]:

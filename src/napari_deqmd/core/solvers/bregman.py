@@ -20,7 +20,7 @@ WARM_UP = 100
 GAMMAS = (50.0, 500.0)
 """Precisions of the noise that the denoiser is told, of both stages."""
 RELAXED = (1.0, 0.05)
-"""Share of the denoiser's step that B-PnP takes, of both stages."""
+"""Share of the denoiser's step that B-PnP takes, of both stages of the reference; without the first it takes all."""
 STILL = 1e-7
 """Relative change of the objective from step to step below which the second stage has converged."""
 
@@ -113,8 +113,9 @@ def bregman_pnp(
     del start
     expected = like.expect(x)
     done = 0
+    shares = RELAXED if warm_up else (1.0, 1.0)
     for last, gamma, relaxed, budget in zip(
-        (False, True), GAMMAS, RELAXED, _budgets(max_iter, warm_up), strict=True
+        (False, True), GAMMAS, shares, _budgets(max_iter, warm_up), strict=True
     ):
         regularizer = _at(problem, gamma).regularizer
         weight = problem.strength * cast(Bregman, regularizer).weight(problem.peak).flatten().double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QWidget
 
 from napari_deqmd.core.errors import UserError
@@ -82,6 +83,7 @@ class PsfSection(SectionBox):
         self._look = PsfLook(prefix)
         self.column.addWidget(self._look)
         self._place = _Place()
+        self._pixels: np.ndarray | None = None
         self._image: Any = None
         # Once the user has chosen anything here, nothing is guessed.
         self._chosen = self._guessing = False
@@ -120,16 +122,17 @@ class PsfSection(SectionBox):
         """
         self._image = layer
         self._guess()
-        place = _Place()
+        place, pixels = _Place(), None
         if layer is not None and not layer.rgb and not layer.multiscale:
             axes = guess_axes(layer) if axes is None else axes
             if len(axes) == layer.ndim and "YX" in axes:
                 place = _Place(axes, voxel_size(layer, axes))
+                pixels = layer.data if isinstance(layer.data, np.ndarray) else None
             self._guessing = True
             self.theory.take(layer.metadata)
             self._guessing = False
-        if place != self._place:
-            self._place = place
+        if place != self._place or pixels is not self._pixels:
+            self._place, self._pixels = place, pixels
             self.look()
 
     def _guess(self, *_: Any) -> None:
@@ -168,7 +171,7 @@ class PsfSection(SectionBox):
         except Exception as error:  # layers come from anywhere; Run says it once more
             self._look.fail(str(error))
         else:
-            self._look.ask(choice, self._place)
+            self._look.ask(choice, self._place, self._pixels)
 
     def _turn_to(self, index: int) -> None:
         for number, page in enumerate(self._pages):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
 
 from napari_deqmd.widgets.clock import duration, iterations_left
@@ -59,7 +60,16 @@ class RunSection(SectionBox):
         self.column.addWidget(self.progress)
         self.status = hint("status")
         self.status.setText("Ready.")
-        self.column.addWidget(self.status)
+        self.save_button = named(QPushButton("Save result…"), "save_result")
+        self.save_button.setToolTip(
+            "<p>Write the last result as OME-TIFF, TIFF or OME-Zarr with all that its image's file says, and beside it "
+            "a .json with settings, estimates, hashes and versions. On the command line, <i>deqmd reconstruct --from "
+            "THAT.json IMAGE</i> makes it again.</p>"
+        )
+        told = QHBoxLayout()
+        told.addWidget(self.status, stretch=1)
+        told.addWidget(self.save_button, alignment=Qt.AlignmentFlag.AlignTop)
+        self.column.addLayout(told)
         self.device_label = resource_hint("device_label", "Where the run computes; choose it under Advanced.")
         self.memory_label = resource_hint(
             "memory_label",
@@ -79,7 +89,7 @@ class RunSection(SectionBox):
             "stretch. Right-click to save numbers or picture.</p>"
         )
         self.column.addWidget(self.plot, stretch=1)
-        self._state, self._resumable = RunState.IDLE, False
+        self._state, self._resumable, self._saveable = RunState.IDLE, False, False
         self.show_state(RunState.IDLE)
         self.reset(1, default("tol"))
         self.progress.setFormat("")
@@ -91,6 +101,7 @@ class RunSection(SectionBox):
         self.pause_button.setEnabled(state in (RunState.RUNNING, RunState.PAUSED))
         self.pause_button.setChecked(state is RunState.PAUSED)
         self._state = state
+        self.save_button.setEnabled(self._saveable and state is RunState.IDLE)
         self.offer_resume(self._resumable)
         self.stop_button.setEnabled(state in (RunState.RUNNING, RunState.PAUSED))
 
@@ -99,6 +110,11 @@ class RunSection(SectionBox):
         self._resumable = resumable
         idle = self._state is RunState.IDLE
         self.resume_button.setEnabled(self._state is RunState.PAUSED or (idle and resumable))
+
+    def offer_save(self, saveable: bool) -> None:
+        """Enable Save between runs where there is a result."""
+        self._saveable = saveable
+        self.save_button.setEnabled(self._saveable and self._state is RunState.IDLE)
 
     def show_resources(self, resources: Resources) -> None:
         """Say where a run would compute, and whether it fits."""

@@ -1,0 +1,108 @@
+"""A result as a file: the image and its sidecar, as the command line writes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.form import PsfChoice
+from napari_deqmd.widgets.layers import LayerImage
+
+if TYPE_CHECKING:
+    from napari_deqmd.io.stack import Stack
+
+FILTERS = "OME-TIFF (*.ome.tif);;ImageJ TIFF (*.tif);;OME-Zarr (*.ome.zarr)"
+_DEFAULT = ".ome.tif"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What a run was made of.
+
+    Attributes
+    ----------
+    stack : Stack
+        The input, without its pixels.
+    origin : dict
+        As `napari_deqmd.io.sidecar.origin` returns it.
+    psf : ndarray or None
+        The PSF, where it lies in no file.
+    """
+
+    stack: Stack
+    origin: dict[str, Any]
+    psf: np.ndarray | None
+
+    @classmethod
+    def of(cls, image: LayerImage, pixels: np.ndarray, choice: PsfChoice, psf: np.ndarray) -> Record:
+        """Return the record of a run; looks at every pixel, so it belongs into the other thread."""
+        from napari_deqmd.io.sidecar import origin
+        from napari_deqmd.io.stack import Stack
+
+        known = dict(image.metadata)
+        name = str(known.pop("channel_name", "") or "")
+        stack = Stack(pixels, image.axes, image.voxel_size, (name,) if name else (), known)
+        channel = known.get("channel")
+        part: dict[str, Any] = {} if channel is None else {"C": channel}
+        for letter, cut, size in zip(image.axes, image.part.slices, image.part.of, strict=True):
+            if cut.stop - cut.start < size:
+                part[letter] = [cut.start, cut.stop - 1]
+        # With a channel left out, what letters the file's axes have is known to the file alone.
+        axes = image.axes if channel is None else None
+        given = {"axes": axes, "voxel_size": image.voxel_size, "level": None, "part": part or None}
+        source = str(Path(choice.path).expanduser().resolve()) if choice.path else str(choice)
+        path = str(Path(image.path).expanduser().resolve()) if image.path else None
+        found = origin(stack, psf, path=path, psf_source=source, given=given)
+        return cls(dataclasses.replace(stack, data=None), found, psf if choice.layer is not None else None)
+
+    @property
+    def hashes(self) -> tuple[str, str]:
+        """Of the input's pixels, and of the PSF's: what was changed in place shows too."""
+        return self.origin["input"]["sha256"], self.origin["psf"]["sha256"]
+
+
+def save(path: str, pixels: np.ndarray, record: Record, report: Mapping[str, Any]) -> Path:
+    """Write a result with its sidecar, and beside it a PSF that is in no file yet.
+
+    Parameters
+    ----------
+    path : str
+        Ends in ``.tif``, ``.ome.tif`` or ``.zarr``, or in nothing and becomes an OME-TIFF. What is there is replaced.
+    pixels : ndarray
+        Of the input's shape.
+    record : Record
+    report : mapping
+        Of the result.
+
+    Returns
+    -------
+    Path
+        Of the image.
+
+    Raises
+    ------
+    UserError
+        It is the input, or cannot be written.
+    """
+    from napari_deqmd.io.sidecar import check_result, versions, write_result
+    from napari_deqmd.io.stack import Stack, ending, write_stack
+
+    named = bool(Path(path).suffix)
+    target = check_result(path if named else path + _DEFAULT, overwrite=named, size=4 * pixels.size)
+    if str(target) == record.origin["input"]["path"]:
+        raise UserError(f"{target} is the input: name another file for the result.")
+    content = {**report, **record.origin, "maps": {}}
+    content["versions"] = {**report.get("versions", {}), **versions()}
+    again = target.exists()
+    if record.psf is not None:
+        beside = target.with_name(f"{target.name.removesuffix(ending(target))}-psf{ending(target)}")
+        voxels = None if record.stack.voxel_size is None else record.stack.voxel_size[-record.psf.ndim :]
+        write_stack(beside, Stack(record.psf, "ZYX"[-record.psf.ndim :], voxels), overwrite=again)
+        content["psf"] = {**content["psf"], "source": str(beside)}
+    write_result(target, dataclasses.replace(record.stack, data=pixels), content, overwrite=named)
+    return target

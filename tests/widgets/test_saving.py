@@ -1,0 +1,129 @@
+"""Save result: what the button writes, the command line makes again, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch  # noqa: F401  (its first import may take longer than a test waits)
+
+from napari_deqmd.cli import main
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.io.sidecar import read_sidecar
+from napari_deqmd.io.stack import Stack, read_stack, write_stack
+from napari_deqmd.widgets.opening import layers_of
+from napari_deqmd.widgets.reconstruct import default_job
+
+SIZES = (0.1, 0.13)
+
+
+@pytest.fixture
+def opened(bench: Any, tmp_path: Path) -> Any:
+    """Return the bench with the real job and a file of two channels opened, and the second of them chosen."""
+    bench.widget.job_factory = default_job
+    counts = np.random.default_rng(0).poisson(20, (2, 40, 48)).astype(np.uint16)
+    bench.path = tmp_path / "in.ome.tif"
+    write_stack(bench.path, Stack(counts, "CYX", SIZES, ("DAPI", "GFP")))
+    for data, arguments in layers_of(read_stack(bench.path), str(bench.path)):
+        layer = bench.viewer.add_image(data, **arguments)
+    bench.widget.image.layer_combo.choose(layer)
+    bench.find("method").setCurrentText("md-tv")
+    return bench
+
+
+def save(bench: Any, qtbot: Any, path: Path) -> None:
+    assert bench.find("save_result").isEnabled()
+    bench.widget.save_path(str(path))
+    qtbot.waitUntil(lambda: bench.find("save_result").isEnabled(), timeout=10_000)
+
+
+def again(bench: Any, sidecar: Path, capsys: Any) -> Any:
+    """Run a sidecar on the command line; return the words, and whether it is the same result."""
+    capsys.readouterr()
+    target = sidecar.with_name("again.ome.tif")
+    assert (
+        main(
+            [
+                "reconstruct",
+                str(bench.path),
+                "--from",
+                str(sidecar),
+                "-o",
+                str(target),
+                "--json",
+                "--overwrite",
+            ]
+        )
+        == 0
+    )
+    printed = capsys.readouterr()
+    return printed.err, json.loads(printed.out)["same_result"]
+
+
+def test_a_saved_result_runs_again(opened: Any, qtbot: Any, tmp_path: Path, capsys: Any) -> None:
+    assert not opened.find("save_result").isEnabled()
+    opened.run(max_iter=4)
+    opened.wait_idle()
+    for name in ("out.ome.tif", "out.ome.zarr"):
+        save(opened, qtbot, tmp_path / name)
+        stack = read_stack(tmp_path / name).load()
+        assert np.array_equal(stack.data, opened.viewer.layers["in GFP deconvolved"].data)
+        assert (stack.axes, stack.voxel_size, stack.channel_names) == ("YX", pytest.approx(SIZES), ("GFP",))
+        content = read_sidecar(tmp_path / name)
+        assert stack.metadata["provenance"]["psf"] == content["psf"]
+        assert content["input"]["path"] == str(opened.path)
+        assert again(opened, tmp_path / f"{name}.json", capsys) == ("", True)
+
+
+def test_a_region_a_psf_layer_and_a_stop(opened: Any, qtbot: Any, tmp_path: Path, capsys: Any) -> None:
+    y, x = np.mgrid[-3:4, -3:4]
+    opened.viewer.add_image(np.exp(-(y**2 + x**2) / 3.0), name="bead", scale=SIZES, units=("um", "um"))
+    opened.widget.image.layer_combo.choose(opened.viewer.layers["in GFP"])
+    opened.find("psf_source").setCurrentText("Layer")
+    opened.find("psf_layer").setCurrentText("bead")
+    corners = np.array([[4, 6], [4, 40], [36, 40], [36, 6]]) - 0.5
+    opened.viewer.add_shapes(corners * SIZES, name="box", units=("um", "um"))
+    opened.find("roi").setCurrentText("box")
+    opened.find("tol").setText("1e-12")
+    opened.run()
+    opened.wait_preview("in GFP deconvolved (region)")
+    opened.find("stop").click()
+    opened.wait_idle()
+    save(opened, qtbot, tmp_path / "out")
+    content = read_sidecar(tmp_path / "out.ome.tif")
+    assert content["stopped_by"] == "user"
+    assert content["input"]["given"]["part"] == {"C": 1, "Y": [4, 35], "X": [6, 39]}
+    told, same = again(opened, tmp_path / "out.ome.tif.json", capsys)
+    assert same is True
+    assert told == ""
+
+
+def test_the_input_is_not_overwritten(opened: Any, qtbot: Any, notices: list[str]) -> None:
+    opened.run(max_iter=2)
+    opened.wait_idle()
+    before = opened.path.read_bytes()
+    save(opened, qtbot, opened.path)
+    assert "is the input" in notices[0]
+    assert opened.path.read_bytes() == before
+
+
+def test_a_result_that_left_cannot_be_saved(bench: Any) -> None:
+    layer = bench.add()
+    bench.run(max_iter=2)
+    bench.wait_idle()
+    assert bench.find("save_result").isEnabled()
+    bench.viewer.layers.remove(f"{layer.name} deconvolved")
+    assert not bench.find("save_result").isEnabled()
+    with pytest.raises(UserError, match="press Run first"):
+        bench.widget.runner.saving("out.tif")
+
+
+def test_a_preview_is_no_result(bench: Any) -> None:
+    bench.add()
+    bench.find("max_iter").setValue(2)
+    bench.find("preview").click()
+    bench.wait_idle()
+    assert not bench.find("save_result").isEnabled()
