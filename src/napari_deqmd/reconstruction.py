@@ -27,7 +27,7 @@ from napari_deqmd.core.pixels import CAMERA, PixelMaps, areas, mended
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers import Step
 from napari_deqmd.psf.prepare import prepare_psf
-from napari_deqmd.psf.spectrum import compare_spectra
+from napari_deqmd.psf.spectrum import disagreements
 from napari_deqmd.reporting import item_report, whole_report
 from napari_deqmd.scale.memory import require_memory
 from napari_deqmd.training.models import find_model, load_model
@@ -364,5 +364,5 @@ class Reconstruction:
             card=None if self._info is None else self._info.card,
             maps=self.maps,
             full=self._full,
-            blur=compare_spectra(self._counts, self.psf),
+            of_the_psf=disagreements(self._counts, self.psf),
         )

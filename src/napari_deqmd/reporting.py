@@ -16,7 +16,6 @@ from napari_deqmd.core.photons import Photons
 from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.core.solvers import Step
 from napari_deqmd.io.sidecar import fingerprint
-from napari_deqmd.psf.spectrum import Agreement
 from napari_deqmd.scale.memory import peak_memory
 
 LEFT_OUT = ("bad_pixels", "saturated_pixels")
@@ -64,7 +63,7 @@ def whole_report(
     card: Mapping[str, Any] | None,
     maps: PixelMaps,
     full: float | None,
-    blur: Agreement | None,
+    of_the_psf: Sequence[str],
 ) -> dict[str, Any]:
     """Return the report of a job from those of its items.
 
@@ -83,8 +82,8 @@ def whole_report(
     maps : PixelMaps
     full : float or None
         Counts at which pixels are saturated.
-    blur : Agreement or None
-        Of the PSF with the image.
+    of_the_psf : sequence of str
+        What of the image it does not explain.
     """
     last = items[-1]
     left_out = {name: sum(report[name] for report in items) for name in LEFT_OUT}
@@ -102,7 +101,7 @@ def whole_report(
         "read_noise": config.read_noise,
         "clipped_fraction": max(report["clipped_fraction"] for report in items),
         "warnings": [
-            *(() if blur is None else blur.warnings),
+            *of_the_psf,
             *_saturated(left_out["saturated_pixels"], full),
             *sorted({sentence for report in items for sentence in report["warnings"]}),
         ],

@@ -8,9 +8,11 @@ import tifffile
 from scipy.signal import fftconvolve
 
 from napari_deqmd.cli import main
+from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.psf.inspect import inspect_psf
-from napari_deqmd.psf.spectrum import compare_spectra
+from napari_deqmd.psf.spectrum import compare_spectra, disagreements
 from napari_deqmd.psf.theory import make_psf
+from napari_deqmd.reconstruction import Reconstruction
 from napari_deqmd.training.scenes import make_scene
 
 WIDTH = 1.8
@@ -52,6 +54,21 @@ def test_what_cannot_tell_is_silent():
     assert compare_spectra(noise, psf).warnings == ()
     assert compare_spectra(np.full((96, 96), 7), psf).warnings == ()
     assert compare_spectra(noise[:40], psf) is None
+
+
+def test_a_wide_field_psf_shorter_than_its_stack_is_told():
+    """Every plane of a wide-field PSF has the same light: what is beyond the last one has nowhere to go but haze."""
+    image = np.random.default_rng(0).poisson(20, (40, 32, 32))
+    wide = np.ones((13, 9, 9)) / (13 * 81)
+    (sentence,) = disagreements(image, wide)
+    assert "13 planes" in sentence
+    assert "has 40: light from further away stays as haze; give a PSF of 39 planes" in sentence
+    for fits in (np.ones((39, 9, 9)), make_psf(ndim=3, sigma=(2, 1, 1))):
+        assert disagreements(image, fits) == ()
+    assert disagreements(image[:12], wide) == ()
+    job = Reconstruction(image, wide, ReconstructionConfig(method="rl", max_iter=1, peak=20, background=1))
+    list(job.steps())
+    assert sentence in job.result().report["warnings"]
 
 
 def test_the_psf_is_resampled_first():

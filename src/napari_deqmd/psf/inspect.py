@@ -23,7 +23,7 @@ from napari_deqmd.psf.prepare import (
     pedestal_of,
     profiles_of,
 )
-from napari_deqmd.psf.spectrum import compare_spectra
+from napari_deqmd.psf.spectrum import disagreements
 
 # The OTF ends where it is below this share of its maximum, or below what noise makes of it.
 _OTF_END = 0.01
@@ -119,7 +119,7 @@ def inspect_psf(
     image_voxel_size : sequence of float, optional
         Micrometres of the image that it is for, to be compared.
     image : ndarray, optional
-        Counts ``(..., Y, X)`` of the image that it is for, whose blur is compared; see `compare_spectra`.
+        Counts ``(..., Y, X)`` of the image that it is for, whose blur is compared; see `disagreements`.
 
     Returns
     -------
@@ -168,10 +168,8 @@ def inspect_psf(
         warnings=(),
     )
     found = _warnings(report, tails, image_voxel_size)
-    if image is not None and (
-        agreement := compare_spectra(image, fit_voxels(spot, voxels, image_voxel_size))
-    ):
-        found += agreement.warnings
+    if image is not None:
+        found += disagreements(image, fit_voxels(spot, voxels, image_voxel_size))
     return dataclasses.replace(report, warnings=tuple(found))
 
 

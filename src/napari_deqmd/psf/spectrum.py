@@ -16,6 +16,8 @@ Curve = NDArray[np.float64]
 _PLANES = 8
 _SIDE = 512
 _FEWEST = 48
+# Share of the brightest plane's light in the last one at which a PSF is cut short.
+_LEFT = 0.2
 # How many times as wide as the PSF the blur may be.
 _FACTORS = np.geomspace(0.25, 4.0, 25)
 # Spectra of what is blurred: flat up to a frequency, in cycles per pixel, and a power law from there on.
@@ -61,6 +63,27 @@ class Agreement:
                 "is that smooth.",
             )
         return ()
+
+
+def disagreements(image: Any, psf: Any) -> tuple[str, ...]:
+    """Return what of an image its PSF does not explain, a sentence each; parameters as for `compare_spectra`."""
+    agreement = compare_spectra(image, psf)
+    return (*_cut_short(np.shape(image), np.asarray(psf)), *(agreement.warnings if agreement else ()))
+
+
+def _cut_short(image: tuple[int, ...], psf: NDArray[Any]) -> tuple[str, ...]:
+    """Say when a stack is taller than a PSF whose first or last plane still has much of its light."""
+    if psf.ndim != 3 or len(image) < 3 or len(psf) >= image[-3] - 1:
+        return ()
+    light = psf.sum(axis=(1, 2))
+    left = max(light[0], light[-1]) / light.max()
+    if left < _LEFT:
+        return ()
+    return (
+        f"The PSF has {len(psf)} planes, the last still with {left:.0%} of the light of the brightest, and the stack "
+        f"has {image[-3]}: light from further away stays as haze; give a PSF of {(image[-3] - 1) | 1} planes and as wide "
+        "(size=Z,Y,X of a theory), which takes longer.",
+    )
 
 
 def compare_spectra(image: Any, psf: Any) -> Agreement | None:
