@@ -133,6 +133,10 @@ def test_optics_come_from_the_metadata(qtbot: Any) -> None:
     assert form.spins["na"].value() == 1.3
     form.kind_combo.setCurrentIndex(1)
     assert form.text() == "widefield:na=1.3,wavelength=0.461,ni=1.512,ns=1.515,depth=0,vectorial=1"
+    form.size_edit.setText("39, 51, 51")
+    assert (
+        form.text() == "widefield:na=1.3,wavelength=0.461,ni=1.512,ns=1.515,depth=0,vectorial=1,size=39,51,51"
+    )
 
 
 def test_glance_shows_planes_around_the_spot() -> None:

@@ -101,11 +101,20 @@ class TheoryForm(QWidget):
             prefix,
             ("excitation", "Laser nm", 100, 5000, 488, "Wavelength of the excitation."),
         )
+        self.size_edit = named(QLineEdit(), f"{prefix}psf_size")
+        self.size_edit.setPlaceholderText("automatic")
+        tooltip = (
+            "Voxels of the PSF: one odd number, or z, y, x. A wide-field stack that is taller than its PSF keeps haze; "
+            "as many planes as the stack has, and as wide as they need, take it away and take longer."
+        )
+        self._form.addRow(label_of("Size px", tooltip), taught(self.size_edit, tooltip))
+        self._rows.append(self._form.rowCount() - 1)
         tooltip = "Take polarisation into account: right for large apertures, a little slower."
         self._form.addRow(label_of("", ""), taught(self.vectorial, tooltip))
         self._rows.append(self._form.rowCount() - 1)
         self.kind_combo.currentIndexChanged.connect(self._show_kind)
         self.sigma_edit.textChanged.connect(self.changed)
+        self.size_edit.textChanged.connect(self.changed)
         self.vectorial.toggled.connect(self.changed)
         for spin in self.spins.values():
             spin.valueChanged.connect(self.changed)
@@ -128,7 +137,11 @@ class TheoryForm(QWidget):
             if name in KINDS[self.kind].takes
         }
         values["vectorial"] = float(self.vectorial.isChecked())
-        return f"{self.kind}:{','.join(f'{name}={value:g}' for name, value in values.items())}"
+        written = [f"{name}={value:g}" for name, value in values.items()]
+        if self.size_edit.text().strip():
+            size = numbers(self.size_edit.text(), "The PSF's size")
+            written.append(f"size={','.join(f'{value:g}' for value in size)}")
+        return f"{self.kind}:{','.join(written)}"
 
     def take(self, metadata: Mapping[str, Any]) -> None:
         """Fill in what the image's file says of its optics, once for each image; else the user's own come back."""
