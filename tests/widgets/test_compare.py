@@ -496,6 +496,7 @@ def test_the_winner_goes_to_reconstruct(compare: Any, reconstruct_beside: Callab
     assert reconstruct.photons.values() == {
         "offset": 3.0,
         "gain": 2.0,
+        "read_noise": 0.0,
         "peak": "auto",
         "background": 1.5,
     }
