@@ -161,6 +161,7 @@ class PsfLook(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._view)
         column.addWidget(self._report)
+        column.addStretch(1)
         self._looking = LatestTask(self._looked, self)
 
     def ask(self, choice: PsfChoice, image: Spatial, pixels: np.ndarray | None = None) -> None:
