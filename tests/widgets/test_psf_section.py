@@ -201,3 +201,13 @@ def test_a_psf_wider_than_the_images_blur_is_told(bench: Any, shown: Any) -> Non
     shown("FWHM 8.48", "finer detail than this PSF lets through")
     bench.find("psf_sigma").setText("1.8")
     assert "detail" not in shown("FWHM 4.24")
+
+
+def test_the_image_is_not_its_own_psf(bench: Any, shown: Any) -> None:
+    """A remembered "Layer" meets a viewer without a PSF."""
+    bench.add((9, 32, 32), name="only", **MICRONS)
+    bench.find("psf_source").setCurrentText("Layer")
+    shown("'only' is the image itself: choose the layer of a PSF")
+    bench.viewer.add_image(make_psf(ndim=3, sigma=2), name="psf", scale=(0.3, 0.1, 0.1), units=("um",) * 3)
+    bench.find("psf_layer").setCurrentText("psf")
+    shown("FWHM")

@@ -106,6 +106,11 @@ class PsfSection(SectionBox):
         if source == "Theory":
             return PsfChoice(theory=self.theory.text())
         if source == "Layer":
+            # What is remembered as "Layer" finds no PSF in another session's viewer.
+            if self._image is not None and self.layer_combo.layer == self._image:
+                raise UserError(
+                    f"{self._image.name!r} is the image itself: choose the layer of a PSF, or a theoretical one."
+                )
             if keep:
                 self.layer_combo.keep()
             return PsfChoice(layer=read_layer(self.layer_combo.layer, what="PSF"))
