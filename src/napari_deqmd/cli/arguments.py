@@ -317,12 +317,7 @@ def _benchmark(commands: Any) -> None:
         help="folder with fluorescence/train, fluorescence/bench/bars, natural/bsds500/val, or some of them "
         "(only simulated scenes)",
     )
-    command.add_argument(
-        "--out",
-        metavar="DIR",
-        default="benchmark-fluorescence",
-        help="folder for the report and its rows; rows that are there already are kept (%(default)s)",
-    )
+    _rows_folder(command, "benchmark-fluorescence")
     command.add_argument("--model", nargs="+", metavar="NAME|PATH", help="models (every bundled one)")
     command.add_argument("--quick", action="store_true", help="a few small scenes, to see that it runs")
     _json(command)
@@ -334,12 +329,7 @@ def _benchmark(commands: Any) -> None:
         metavar="DIR",
         help="folder with natural/set3c, natural/bsds500/val and test, and kernels/Levin09.mat",
     )
-    command.add_argument(
-        "--out",
-        metavar="DIR",
-        default="benchmark-paper",
-        help="folder for the report and its rows; rows that are there already are kept (%(default)s)",
-    )
+    _rows_folder(command, "benchmark-paper")
     command.add_argument("--model", nargs="+", metavar="NAME|PATH", help="models, for colour or gray images")
     command.add_argument(
         "--seed", type=int, default=0, metavar="N", help="first seed of the noise (%(default)s)"
@@ -398,6 +388,15 @@ def _camera(command: argparse.ArgumentParser) -> None:
 
 def _boundary(command: argparse.ArgumentParser) -> None:
     command.add_argument("--boundary", choices=BOUNDARIES, default=_DEFAULT.boundary, help="(%(default)s)")
+
+
+def _rows_folder(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "--out",
+        metavar="DIR",
+        default=default,
+        help="folder for the report and its rows; rows that are there already are kept (%(default)s)",
+    )
 
 
 def _json(command: argparse.ArgumentParser) -> None:
