@@ -21,10 +21,10 @@ from napari_deqmd.widgets.reconstruct import ReconstructWidget
 from napari_deqmd.widgets.train import TrainWidget
 from widgets.jobs import FakeJob, FakeTrainJob
 
-# Twice, so 200 in all.
+# Twice at least, so 200 in all.
 ACTIONS = 100
-# What a window that is drawn in software may take for good the first time.
 _MEGABYTES = 60
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -312,9 +312,14 @@ def test_random_actions(
     monkeypatch.setenv("DEQMD_MODELS", str(tmp_path / "models"))
     viewer = make_napari_viewer()
     before, megabytes = left_over(viewer, qtbot, 1, monkeypatch)
-    after, more = left_over(viewer, qtbot, 2, monkeypatch)
-    assert not after - before, "widgets leaked"
-    # A process that other tests have filled gives back and takes more pages than a fresh one.
-    assert more - megabytes < max(_MEGABYTES, megabytes / 20)
+    # What leaks does so every time; a process that other tests have filled takes or gives back pages now and then.
+    for seed in range(2, 2 + _ROUNDS):
+        after, more = left_over(viewer, qtbot, seed, monkeypatch)
+        assert not after - before, "widgets leaked"
+        if more - megabytes < _MEGABYTES:
+            break
+        megabytes = more
+    else:
+        pytest.fail(f"memory grew {_ROUNDS} times")
     unexpected = [sentence for sentence in notices if "unexpectedly" in sentence]
     assert not unexpected

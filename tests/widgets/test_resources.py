@@ -94,11 +94,13 @@ def test_the_form_says_it_and_follows(bench: Any, qtbot: Any, monkeypatch: pytes
 def test_asking_chooses_nothing(bench: Any, qtbot: Any) -> None:
     bench.find("psf_source").setCurrentText("Layer")
     bench.add(name="first")
+    bench.add(name="bead PSF")
+    assert bench.find("psf_layer").currentText() == "bead PSF"
     qtbot.waitUntil(lambda: bench.find("memory_label").text() != "", timeout=10_000)
     bench.add(name="second")
     assert bench.find("image_layer").currentText() == "second"
-    bench.add(name="bead PSF")
-    assert bench.find("psf_layer").currentText() == "bead PSF"
+    bench.add(name="newer PSF")
+    assert bench.find("psf_layer").currentText() == "newer PSF"
 
 
 def test_a_closed_dock_asks_no_more(bench: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
