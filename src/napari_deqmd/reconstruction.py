@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -16,18 +15,17 @@ from torch import Tensor
 
 from napari_deqmd.core.config import LEARNED, ReconstructionConfig
 from napari_deqmd.core.device import resolve_device
-from napari_deqmd.core.electrons import saturation_level, to_electrons
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.images import check_image, resolve_axes
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.methods import regularizer_of, solve
 from napari_deqmd.core.operators import Blur, object_shape
-from napari_deqmd.core.photons import Photons, estimate_photons
-from napari_deqmd.core.pixels import CAMERA, PixelMaps, areas, mended
+from napari_deqmd.core.photons import Photons
+from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers import Step
 from napari_deqmd.psf.prepare import prepare_psf
 from napari_deqmd.psf.spectrum import disagreements
+from napari_deqmd.recording import Recording
 from napari_deqmd.reporting import item_report, whole_report
 from napari_deqmd.scale.memory import require_memory
 from napari_deqmd.training.models import find_model, load_model
@@ -109,43 +107,24 @@ class Reconstruction:
         maps: PixelMaps | None = None,
     ) -> None:
         self.maps = maps or PixelMaps()
-        counts = np.asarray(image)
-        self.maps.require(counts.shape)
-        config = dataclasses.replace(config, **self.maps.typical)
-        if self.maps.mask is not None:
-            counts = mended(counts, self.maps.mask != 0)
-        counts = check_image(counts, float(np.min(self.maps.given.get("offset", config.offset))))
-        axes = resolve_axes(counts.shape, config.axes)
-        spatial = tuple(axes.index(a) for a in "ZYX" if a in axes)
-        loops = tuple(i for i in range(counts.ndim) if i not in spatial)
-        if config.voxel_size is not None and len(config.voxel_size) != len(spatial):
-            raise UserError(
-                f"The voxel size has {len(config.voxel_size)} numbers for the axes {axes}: give {len(spatial)}."
-            )
-        self.config = dataclasses.replace(config, axes=axes)
+        self._recorded = Recording.of(image, config, self.maps)
+        self.config = config = self._recorded.config
         self.device = resolve_device(config.device)
         self.max_iter = config.max_iter
         self.photons: Photons | None = None
-        self._order = loops + spatial
-        self._looped = "".join(axes[i] for i in loops)
-        self._counts = np.transpose(counts, self._order)
-        self._bad = None
-        if self.maps.mask is not None:
-            self._bad = np.transpose(np.broadcast_to(self.maps.mask != 0, counts.shape), self._order)
-        self._full = saturation_level(counts) if config.mask_saturated else None
-        self._shape = self._counts.shape[len(loops) :]
-        self._indices = list(itertools.product(*(range(n) for n in self._counts.shape[: len(loops)])))
+        self._shape = self._recorded.shape
+        self._indices = self._recorded.indices
         self.items = len(self._indices)
-        self.psf = prepare_psf(psf, ndim=len(spatial), image_shape=self._shape, boundary=config.boundary)
+        self.psf = prepare_psf(psf, ndim=len(self._shape), image_shape=self._shape, boundary=config.boundary)
         if start is not None:
             start.require(self.items, object_shape(self._shape, self.psf.shape, config.boundary))
         self.start = start
         self._info = (
-            find_model(config.model, ndim=len(spatial), method=config.method)
+            find_model(config.model, ndim=len(self._shape), method=config.method)
             if config.method in LEARNED
             else None
         )
-        if self._info is not None and self._info.card["ndim"] > len(spatial):
+        if self._info is not None and self._info.card["ndim"] > len(self._shape):
             raise UserError(
                 f"The model {self._info.name} is for 3D stacks and the image is 2D: choose another model."
             )
@@ -157,7 +136,7 @@ class Reconstruction:
             boundary=config.boundary,
             device=self.device,
         )
-        self._image = np.zeros(self._counts.shape, np.float32)
+        self._image = np.zeros(self._recorded.counts.shape, np.float32)
         self._reports: list[dict[str, Any]] = []
         self._history: list[tuple[float, float, float, float]] = []
         self._operator: Blur | None = None
@@ -173,7 +152,7 @@ class Reconstruction:
     @property
     def image(self) -> Image:
         """Reconstruction so far, of the input's shape, photo-electrons; items not reached are 0, or the start's."""
-        return np.transpose(self._image, np.argsort(self._order))
+        return np.transpose(self._image, np.argsort(self._recorded.order))
 
     def steps(self) -> Generator[Progress, None, None]:
         """Run, yielding after every accepted step. Closing the generator keeps the current iterate."""
@@ -186,13 +165,13 @@ class Reconstruction:
         for index, known in zip(self._indices, self._objects, strict=True):
             if known is not None:
                 self._image[index] = self._operator.crop(torch.from_numpy(known)).numpy()
-        channels = sorted({self._channel(index) for index in self._indices})
+        channels = sorted({self._recorded.channel(index) for index in self._indices})
         # Of all channels before the first is computed: one of them may have no contrast.
-        self._photons = {channel: self._estimate(channel) for channel in channels}
+        self._photons = {channel: self._recorded.photons(channel) for channel in channels}
         for item, index in enumerate(self._indices):
-            self.photons = self._photons[self._channel(index)]
-            electrons, clipped = to_electrons(self._counts[index], **self._camera)
-            bad, full, left_out = self._left_out(index)
+            self.photons = self._photons[self._recorded.channel(index)]
+            electrons, clipped = self._recorded.electrons(index)
+            bad, full, left_out = self._recorded.left_out(index)
             problem = Problem.from_electrons(
                 self._images(electrons),
                 self._operator,
@@ -220,7 +199,7 @@ class Reconstruction:
                             progress.step,
                             self.config,
                             self.photons,
-                            index=dict(zip(self._looped, index, strict=True)),
+                            index=dict(zip(self._recorded.looped, index, strict=True)),
                             iterations_before=self._iterations[item],
                             objective_first=self._history[0][0],
                             clipped_fraction=clipped,
@@ -288,7 +267,7 @@ class Reconstruction:
 
     def _electrons(self, x: Tensor, progress: Progress) -> Image:
         # Of the step's channel: the job may be further by now.
-        peak = self._photons[self._channel(progress.index)].peak
+        peak = self._photons[self._recorded.channel(progress.index)].peak
         return np.ascontiguousarray((x.to("cpu", torch.float32) * peak).numpy())
 
     def _images(self, values: NDArray[Any]) -> Tensor:
@@ -297,60 +276,15 @@ class Reconstruction:
     def _background(self) -> Tensor:
         """Return the light of no object, of an item or of each of its pixels; read noise counts as such."""
         assert self.photons is not None
-        level = self.photons.background + np.square(self._camera["read_noise"])
+        level = self.photons.background + np.square(self._recorded.camera["read_noise"])
         if not np.ndim(level):
             return torch.tensor([level], dtype=torch.float32, device=self.device)
         return self._images(np.broadcast_to(level, self._shape).astype(np.float32))
-
-    def _left_out(self, index: Index) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[str, int]]:
-        """Return where an item has pixels that tell nothing, and that tell a bound, and how many.
-
-        A saturated area is at least so bright, but a single saturated pixel may be hot.
-        """
-        full = np.zeros(self._shape, bool) if self._full is None else self._counts[index] == self._full
-        bad = np.zeros(self._shape, bool) if self._bad is None else self._bad[index]
-        full = full & ~bad
-        counted = {"bad_pixels": int(bad.sum()), "saturated_pixels": int(full.sum())}
-        lit = areas(full)
-        return bad | (full & ~lit), lit, counted
 
     def _held(self, step: Step) -> int:
         """Return how many voxels the upper bound holds."""
         assert self._operator is not None
         return int((self._operator.crop(step.iterate) >= self.config.upper * (1 - 1e-5)).sum())
-
-    def _channel(self, index: tuple[int, ...]) -> int:
-        return index[self._looped.index("C")] if "C" in self._looped else 0
-
-    def _estimate(self, channel: int) -> Photons:
-        """Return what the solver is told about a channel; numbers the user gave are taken as they are."""
-        config = self.config
-        counts = self._counts
-        if "C" in self._looped:
-            counts = np.take(counts, channel, axis=self._looped.index("C"))
-        if config.peak != "auto" and config.background != "auto":
-            return Photons(config.offset, config.gain, config.peak, config.background, 0.0, ())
-        try:
-            camera = {name: getattr(config, name) for name in CAMERA}
-            if self._full is not None:
-                counts = mended(counts, counts == self._full)
-            counts = self.maps.levelled(counts, offset=config.offset, gain=config.gain)
-            found = estimate_photons(counts, **camera)
-        except UserError as error:
-            if "C" not in self._looped:
-                raise
-            raise UserError(f"Channel {channel}: {error}") from error
-        return dataclasses.replace(
-            found,
-            peak=found.peak if config.peak == "auto" else config.peak,
-            background=found.background if config.background == "auto" else config.background,
-        )
-
-    @property
-    def _camera(self) -> dict[str, Any]:
-        return {name: getattr(self.config, name) for name in CAMERA} | {
-            name: values for name, values in self.maps.given.items() if name in CAMERA
-        }
 
     @property
     def _report(self) -> dict[str, Any]:
@@ -363,6 +297,6 @@ class Reconstruction:
             start=self.start,
             card=None if self._info is None else self._info.card,
             maps=self.maps,
-            full=self._full,
-            of_the_psf=disagreements(self._counts, self.psf),
+            full=self._recorded.full,
+            of_the_psf=disagreements(self._recorded.counts, self.psf),
         )

@@ -8,7 +8,6 @@ import pytest
 import tifffile
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io import stack as module
 from napari_deqmd.io.sidecar import write_result
 from napari_deqmd.io.stack import Stack, read_stack, write_stack
 
@@ -214,7 +213,7 @@ class TestLarge:
 
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch):
-        monkeypatch.setattr(module, "LARGE", 1000)
+        monkeypatch.setattr("napari_deqmd.io.tiff.LARGE", 1000)
 
     @pytest.mark.parametrize("name", ["in.tif", "in.ome.tif"])
     @pytest.mark.parametrize("bigtiff", [False, True])

@@ -167,7 +167,7 @@ class TestRoundTrip:
         assert "lateral" not in after.metadata
 
     def test_beyond_what_a_classic_tiff_holds(self, tmp_path, monkeypatch, name):
-        monkeypatch.setattr("napari_deqmd.io.stack._CLASSIC", 1000)
+        monkeypatch.setattr("napari_deqmd.io.tiff._CLASSIC", 1000)
         write_stack(tmp_path / name, Stack(pixels("TCZYX"), "TCZYX", (0.3, 0.1, 0.1)))
         after = read_stack(tmp_path / name)
         assert np.array_equal(after.data, pixels("TCZYX"))

@@ -134,7 +134,7 @@ def test_report_is_json():
         (field(HALVES[:1], columns=1)[:, 18:], {}, "1 at the edge"),
         (field(HALVES[:1], columns=1), {"bead_diameter": 0.1}, "needs a voxel size"),
         (field(HALVES[:1], columns=1), {"voxel_size": VOXEL, "bead_diameter": -1}, "above 0"),
-        (field(HALVES[:1], columns=1), {"voxel_size": (0.1, 0.1)}, "3 numbers"),
+        (field(HALVES[:1], columns=1), {"voxel_size": (0.1, 0.1)}, "2 numbers for a PSF of 3 axes"),
         (field(HALVES[:1], columns=1), {"size": (4, 5, 5)}, "odd numbers"),
     ],
 )

@@ -16,7 +16,8 @@ from skimage import io as skio
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers import Learned, build
 from napari_deqmd.training.models import BUNDLED, load_model
-from napari_deqmd.training.recipes import Recipe, run_equilibrium, run_pretraining, started
+from napari_deqmd.training.recipe_files import Recipe
+from napari_deqmd.training.recipes import run_equilibrium, run_pretraining, started
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
+from widgets.driving import adder, finder, track
 from widgets.jobs import FakeJob, FakeTrainJob
 
 
@@ -56,23 +56,13 @@ def notices() -> list[str]:
 @pytest.fixture
 def bench(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Any:
     """Return a docked widget with a slow fake job: ``viewer``, ``widget``, ``find``, ``run``, ``wait_idle``."""
-    from qtpy.QtWidgets import QWidget
-
     from napari_deqmd.widgets.reconstruct import ReconstructWidget
 
     viewer = make_napari_viewer()
     widget = ReconstructWidget(viewer)
     dock = viewer.window.add_dock_widget(widget, name="Reconstruct")
     widget.job_factory = FakeJob
-
-    def find(name: str) -> Any:
-        found = widget.findChild(QWidget, name)
-        assert found is not None, name
-        return found
-
-    def add(shape: tuple[int, ...] = (32, 32), **options: Any) -> Any:
-        data = np.random.default_rng(0).poisson(20, shape).astype(np.uint16)
-        return viewer.add_image(data, **{"name": "cells", **options})
+    find, add = finder(widget), adder(viewer)
 
     def run(max_iter: int = 100_000) -> None:
         find("max_iter").setValue(max_iter)
@@ -95,6 +85,12 @@ def bench(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Any:
         wait_idle=wait_idle,
         wait_preview=wait_preview,
     )
+
+
+@pytest.fixture
+def jobs(bench: Any) -> list[FakeJob]:
+    """Return the list of the jobs that `bench` makes."""
+    return track(bench.widget)
 
 
 @pytest.fixture
@@ -121,30 +117,14 @@ def reconstruct_beside(monkeypatch: Any) -> Callable[[Any], Any]:
 @pytest.fixture
 def train(make_napari_viewer: Callable[..., Any], qtbot: Any, tmp_path: Any, monkeypatch: Any) -> Any:
     """Return a docked Train widget with a fake job; as `bench`, and the ``jobs`` it made."""
-    from qtpy.QtWidgets import QWidget
-
     from napari_deqmd.widgets.train import TrainWidget
 
     monkeypatch.setenv("DEQMD_MODELS", str(tmp_path / "models"))
     viewer = make_napari_viewer()
     widget = TrainWidget(viewer)
     dock = viewer.window.add_dock_widget(widget, name="Train")
-    jobs: list[FakeTrainJob] = []
-
-    def factory(order: Any) -> FakeTrainJob:
-        jobs.append(FakeTrainJob(order))
-        return jobs[-1]
-
-    widget.job_factory = factory
-
-    def find(name: str) -> Any:
-        found = widget.findChild(QWidget, name)
-        assert found is not None, name
-        return found
-
-    def add(shape: tuple[int, ...] = (3, 32, 32), name: str = "cells", **options: Any) -> Any:
-        data = np.random.default_rng(0).poisson(20, shape).astype(np.uint16)
-        return viewer.add_image(data, name=name, **options)
+    jobs = track(widget, FakeTrainJob)
+    find, add = finder(widget), adder(viewer, (3, 32, 32))
 
     def wait_idle() -> None:
         qtbot.waitUntil(lambda: find("train_run").isEnabled(), timeout=60_000)

@@ -12,22 +12,16 @@ from qtpy.QtCore import QThreadPool
 from widgets.jobs import FakeJob
 
 
-def track(bench: Any) -> list[FakeJob]:
-    jobs: list[FakeJob] = []
-
-    def factory(*arguments: Any) -> FakeJob:
-        jobs.append(FakeJob(*arguments))
-        return jobs[-1]
-
-    bench.widget.job_factory = factory
+def start(bench: Any) -> None:
     bench.add()
     bench.run()
     bench.wait_preview()
-    return jobs
 
 
-def test_closing_the_viewer_stops_the_run(bench: Any, qtbot: Any, notices: list[str]) -> None:
-    jobs = track(bench)
+def test_closing_the_viewer_stops_the_run(
+    bench: Any, jobs: list[FakeJob], qtbot: Any, notices: list[str]
+) -> None:
+    start(bench)
     bench.viewer.close()
     qtbot.waitUntil(jobs[0].closed.is_set, timeout=5000)
     assert QThreadPool.globalInstance().waitForDone(5000)
@@ -35,8 +29,10 @@ def test_closing_the_viewer_stops_the_run(bench: Any, qtbot: Any, notices: list[
     assert not notices
 
 
-def test_closing_the_dock_stops_the_run_and_leaks_nothing(bench: Any, qtbot: Any, notices: list[str]) -> None:
-    jobs = track(bench)
+def test_closing_the_dock_stops_the_run_and_leaks_nothing(
+    bench: Any, jobs: list[FakeJob], qtbot: Any, notices: list[str]
+) -> None:
+    start(bench)
     widget = weakref.ref(bench.widget)
     bench.viewer.window.remove_dock_widget(bench.dock)
     bench.widget = bench.dock = None
@@ -60,8 +56,8 @@ def test_closing_the_dock_of_an_idle_widget(bench: Any, qtbot: Any) -> None:
     assert bench.widget.image.layer_combo.count() == 1
 
 
-def test_napari_quitting_waits_for_the_run(bench: Any) -> None:
-    jobs = track(bench)
+def test_napari_quitting_waits_for_the_run(bench: Any, jobs: list[FakeJob]) -> None:
+    start(bench)
     WorkerBase.await_workers(5000)
     assert jobs[0].closed.is_set()
     bench.wait_idle()

@@ -17,6 +17,7 @@ from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.comparison import Comparison, Contender, score
 from napari_deqmd.widgets.side_by_side import grid_of
+from widgets.driving import adder, finder, track
 from widgets.jobs import FakeJob
 
 RUNS = ("rl-accelerated", "md-tv", "deq-md")
@@ -49,29 +50,14 @@ class QuickJob(FakeJob):
 @pytest.fixture
 def compare(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Any:
     """Return a docked widget with fake jobs, of which it keeps the list."""
-    from qtpy.QtWidgets import QWidget
-
     from napari_deqmd.widgets.compare import CompareWidget
 
     viewer = make_napari_viewer()
     widget = CompareWidget(viewer)
     dock = viewer.window.add_dock_widget(widget, name="Compare")
-    bench = SimpleNamespace(viewer=viewer, widget=widget, dock=dock, jobs=[], kind=QuickJob)
-
-    def factory(*arguments: Any) -> FakeJob:
-        bench.jobs.append(bench.kind(*arguments))
-        return bench.jobs[-1]
-
-    widget.job_factory = factory
-
-    def find(name: str) -> Any:
-        found = widget.findChild(QWidget, name)
-        assert found is not None, name
-        return found
-
-    def add(shape: tuple[int, ...] = (32, 32), **options: Any) -> Any:
-        data = np.random.default_rng(0).poisson(20, shape).astype(np.uint16)
-        return viewer.add_image(data, **{"name": "cells", **options})
+    bench = SimpleNamespace(viewer=viewer, widget=widget, dock=dock, kind=QuickJob)
+    bench.jobs = track(widget, lambda *arguments: bench.kind(*arguments))
+    find, add = finder(widget), adder(viewer)
 
     def wait() -> None:
         qtbot.waitUntil(lambda: find("compare_run").isEnabled() and not widget._scoring.busy, timeout=20_000)

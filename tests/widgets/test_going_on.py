@@ -20,18 +20,6 @@ from napari_deqmd.widgets.warm import Kept, RunOrder
 from widgets.jobs import FakeJob
 
 
-@pytest.fixture
-def jobs(bench: Any) -> list[FakeJob]:
-    made: list[FakeJob] = []
-
-    def factory(*arguments: Any) -> FakeJob:
-        made.append(FakeJob(*arguments))
-        return made[-1]
-
-    bench.widget.job_factory = factory
-    return made
-
-
 def go(bench: Any, button: str = "run") -> None:
     assert bench.find(button).isEnabled()
     bench.find(button).click()

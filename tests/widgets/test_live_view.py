@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_deqmd.widgets.plot import ConvergencePlot
 from napari_deqmd.widgets.reports import Point
 from napari_deqmd.widgets.view import ALL, Shown, place, shown_of
+from widgets.driving import track
 from widgets.jobs import FakeJob
 
 STACK = (4, 16, 18)
@@ -27,13 +28,7 @@ def generous_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def start(bench: Any, shape: tuple[int, ...] = STACK, job: type[FakeJob] = FakeJob, **options: Any) -> Any:
     """Start an endless run; return its result layer and the jobs made."""
-    jobs: list[FakeJob] = []
-
-    def factory(*arguments: Any) -> FakeJob:
-        jobs.append(job(*arguments))
-        return jobs[-1]
-
-    bench.widget.job_factory = factory
+    jobs = track(bench.widget, job)
     bench.add(shape, **options)
     bench.run()
     return bench.wait_preview(), jobs

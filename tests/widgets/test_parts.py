@@ -15,18 +15,6 @@ from napari_deqmd.widgets.region import camera_of, in_view, middle_of
 from widgets.jobs import FakeJob
 
 
-@pytest.fixture
-def jobs(bench: Any) -> list[FakeJob]:
-    made: list[FakeJob] = []
-
-    def factory(*arguments: Any) -> FakeJob:
-        made.append(FakeJob(*arguments))
-        return made[-1]
-
-    bench.widget.job_factory = factory
-    return made
-
-
 def box(bench: Any, corner: tuple[int, int], size: tuple[int, int], **options: Any) -> Any:
     corners = np.array([(0, 0), (0, 1), (1, 1), (1, 0)]) * size + corner - 0.5
     return bench.viewer.add_shapes([corners], **{"name": "box", **options})

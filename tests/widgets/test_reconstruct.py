@@ -356,16 +356,11 @@ def test_refuses_bad_fields(bench: Any, notices: list[str]) -> None:
     assert len(notices) == 1
 
 
-def test_psf_layer_and_file_reach_the_job(bench: Any, tmp_path: Path, notices: list[str]) -> None:
-    jobs: list[FakeJob] = []
-
-    def factory(*arguments: Any) -> FakeJob:
-        jobs.append(FakeJob(*arguments))
-        return jobs[-1]
-
+def test_psf_layer_and_file_reach_the_job(
+    bench: Any, jobs: list[FakeJob], tmp_path: Path, notices: list[str]
+) -> None:
     bench.add()
     bench.viewer.add_image(np.ones((5, 5)), name="psf")
-    bench.widget.job_factory = factory
     bench.find("psf_source").setCurrentText("Layer")
     bench.run(max_iter=3)
     bench.wait_idle()

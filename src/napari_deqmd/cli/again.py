@@ -10,8 +10,8 @@ from typing import Any
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.io.names import ending, image_path
 from napari_deqmd.io.sidecar import other_versions, read_sidecar
-from napari_deqmd.io.stack import ending, image_path
 
 READING = ("axes", "voxel_size", "level", "part")
 """What says how the input is read, instead of what its file says; the part has no option."""

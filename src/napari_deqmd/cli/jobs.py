@@ -17,8 +17,9 @@ from napari_deqmd.cli.console import ProgressLine, print_json, say
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.pixels import CAMERA, PixelMaps
+from napari_deqmd.io.names import SUFFIXES, image_path
 from napari_deqmd.io.sidecar import check_result, fingerprint, origin, versions, write_result
-from napari_deqmd.io.stack import SUFFIXES, Stack, image_path, read_stack
+from napari_deqmd.io.stack import Stack, read_stack
 
 if TYPE_CHECKING:
     from napari_deqmd.api import Result

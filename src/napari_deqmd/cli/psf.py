@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from napari_deqmd.cli.console import print_fields, print_json, say
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_files, check_target
+from napari_deqmd.io.names import SUFFIXES
 from napari_deqmd.io.sidecar import check_result, versions, write_result
-from napari_deqmd.io.stack import SUFFIXES, Stack, read_stack
+from napari_deqmd.io.stack import Stack, read_stack
 from napari_deqmd.psf.inspect import PsfReport, inspect_psf, middle_planes
 
 # Pixels of a picture's panel.

@@ -52,7 +52,8 @@ def finetune(arguments: Namespace) -> None:
 
 def pretrain(arguments: Namespace) -> None:
     """Train a model from nothing, as its recipe says."""
-    from napari_deqmd.training.recipes import Recipe, run_pretraining
+    from napari_deqmd.training.recipe_files import Recipe
+    from napari_deqmd.training.recipes import run_pretraining
 
     recipe = Recipe.read(Path(arguments.recipe))
     _whole(partial(run_pretraining, recipe), arguments, recipe.pretrained)
@@ -61,7 +62,8 @@ def pretrain(arguments: Namespace) -> None:
 def equilibrium(arguments: Namespace) -> None:
     """Train a model through its reconstructions, as its recipe says."""
     from napari_deqmd.benchmarks.kernels import kernel
-    from napari_deqmd.training.recipes import Recipe, run_equilibrium
+    from napari_deqmd.training.recipe_files import Recipe
+    from napari_deqmd.training.recipes import run_equilibrium
 
     written = Recipe.read(Path(arguments.recipe))
     recipe = written.told(psf=arguments.psf, peak=arguments.peak)

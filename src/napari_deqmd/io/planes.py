@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.io.names import SUFFIXES
 from napari_deqmd.io.ngff import is_ngff
-from napari_deqmd.io.stack import SUFFIXES, Stack, read_stack
+from napari_deqmd.io.stack import Stack, read_stack
 
 PICTURES = (".png", ".jpg", ".jpeg")
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
 import math
-import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import tifffile
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_files, atomic_folder, check_target
-from napari_deqmd.io.metadata import Sizes, read_imagej, read_resolution, write_imagej
+from napari_deqmd.io.axes import named
+from napari_deqmd.io.metadata import Sizes
+from napari_deqmd.io.names import SUFFIXES, image_path, is_ome
+from napari_deqmd.io.names import ending as ending
 from napari_deqmd.io.ngff import (
     MARKS,
     VERSIONS,
@@ -27,21 +26,8 @@ from napari_deqmd.io.ngff import (
     require_libraries,
     write_ngff,
 )
-from napari_deqmd.io.ome import described, read_ome, write_ome
+from napari_deqmd.io.tiff import read_tiff, write_tiff
 from napari_deqmd.io.vendors import is_vendor, read_vendor
-
-AXES = "TCZYX"
-TIFFS = (".tif", ".tiff")
-SUFFIXES = (*TIFFS, ".zarr")
-
-# Bytes from which on a file is left on the disk, and only what is used of it is read.
-LARGE = 2**30
-
-# A classic TIFF, all that ImageJ reads, ends at 4 GiB; behind that its planes follow without pages of their own.
-_CLASSIC = 2**32 - 2**25
-
-# What tifffile logs as an error and reads on: planes or axes would be missing without a word.
-_DAMAGED = re.compile(r"page offset|corrupt|missing|failed to|TiffTag 270 ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,15 +162,15 @@ def read_stack(
         if not is_ngff(source):
             raise UserError(f"{source} is a folder: name a TIFF file in it, or an OME-Zarr image.")
         data, letters, sizes, metadata, names = read_ngff(source, level or 0)
-        data, letters = _named(source, data, letters, axes)
+        data, letters = named(source, data, letters, axes)
         order = "".join(letter for letter in letters if letter not in "YX") + "YX"
-    elif is_vendor(source, TIFFS):
+    elif is_vendor(source):
         data, letters, sizes, metadata, names = read_vendor(source)
-        data, letters = _named(source, data, letters, axes)
+        data, letters = named(source, data, letters, axes)
     elif level:
         raise UserError(f"{source.name} has no levels of resolution: leave the level out.")
     else:
-        data, letters, sizes, metadata, names, order = _read_tiff(source, axes)
+        data, letters, sizes, metadata, names, order = read_tiff(source, axes)
     if order and order != letters and sorted(order) == sorted(letters):
         data, letters = data.transpose([letters.index(letter) for letter in order]), order
     if "C" not in letters or len(names) != data.shape[letters.index("C")]:
@@ -204,37 +190,6 @@ def read_stack(
                 stacklevel=2,
             )
     return stack
-
-
-def _read_tiff(
-    source: Path, axes: str | None
-) -> tuple[Any, str, Sizes, dict[str, Any], tuple[str, ...], str | None]:
-    with _damage_reported(source), tifffile.TiffFile(source) as tif:
-        series = tif.series[0]
-        if not series.shape or 0 in series.shape:
-            raise UserError(f"{source.name} holds no pixels: choose another file.")
-        _refuse_colour(source, series)
-        others = len(tif.series) - 1
-        shape, letters = _axes_of(source, series, axes)
-        sizes, metadata, names, order = _metadata_of(tif, series)
-        lie = _lie_of(tif, series, metadata)
-        mapped = series.dataoffset is not None and series.nbytes >= LARGE
-        data = (tifffile.memmap(source, series=0, mode="r") if mapped else series.asarray()).reshape(shape)
-    if lie:
-        raise UserError(
-            f"{source.name} does not hold the pixels that its OME-XML describes ({lie}): export it again."
-        )
-    if not (mapped or data.dtype.isnative):
-        data = data.astype(data.dtype.newbyteorder("="))
-    if others:
-        warnings.warn(f"{source.name} holds {others + 1} images: only the first was read.", stacklevel=3)
-    return data, letters, sizes, metadata, names, None if axes else order
-
-
-def image_path(path: Path | str) -> Path:
-    """Return the path of an image: for a file that marks an OME-Zarr its folder."""
-    source = Path(path).expanduser()
-    return source.parent if source.name in MARKS else source
 
 
 def check_voxel_size(voxel_size: tuple[float, ...], spatial_axes: str) -> None:
@@ -292,19 +247,6 @@ def check_output(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
     return target
 
 
-def is_ome(path: Path) -> bool:
-    """Tell whether a file's name asks for OME-TIFF."""
-    return path.name.lower().endswith((".ome.tif", ".ome.tiff"))
-
-
-def ending(path: Path | str) -> str:
-    """Return what a name must end in to be read or written like this one, such as ``.ome.tif``."""
-    name = Path(path).name
-    found = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
-    double = f".ome{found}"
-    return double if found and name.lower().endswith(double) else found
-
-
 def write_into(target: Path, stack: Stack, *, overwrite: bool, zarr_version: str = VERSIONS[-1]) -> None:
     """Write an image in the type of its pixels, at the path that `check_output` returned."""
     if is_ngff(target):
@@ -322,147 +264,12 @@ def write_into(target: Path, stack: Stack, *, overwrite: bool, zarr_version: str
             )
         return
     with atomic_files(target, overwrite=overwrite) as (handle,):
-        _encode(handle, stack, ome=is_ome(target))
-
-
-def _encode(handle: BinaryIO, stack: Stack, *, ome: bool) -> None:
-    """Write the TIFF's bytes into an open file."""
-    data = np.asarray(stack.data)
-    if ome:
-        text = write_ome(stack.sizes, stack.metadata, stack.channel_names, stack.axes, data.shape, data.dtype)
-        big = data.nbytes > _CLASSIC
-        tifffile.imwrite(handle, data, photometric="minisblack", bigtiff=big, description=text, metadata=None)
-        return
-    count = dict(zip(stack.axes, data.shape, strict=True))
-    order = "".join(letter for letter in "TZCYX" if letter in stack.axes)
-    planes = data.size // (count["Y"] * count["X"])
-    options = write_imagej(stack.sizes, stack.metadata, stack.channel_names, stack.axes, planes)
-    options["metadata"]["axes"] = order
-    data = data.transpose([stack.axes.index(letter) for letter in order])
-    tifffile.imwrite(handle, data, photometric="minisblack", truncate=data.nbytes > _CLASSIC, **options)
-
-
-def _lie_of(tif: Any, series: Any, metadata: dict[str, Any]) -> str:
-    """Say how the pixels that OME-XML describes differ from the pages that are there."""
-    if not tif.is_ome:
-        return ""
-    told, page = described(metadata), series.keyframe
-    if missing := sum(one is None for one in series.pages):
-        return f"{missing} planes are missing"
-    there = {"X": page.imagewidth, "Y": page.imagelength}
-    if any(told.get(letter, size) != size for letter, size in there.items()):
-        return f"its planes are {there['X']} wide and {there['Y']} high"
-    known = sum(len(one.pages) for one in tif.series)
-    return f"it has {len(tif.pages)} planes, not {known}" if known < len(tif.pages) else ""
-
-
-def _refuse_colour(source: Path, series: Any) -> None:
-    colour = series.keyframe.photometric in (2, 6) or (
-        "S" in series.axes and series.shape[series.axes.index("S")] in (3, 4)
-    )
-    if colour:
-        raise UserError(
-            f"{source.name} is a colour (RGB) picture: save the channel to restore as a gray TIFF."
-        )
-
-
-def _axes_of(source: Path, series: Any, axes: str | None) -> tuple[tuple[int, ...], str]:
-    shape, letters = tuple(series.shape), str(series.axes)
-    if axes is not None:
-        axes = axes.upper()
-        full = tuple(series.get_shape(squeeze=False))
-        for candidate in (shape, full, tuple(size for size in shape if size > 1)):
-            if len(candidate) == len(axes):
-                return candidate, _checked(source, axes)
-        raise UserError(
-            f"The axes {axes} name {len(axes)} dimensions but {source.name} has {len(shape)} "
-            f"({' x '.join(map(str, shape))}): give one letter of {AXES} for each."
-        )
-    kept = [
-        index for index, size in enumerate(shape) if size > 1 or letters[index] in "YX" or len(letters) == 2
-    ]
-    shape, letters = tuple(shape[i] for i in kept), "".join(letters[i] for i in kept)
-    letters = letters.replace("S", "C")
-    unknown = [letter for letter in letters if letter not in AXES]
-    if len(unknown) == 1 and len(letters) == 3:
-        letters = letters.replace(unknown[0], "Z")
-    elif unknown:
-        raise UserError(
-            f"{source.name} has {len(shape)} dimensions ({' x '.join(map(str, shape))}) without names: "
-            "give its axes, for example TZYX."
-        )
-    return shape, _checked(source, letters)
-
-
-def _named(source: Path, data: Any, letters: str, axes: str | None) -> tuple[Any, str]:
-    """Name the axes of what is lazy, where dimensions of length 1 are dropped unless they are asked for."""
-    if axes is not None:
-        axes = axes.upper()
-        if len(axes) not in (data.ndim, sum(size > 1 for size in data.shape)):
-            raise UserError(
-                f"The axes {axes} name {len(axes)} dimensions but {source.name} has {data.ndim} "
-                f"({' x '.join(map(str, data.shape))}): give one letter of {AXES} for each."
-            )
-        _checked(source, axes)
-        return (data if len(axes) == data.ndim else data.squeeze()), axes
-    drop = tuple(
-        place
-        for place, (size, letter) in enumerate(zip(data.shape, letters, strict=True))
-        if size == 1 and letter not in "YX"
-    )
-    return data.squeeze(axis=drop), "".join(
-        letter for place, letter in enumerate(letters) if place not in drop
-    )
-
-
-def _checked(source: Path, axes: str) -> str:
-    if len(set(axes)) != len(axes) or not set(axes) <= set(AXES) or not axes.endswith("YX"):
-        raise UserError(
-            f"The axes {axes} of {source.name} cannot be used: each of {AXES} may come once, and YX last."
-        )
-    return axes
-
-
-def _metadata_of(tif: Any, series: Any) -> tuple[Sizes, dict[str, Any], tuple[str, ...], str | None]:
-    if tif.is_ome and tif.ome_metadata:
-        return *read_ome(tif.ome_metadata), None
-    if tif.is_imagej:
-        return read_imagej(tif)
-    return read_resolution(series.keyframe, None), {}, (), None
-
-
-@contextlib.contextmanager
-def _damage_reported(source: Path) -> Iterator[None]:
-    """Turn whatever tifffile raises, or logs and skips, into one sentence."""
-    damage: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            damage.append(record.getMessage())
-
-    listener = Listener(logging.ERROR)
-    logger = logging.getLogger("tifffile")
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(listener)
-    try:
-        yield
-    except UserError:
-        raise
-    except PermissionError as error:
-        raise UserError(f"{source} may not be read: ask for the right to, or copy it.") from error
-    except MemoryError as error:
-        raise UserError(f"{source.name} does not fit into memory: crop it first.") from error
-    except tifffile.TiffFileError as error:
-        raise UserError(
-            f"{source.name} is not a TIFF file, or a damaged one: save it as TIFF again."
-        ) from error
-    except Exception as error:  # a damaged file can make a parser raise anything
-        reason = " ".join(str(error).split())
-        raise UserError(f"{source.name} is damaged or cut off ({reason}): copy or save it again.") from error
-    finally:
-        logger.removeHandler(listener)
-        logger.propagate = propagate
-    if any(_DAMAGED.search(message) for message in damage):
-        raise UserError(
-            f"{source.name} is damaged or cut off: parts of it are missing, so copy or save it again."
+        write_tiff(
+            handle,
+            np.asarray(stack.data),
+            stack.axes,
+            stack.sizes,
+            stack.metadata,
+            stack.channel_names,
+            ome=is_ome(target),
         )

@@ -8,18 +8,19 @@ from typing import Any
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.metadata import Sizes, micrometres
+from napari_deqmd.io.names import TIFFS
 from napari_deqmd.io.ome import read_ome
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def is_vendor(source: Path, tiffs: tuple[str, ...]) -> bool:
+def is_vendor(source: Path) -> bool:
     """Tell whether a file is neither named as a TIFF nor begins like one."""
-    if source.suffix.lower() in tiffs or not source.suffix:
+    if source.suffix.lower() in TIFFS or not source.suffix:
         return False
     try:
         with source.open("rb") as handle:
-            return handle.read(4) not in _TIFF
+            return handle.read(4) not in _MAGIC
     except OSError:
         return False
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.optimize import least_squares
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.psf.inspect import width_of
+from napari_deqmd.psf.measures import width_of
 
 Volume = NDArray[np.float64]
 

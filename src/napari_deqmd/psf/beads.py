@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from napari_deqmd.psf.ball import without_ball
 from napari_deqmd.psf.bead_finding import Bead, find, full_scale, judge, none_left, outliers
 from napari_deqmd.psf.bead_mean import aligned, denoised, mean_of
 from napari_deqmd.psf.inspect import inspect_psf
+from napari_deqmd.psf.parameters import voxels_of
 from napari_deqmd.psf.prepare import check_values
 
 
@@ -109,7 +109,7 @@ def distil_psf(
         raise UserError(
             f"The image of beads has {image.ndim} dimensions: give one stack with the axes YX or ZYX."
         )
-    voxels = _voxels(voxel_size, image.ndim)
+    voxels = voxels_of(voxel_size, image.ndim)
     if bead_diameter is not None and (voxels is None or bead_diameter <= 0):
         raise UserError("A bead diameter needs a voxel size, and is above 0: give both in micrometres.")
     full = full_scale(raw, image) if saturation is None else saturation
@@ -144,14 +144,6 @@ def distil_psf(
         residual=residual,
         warnings=(*_warnings(good, residual, bead_diameter, report.fwhm_um), *report.warnings),
     )
-
-
-def _voxels(voxel_size: Sequence[float] | None, ndim: int) -> tuple[float, ...] | None:
-    if voxel_size is None:
-        return None
-    if len(voxel_size) != ndim or not all(math.isfinite(one) and one > 0 for one in voxel_size):
-        raise UserError(f"The voxel size {tuple(voxel_size)} is not possible: give {ndim} numbers above 0.")
-    return tuple(float(one) for one in voxel_size)
 
 
 def _warnings(

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len, rfftn
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.psf.measures import cutoff_of, light_beyond, otf_of, tapered, widths_of
+from napari_deqmd.psf.parameters import voxels_of
 from napari_deqmd.psf.prepare import (
     NEGATIVE,
     PEDESTAL,
@@ -25,23 +26,13 @@ from napari_deqmd.psf.prepare import (
 )
 from napari_deqmd.psf.spectrum import disagreements
 
-# The OTF ends where it is below this share of its maximum, or below what noise makes of it.
-_OTF_END = 0.01
-_NOISE = 4.0
 # Both Abbe's limit and Nyquist's: a spot of 0.51 wavelength / NA needs pixels of 0.25 wavelength / NA.
 _UNDERSAMPLED = 2.0
-# Of the sub-voxel profiles.
-_FINER = 32
 # Voxels, and widths at half maximum.
 _OFF_CENTRE = 0.25
 _OFF_SHARE = 0.1
 _ODD = 0.2
 _OUTSIDE = 0.05
-# Tails that fall slower than 1 / distance hold any amount of light.
-_SUMMABLE = 1.0
-# Samples from which their scatter tells something of the mean's.
-_MANY = 12
-_SHORTEST_FFT = 128
 # Voxels that are drawn, in widths at half maximum, and at least.
 _SHOWN = 7
 _AT_LEAST = 15
@@ -139,7 +130,7 @@ def inspect_psf(
     array = from_corner(check_values(psf).squeeze())
     if array.ndim not in (2, 3):
         raise UserError(f"The PSF has {array.ndim} dimensions: give one PSF with the axes YX or ZYX.")
-    voxels = _voxels(voxel_size, array.ndim)
+    voxels = voxels_of(voxel_size, array.ndim)
     positive = array.clip(min=0)
     total = positive.sum()
     if not total > 0:
@@ -149,15 +140,15 @@ def inspect_psf(
     spot = array - pedestal if share > PEDESTAL else array
     bright = np.where(spot >= spot.max() / 2, spot, 0.0)
     centre = np.array([centroid(profile) for profile in profiles_of(bright)])
-    fwhm = _fwhm(spot)
-    tails = [_tail(*one) for one in zip(profiles_of(spot), centre, strict=True)]
-    curves, odd = _spectrum(_tapered(spot, tails), centre)
+    fwhm = widths_of(spot)
+    tails = [light_beyond(*one) for one in zip(profiles_of(spot), centre, strict=True)]
+    curves, odd = otf_of(tapered(spot, tails), centre)
     report = PsfReport(
         shape=array.shape,
         voxel_size=voxels,
         fwhm=fwhm,
         fwhm_um=None if voxels is None else tuple(w * v for w, v in zip(fwhm, voxels, strict=True)),
-        cutoff=tuple(_cutoff(curve) for curve in curves),
+        cutoff=tuple(cutoff_of(curve) for curve in curves),
         otf=curves,
         outside=math.nan if share > PEDESTAL else 1 - 1 / (1 + sum(tails)),
         offset=tuple(float(c - n // 2) for c, n in zip(centre, array.shape, strict=True)),
@@ -206,116 +197,6 @@ def middle_planes(psf: Any, report: PsfReport) -> tuple[tuple[str, NDArray[np.fl
         root = np.sqrt(part / max(float(part.max()), 1e-300)).astype(np.float32)
         drawn.append((name, root, voxel[axes[0]] / voxel[axes[1]]))
     return tuple(drawn)
-
-
-def _voxels(voxel_size: Sequence[float] | None, ndim: int) -> tuple[float, ...] | None:
-    if voxel_size is None:
-        return None
-    sizes = tuple(float(size) for size in voxel_size)
-    if len(sizes) != ndim:
-        raise UserError(f"The voxel size has {len(sizes)} numbers for a PSF of {ndim} axes: give {ndim}.")
-    if not all(math.isfinite(size) and size > 0 for size in sizes):
-        raise UserError(f"The voxel size {sizes} is not possible: give micrometres above 0.")
-    return sizes
-
-
-def _fwhm(spot: NDArray[np.float64]) -> tuple[float, ...]:
-    peak = np.unravel_index(int(spot.argmax()), spot.shape)
-    # The line through the brightest voxel along each axis.
-    lines = [np.moveaxis(spot, axis, -1)[tuple(np.delete(peak, axis))] for axis in range(spot.ndim)]
-    return tuple(width_of(line) for line in lines)
-
-
-def width_of(profile: NDArray[np.float64]) -> float:
-    """Return the full width at half maximum of a profile around its maximum, in samples; outside it is 0."""
-    # Light is band-limited, so Fourier's interpolation is the right one; zeros keep the two ends apart.
-    padded = np.pad(profile, profile.size // 2 + 2)
-    curve = np.fft.irfft(np.fft.rfft(padded), padded.size * _FINER)
-    top = int(curve.argmax())
-    below = curve < curve[top] / 2
-    left, right = np.flatnonzero(below[:top]), np.flatnonzero(below[top:])
-    if not left.size or not right.size:
-        return math.nan
-    return (_crossing(curve, top + int(right[0]), -1) - _crossing(curve, int(left[-1]), +1)) / _FINER
-
-
-def _crossing(curve: NDArray[np.float64], below: int, towards: int) -> float:
-    """Return where the curve has half its maximum, between a place below it and the next one above."""
-    half, low, high = curve.max() / 2, curve[below], curve[below + towards]
-    return float(below + towards * (half - low) / (high - low))
-
-
-def _tapered(spot: NDArray[np.float64], tails: Sequence[float]) -> NDArray[np.float64]:
-    """Fade an endless PSF out: where its box ends says nothing of the OTF."""
-    for axis, (size, tail) in enumerate(zip(spot.shape, tails, strict=True)):
-        if math.isnan(tail) and size > 2:
-            fade = np.hanning(size + 2)[1:-1]
-            spot = spot * fade.reshape([-1 if one == axis else 1 for one in range(spot.ndim)])
-    return spot
-
-
-def _spectrum(
-    spot: NDArray[np.float64], centre: NDArray[np.float64]
-) -> tuple[tuple[NDArray[np.float64], ...], float]:
-    """Return the OTF's outline along each axis, and the share of its imaginary part about the centre."""
-    shape = [2 * next_fast_len(max(_SHORTEST_FFT, size + 1) // 2) for size in spot.shape]
-    otf = rfftn(spot, shape, workers=1)
-    magnitude = np.abs(otf)
-    magnitude /= max(float(magnitude.flat[0]), 1e-300)
-    for axis, (size, where) in enumerate(zip(shape, centre, strict=True)):
-        frequency = np.fft.rfftfreq(size) if axis == spot.ndim - 1 else np.fft.fftfreq(size)
-        ramp = np.exp(2j * np.pi * frequency * where)
-        ramp[size // 2] = 0  # Nyquist's own frequency has no phase that a shift could turn
-        otf *= ramp.reshape([-1 if one == axis else 1 for one in range(spot.ndim)])
-    odd = float(np.linalg.norm(otf.imag) / np.linalg.norm(otf))
-    curves = []
-    for axis, size in enumerate(shape):
-        outline = magnitude.max(axis=tuple(other for other in range(spot.ndim) if other != axis))
-        half = outline[: size // 2 + 1]
-        curves.append(half / half.max())
-    return tuple(curves), odd
-
-
-def _cutoff(curve: NDArray[np.float64]) -> float:
-    """Return where the curve ends, as a share of Nyquist's frequency."""
-    end = max(_OTF_END, _NOISE * _noise_of(curve))
-    above = np.flatnonzero(curve > end)
-    last = int(above[-1]) if above.size else 0
-    if last == curve.size - 1:
-        return 1.0
-    step = (curve[last] - end) / max(float(curve[last] - curve[last + 1]), 1e-300)
-    return float(min(1.0, (last + step) / (curve.size - 1)))
-
-
-def _noise_of(curve: NDArray[np.float64]) -> float:
-    """Return the scatter of the last eighth of a curve: noise is flat there and nothing else is."""
-    tail = curve[-max(4, curve.size // 8) :]
-    return float(np.std(np.diff(tail)) / math.sqrt(2))
-
-
-def _tail(profile: NDArray[np.float64], where: float) -> float:
-    """Return the light beyond both ends of a marginal profile over that between them; NaN where it does not tell."""
-    distance = np.abs(np.arange(profile.size) - where)
-    reach = float(distance.max())
-    inner = (distance > reach / 3) & (distance <= reach * 2 / 3)
-    outer = distance > reach * 2 / 3
-    if profile.size == 1:
-        return 0.0
-    if not inner.any():
-        return math.nan
-    total = profile.sum()
-    level = float(profile[outer].mean())
-    noise = float(profile[outer].std()) / math.sqrt(outer.sum())
-    if level < max(2 * noise if outer.sum() > _MANY else 0.0, 1e-4 * total / outer.sum()):
-        return 0.0
-    places = math.log(distance[outer].mean() / distance[inner].mean())
-    power = math.log(max(float(profile[inner].mean()), level / 2) / level) / places
-    if power < _SUMMABLE:
-        return math.nan
-    # Rings make the power uncertain: an aperture's is 2.
-    power = power if power > 3 else 2.0
-    scale = float((profile * distance**power)[outer].mean())
-    return float(2 * scale * (reach + 0.5) ** (1 - power) / (power - 1) / total)
 
 
 def _warnings(report: PsfReport, tails: Sequence[float], image: Sequence[float] | None) -> list[str]:

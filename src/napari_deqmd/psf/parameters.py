@@ -39,6 +39,18 @@ def within(name: str, value: Any, low: float, high: float, example: str) -> floa
     return number
 
 
+def voxels_of(voxel_size: Sequence[float] | None, ndim: int) -> tuple[float, ...] | None:
+    """Return the micrometres of a voxel, where they are known."""
+    if voxel_size is None:
+        return None
+    sizes = tuple(float(size) for size in voxel_size)
+    if len(sizes) != ndim:
+        raise UserError(f"The voxel size has {len(sizes)} numbers for a PSF of {ndim} axes: give {ndim}.")
+    if not all(math.isfinite(size) and size > 0 for size in sizes):
+        raise UserError(f"The voxel size {sizes} is not possible: give micrometres above 0.")
+    return sizes
+
+
 def limit_size(size: int) -> None:
     """Refuse a PSF that can only be a mistake in the units."""
     if size > _LARGEST:

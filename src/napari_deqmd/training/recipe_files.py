@@ -1,0 +1,218 @@
+"""Recipes: whole trainings as they are written down."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.training.equilibrium import Solve
+from napari_deqmd.training.measurements import Ranges
+from napari_deqmd.training.pretraining import NOISES
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What clean patches a job draws.
+
+    Attributes
+    ----------
+    mix : mapping
+        Shares of ``simulated``, ``fluorescence`` and ``natural``.
+    patch : tuple of int
+        (Y, X) or (Z, Y, X) of the object, pixels.
+    pool, side : int
+        Simulated scenes kept, and their side.
+    """
+
+    mix: Mapping[str, float]
+    patch: tuple[int, ...]
+    pool: int = 400
+    side: int = 160
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Options of `pretrain`, and what it draws.
+
+    Attributes
+    ----------
+    strength : tuple of float, optional
+        ``(a, p)`` of the strength at the end, chosen on validation images.
+    """
+
+    draws: Draws
+    steps: int
+    batch: int = 16
+    learning_rate: float = 5e-4
+    sigma: tuple[float, float] = (0.015, 0.3)
+    brightest: float = 4.0
+    noise: str = "white"
+    strength: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.noise not in NOISES:
+            raise UserError(f"Unknown noise {self.noise!r} of a pretraining: choose {' or '.join(NOISES)}.")
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """Options of `train_equilibrium`, what it draws, and the strength before and after.
+
+    Attributes
+    ----------
+    ranges : Ranges
+        Peaks, backgrounds and brightness of the measurements.
+    psf : str, optional
+        The only PSF, as on the command line; by default they are drawn from a family.
+    wide : float
+        Share of 2D PSFs that are wide Gaussians, beside those of the family.
+    boundary, upper, shifted
+        Of the measurements, as in `napari_deqmd.training.measurements.Observation`.
+    strength : tuple of float, optional
+        ``(a, p)`` of the strength to begin with.
+    afterwards : float
+        Factor on the strength at the end, chosen on validation images.
+    solve : Solve
+        Inner solves.
+    """
+
+    draws: Draws
+    steps: int
+    batch: int = 8
+    learning_rate: float = 5e-5
+    numbers: float = 10.0
+    warm_up: int = 100
+    groups: int = 2
+    lifetime: int = 3
+    gradient_steps: int = 5
+    precision: str = "float32"
+    ranges: Ranges = field(default_factory=Ranges)
+    psf: str | None = None
+    wide: float = 0.0
+    boundary: str = "extended"
+    upper: float = 10.0
+    shifted: bool = True
+    strength: tuple[float, float] | None = None
+    afterwards: float = 1.0
+    solve: Solve = field(default_factory=Solve)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training, as its file says it.
+
+    Attributes
+    ----------
+    name, description
+        Of the model.
+    family, options
+        Of the regularizer, as in `napari_deqmd.core.regularizers.build`.
+    ndim : int
+        2 or 3: what the model is for.
+    base : str, optional
+        Model whose weights the first job starts from.
+    data : mapping
+        Folders of ``fluorescence`` and ``natural`` images, below the data folder.
+    seed : int
+        Of weights, patches, PSFs and noise.
+    pretraining, equilibrium
+        The two jobs; either may be missing.
+    """
+
+    name: str
+    description: str
+    family: str
+    options: Mapping[str, Any]
+    ndim: int = 2
+    base: str | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 1
+    pretraining: Pretraining | None = None
+    equilibrium: Equilibrium | None = None
+
+    @property
+    def pretrained(self) -> str:
+        """File of the pretrained model: of the model itself where no equilibrium training follows."""
+        return f"{self.name}{'' if self.equilibrium is None else '-pretrained'}.safetensors"
+
+    def told(self, *, psf: str | None = None, peak: float | None = None) -> Recipe:
+        """Return the recipe for one PSF and one peak, which its name then says; ``None`` leaves what it says.
+
+        Raises
+        ------
+        UserError
+            A recipe without equilibrium training, or a peak that none can be.
+        """
+        if psf is None and peak is None:
+            return self
+        if self.equilibrium is None:
+            raise UserError(f"The recipe of {self.name} has no [equilibrium]: --psf and --peak are of that.")
+        if peak is not None and not 0 < peak < math.inf:
+            raise UserError(f"The peak is {peak:g}: give photo-electrons above 0.")
+        job, words = self.equilibrium, [self.name]
+        if psf is not None:
+            job = replace(job, psf=psf)
+            words.append(psf.partition(":")[0])
+        if peak is not None:
+            job = replace(job, ranges=replace(job.ranges, peak=(peak, peak)))
+            words.append(f"{peak:g}")
+        return replace(self, name="-".join(words), equilibrium=job)
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Read a TOML file.
+
+        Raises
+        ------
+        UserError
+            A file that cannot be read, is not TOML, or holds names or values this version does not know.
+        """
+        try:
+            found = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"The recipe {path} cannot be read: {error.strerror}.") from error
+        except ValueError as error:
+            raise UserError(f"The recipe {path.name} is not TOML: {error}.") from error
+        jobs = {"pretraining": Pretraining, "equilibrium": Equilibrium}
+        for name in jobs.keys() & found.keys():
+            job = dict(_table(path, name, found[name]))
+            job["draws"] = _made(path, Draws, _table(path, f"{name}.draws", job.get("draws", {})))
+            for part, kind in {"solve": Solve, "ranges": Ranges}.items():
+                if part in job:
+                    job[part] = _made(path, kind, _table(path, f"{name}.{part}", job[part]))
+            found[name] = _made(path, jobs[name], job)
+        recipe = _made(path, cls, found)
+        if recipe.ndim not in (2, 3):
+            raise UserError(f"The recipe {path.name} has ndim = {recipe.ndim!r}: give 2 or 3.")
+        written = {"pretraining": recipe.pretraining, "equilibrium": recipe.equilibrium}
+        for name, one in written.items():
+            if one is not None and len(one.draws.patch) != recipe.ndim:
+                raise UserError(
+                    f"The recipe {path.name} has {name}.draws.patch of {len(one.draws.patch)} numbers: "
+                    f"give {recipe.ndim}."
+                )
+        return recipe
+
+
+def _table(path: Path, name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"The recipe {path.name} has no table [{name}]: write its settings there.")
+    return value
+
+
+def _made(path: Path, kind: type[Part], values: dict[str, Any]) -> Part:
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(values.keys() - known):
+        raise UserError(f"The recipe {path.name} has an unknown setting {unknown[0]!r}: correct it.")
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    try:
+        return kind(**plain)
+    except TypeError as error:
+        raise UserError(f"The recipe {path.name} lacks a setting: {error}.") from error
