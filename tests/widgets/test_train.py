@@ -352,7 +352,7 @@ def counts(peak: float, seed: int = 0, shape: tuple[int, ...] = (4, 48, 48)) -> 
 
 
 @pytest.fixture
-def real(train: Any, monkeypatch: Any) -> Any:
+def real(train: Any, qtbot: Any, monkeypatch: Any) -> Any:
     """A tiny base model, and a training of two steps that each help."""
     import torch
 
@@ -366,6 +366,7 @@ def real(train: Any, monkeypatch: Any) -> Any:
     for name, ndim in (("tiny", 2), ("stacks", 3)):
         save_model(build("red", options), user_folder() / f"{name}.safetensors", card | {"ndim": ndim})
 
+    wait_for(qtbot, lambda: train.find("train_device_label").text())
     says = train.find("train_device_label").text()
 
     def steps(regularizer: Any, draw: Any, *, validate: Any, **_: Any) -> Any:
