@@ -20,7 +20,7 @@ from napari_deqmd.psf.prepare import FADED, light_at_ends
 Make = Callable[[Microscope, Any, int], Volume]
 
 # Share of a plane's light that the cone holds across, where the image is so wide.
-_CONE = 1 / 3
+_CONE = 0.1
 
 
 def fit_stack(

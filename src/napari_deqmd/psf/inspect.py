@@ -13,6 +13,7 @@ from scipy.fft import next_fast_len, rfftn
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.psf.prepare import (
+    FADED,
     NEGATIVE,
     PEDESTAL,
     SAME_VOXEL,
@@ -20,6 +21,7 @@ from napari_deqmd.psf.prepare import (
     check_values,
     fit_voxels,
     from_corner,
+    light_at_ends,
     pedestal_of,
     profiles_of,
 )
@@ -151,6 +153,10 @@ def inspect_psf(
     centre = np.array([centroid(profile) for profile in profiles_of(bright)])
     fwhm = _fwhm(spot)
     tails = [_tail(*one) for one in zip(profiles_of(spot), centre, strict=True)]
+    if spot.ndim == 3 and light_at_ends(spot) >= FADED:
+        # A cone of light has no end along z, and only in focus one across.
+        focus = spot[int(spot.max(axis=(1, 2)).argmax())]
+        tails = [math.nan, *(_tail(*one) for one in zip(profiles_of(focus), centre[1:], strict=True))]
     curves, odd = _spectrum(_tapered(spot, tails), centre)
     report = PsfReport(
         shape=array.shape,

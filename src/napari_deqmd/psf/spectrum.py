@@ -83,7 +83,7 @@ def _cut_short(image: tuple[int, ...], psf: NDArray[Any]) -> tuple[str, ...]:
     return (
         f"The PSF has {len(psf)} planes, the last still with {left:.0%} of the light of the brightest, and the stack "
         f"has {image[-3]}: light from further away stays as haze; give a PSF of {(image[-3] - 1) | 1} planes and as "
-        "wide (a theory's size: Z,Y,X), which takes longer.",
+        "wide (a theory's automatic size is), which takes longer.",
     )
 
 
