@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from napari_deqmd.cli.jobs import load_psf
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.io.stack import Stack
 from napari_deqmd.psf.inspect import inspect_psf
 from napari_deqmd.psf.prepare import prepare_psf
 from napari_deqmd.psf.theory import make_psf, parse_psf
@@ -81,3 +83,9 @@ def test_nothing_is_said_of_a_box_that_is_right(vectorial):
     assert not [one for one in inspect_psf(psf, VOXEL, image=image).warnings if "box" in one or "haze" in one]
     short = inspect_psf(make("widefield", vectorial=vectorial), VOXEL, image=image).warnings
     assert [one for one in short if "stays as haze" in one]
+
+
+def test_the_command_line_makes_it_for_its_image():
+    stack = Stack(np.zeros((12, 2, 80, 70)), "ZCYX", VOXEL)
+    text = "widefield:na=1.4,wavelength=0.52,ni=1.515"
+    assert np.array_equal(load_psf(text, stack), make("widefield", (12, 80, 70)))
