@@ -28,6 +28,7 @@ from napari_deqmd.psf.spectrum import disagreements
 from napari_deqmd.recording import Recording
 from napari_deqmd.reporting import item_report, whole_report
 from napari_deqmd.scale.memory import require_memory
+from napari_deqmd.scale.shorter import affordable
 from napari_deqmd.training.models import find_model, load_model
 
 StoppedBy = Literal["converged", "max_iter", "user", "diverged"]
@@ -91,6 +92,8 @@ class Reconstruction:
         the report says where it started.
     maps : PixelMaps, optional
         What is known of the camera's single pixels. `Reconstruction.config` then has typical numbers in their place.
+    memory : int, optional
+        Bytes it may take, beside what is free. The box of a PSF that has not faded at its ends is cut to fit.
 
     Raises
     ------
@@ -105,6 +108,7 @@ class Reconstruction:
         config: ReconstructionConfig,
         start: Iterates | None = None,
         maps: PixelMaps | None = None,
+        memory: int | None = None,
     ) -> None:
         self.maps = maps or PixelMaps()
         self._recorded = Recording.of(image, config, self.maps)
@@ -115,7 +119,14 @@ class Reconstruction:
         self._shape = self._recorded.shape
         self._indices = self._recorded.indices
         self.items = len(self._indices)
-        self.psf = prepare_psf(psf, ndim=len(self._shape), image_shape=self._shape, boundary=config.boundary)
+        needs: dict[str, Any] = {
+            "method": config.method,
+            "solver": config.solver,
+            "boundary": config.boundary,
+            "device": self.device,
+        }
+        prepared = prepare_psf(psf, ndim=len(self._shape), image_shape=self._shape, boundary=config.boundary)
+        self.psf = affordable(prepared, self._shape, limit=memory, **needs)
         if start is not None:
             start.require(self.items, object_shape(self._shape, self.psf.shape, config.boundary))
         self.start = start
@@ -128,14 +139,9 @@ class Reconstruction:
             raise UserError(
                 f"The model {self._info.name} is for 3D stacks and the image is 2D: choose another model."
             )
-        require_memory(
-            self._shape,
-            self.psf.shape,
-            method=config.method,
-            solver=config.solver,
-            boundary=config.boundary,
-            device=self.device,
-        )
+        require_memory(self._shape, self.psf.shape, **needs)
+        if memory is not None:
+            require_memory(self._shape, self.psf.shape, limit=memory, **needs)
         self._image = np.zeros(self._recorded.counts.shape, np.float32)
         self._reports: list[dict[str, Any]] = []
         self._history: list[tuple[float, float, float, float]] = []

@@ -93,7 +93,7 @@ def test_pedestal_is_told_and_subtracted():
     assert psf == pytest.approx(prepare(SPOT), abs=1e-5)
 
 
-@pytest.mark.parametrize(("shape", "expected"), [((9, 64, 64), (9, 11, 9)), ((8, 64, 5), (9, 11, 5))])
+@pytest.mark.parametrize(("shape", "expected"), [((5, 64, 64), (9, 11, 9)), ((6, 64, 5), (11, 11, 5))])
 def test_larger_than_the_image_is_cropped_with_a_warning(shape, expected):
     with pytest.warns(UserWarning, match=r"larger than the image.*drops \d"):
         psf = prepare(SPOT, shape=shape)
@@ -103,6 +103,17 @@ def test_larger_than_the_image_is_cropped_with_a_warning(shape, expected):
         slice(n // 2 - m // 2, n // 2 + m // 2 + 1) for n, m in zip(SPOT.shape, psf.shape, strict=True)
     )
     assert psf == pytest.approx(SPOT[middle] / SPOT[middle].sum(), rel=1e-5)
+
+
+def test_a_cone_of_light_keeps_the_planes_that_the_stack_can_see():
+    """The same light in each of 25 planes, ever wider: cropping by energy or to the image would end it early."""
+    planes, y, x = np.mgrid[-12:13, -20:21, -20:21]
+    cone = np.hypot(y, x) <= 1 + 1.2 * np.abs(planes)
+    psf = cone / cone.sum(axis=(1, 2), keepdims=True)
+    assert prepare(psf, shape=(13, 64, 64)).shape[0] == 25
+    assert prepare(psf, shape=(64, 64, 64)).shape[0] == 25
+    with pytest.warns(UserWarning, match="larger than the image"):
+        assert prepare(psf, shape=(10, 64, 64)).shape[0] == 19
 
 
 @pytest.mark.parametrize("shape", [(8, 64, 5), (9, 6, 7), (64, 4, 1)])

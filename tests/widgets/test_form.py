@@ -12,8 +12,9 @@ import tifffile
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.widgets.form import PsfChoice, collect, config_from
+from napari_deqmd.widgets.form import Place, PsfChoice, collect, config_from
 from napari_deqmd.widgets.layers import LayerImage
+from napari_deqmd.widgets.region import whole
 from napari_deqmd.widgets.sections.method import MethodSection
 from napari_deqmd.widgets.sections.photons import PhotonsSection
 
@@ -47,9 +48,10 @@ def test_theoretical_psf_has_the_image_dimensions() -> None:
 
 def test_psf_of_a_microscope_takes_the_images_voxels() -> None:
     choice = PsfChoice(theory="confocal:na=1.2,wavelength=0.52")
+    stack = dataclasses.replace(IMAGE, data=np.ones((40, 32, 32)))
     assert (
-        choice.load(IMAGE).shape[0]
-        < choice.load(dataclasses.replace(IMAGE, voxel_size=(0.1, 0.1, 0.1))).shape[0]
+        choice.load(stack).shape[0]
+        < choice.load(dataclasses.replace(stack, voxel_size=(0.1, 0.1, 0.1))).shape[0]
     )
     with pytest.raises(UserError, match="voxel size"):
         choice.load(dataclasses.replace(IMAGE, voxel_size=None))
@@ -78,3 +80,13 @@ def test_psf_from_a_broken_file(tmp_path: Path) -> None:
     path.write_bytes(b"II*\0nothing")
     with pytest.raises(UserError):
         PsfChoice(path=str(path)).load(IMAGE)
+
+
+def test_a_microscopes_psf_is_as_tall_as_the_part_that_is_meant():
+    stack = LayerImage(data=np.zeros((2, 12, 80, 70)), name="a", axes="CZYX", voxel_size=(0.3, 0.13, 0.13))
+    part = dataclasses.replace(stack, region=whole(stack.data.shape).narrow(1, slice(2, 9)))
+    choice = PsfChoice(theory="widefield:na=1.4,wavelength=0.52,ni=1.515")
+    assert stack.spatial_shape == (12, 80, 70)
+    assert choice.load(stack).shape[0] == 23
+    assert choice.load(part).shape[0] == 13
+    assert choice.load(Place("ZYX", (0.3, 0.13, 0.13))).shape[0] not in (13, 23)

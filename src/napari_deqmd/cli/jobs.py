@@ -93,21 +93,10 @@ def run(
 ) -> Result:
     """Run a reconstruction with progress on stderr; Ctrl-C ends it at once."""
     from napari_deqmd.api import Reconstruction
-    from napari_deqmd.scale.memory import parse_bytes, require_memory
+    from napari_deqmd.scale.memory import parse_bytes
 
     limit = None if memory is None else parse_bytes(memory)
-    job = Reconstruction(stack.data, psf, config, maps=maps)
-    if limit is not None:
-        shape = [stack.data.shape[stack.axes.index(letter)] for letter in "ZYX" if letter in stack.axes]
-        require_memory(
-            shape,
-            job.psf.shape,
-            method=config.method,
-            solver=config.solver,
-            boundary=config.boundary,
-            device=job.device,
-            limit=limit,
-        )
+    job = Reconstruction(stack.data, psf, config, maps=maps, memory=limit)
     with closing(ProgressLine(job.items, job.max_iter)) as line, closing(job.steps()) as steps:
         for progress in steps:
             line.update(progress)
@@ -154,7 +143,7 @@ def load_psf(text: str, stack: Stack) -> NDArray[np.float32]:
     from napari_deqmd.psf.theory import parse_psf
 
     if not (text.lower().endswith(SUFFIXES) or Path(text).expanduser().exists()):
-        return parse_psf(text, len(stack.spatial_axes), stack.voxel_size)
+        return parse_psf(text, len(stack.spatial_axes), stack.voxel_size, stack.spatial_shape)
     psf = read_stack(text).load()
     if psf.axes != psf.spatial_axes:
         raise UserError(f"The PSF {text} has the axes {psf.axes}: give one PSF, with the axes YX or ZYX.")

@@ -80,17 +80,18 @@ def inspect(arguments: Namespace) -> None:
         if not arguments.picture.lower().endswith(".png"):
             raise UserError(f"Cannot draw {arguments.picture}: name the picture .png.")
         picture = check_target(arguments.picture, overwrite=arguments.overwrite)
+    image, image_shape, image_voxel_size = None, None, arguments.image_voxel_size
+    if arguments.image is not None:
+        looked_at = read_stack(arguments.image, voxel_size=image_voxel_size)
+        image, image_voxel_size = looked_at.load().data, looked_at.voxel_size
+        image_shape = looked_at.spatial_shape
     if arguments.psf.lower().endswith(SUFFIXES) or Path(arguments.psf).is_file():
         stack = read_stack(arguments.psf, voxel_size=arguments.voxel_size)
         if stack.axes != stack.spatial_axes:
             raise UserError(f"The PSF {arguments.psf} has the axes {stack.axes}: give one PSF, YX or ZYX.")
         psf, voxel_size = stack.data, stack.voxel_size
     else:
-        psf, voxel_size = _theory(arguments)
-    image, image_voxel_size = None, arguments.image_voxel_size
-    if arguments.image is not None:
-        looked_at = read_stack(arguments.image, voxel_size=image_voxel_size)
-        image, image_voxel_size = looked_at.load().data, looked_at.voxel_size
+        psf, voxel_size = _theory(arguments, image_shape)
     report = inspect_psf(psf, voxel_size, image_voxel_size=image_voxel_size, image=image)
     if picture is not None:
         _draw(picture, psf, report, overwrite=arguments.overwrite)
@@ -98,10 +99,14 @@ def inspect(arguments: Namespace) -> None:
     _print(arguments, content)
 
 
-def _theory(arguments: Namespace) -> tuple[NDArray[np.float32], tuple[float, ...] | None]:
+def _theory(
+    arguments: Namespace, image_shape: tuple[int, ...] | None = None
+) -> tuple[NDArray[np.float32], tuple[float, ...] | None]:
     from napari_deqmd.psf.theory import parse_psf
 
-    return parse_psf(arguments.psf, arguments.ndim, arguments.voxel_size), arguments.voxel_size
+    ndim, voxel_size = arguments.ndim, arguments.voxel_size
+    known = image_shape if image_shape is not None and len(image_shape) == ndim else None
+    return parse_psf(arguments.psf, ndim, voxel_size, known), voxel_size
 
 
 def _write(

@@ -60,6 +60,11 @@ class Stack:
         return "".join(letter for letter in self.axes if letter in "ZYX")
 
     @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Pixels along those."""
+        return tuple(n for n, letter in zip(self.data.shape, self.axes, strict=True) if letter in "ZYX")
+
+    @property
     def sizes(self) -> Sizes:
         """Micrometres by spatial axis, empty where unknown."""
         return dict(zip(self.spatial_axes, self.voxel_size, strict=True)) if self.voxel_size else {}

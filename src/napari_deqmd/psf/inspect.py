@@ -14,6 +14,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.psf.measures import cutoff_of, light_beyond, otf_of, tapered, widths_of
 from napari_deqmd.psf.parameters import voxels_of
 from napari_deqmd.psf.prepare import (
+    FADED,
     NEGATIVE,
     PEDESTAL,
     SAME_VOXEL,
@@ -21,6 +22,7 @@ from napari_deqmd.psf.prepare import (
     check_values,
     fit_voxels,
     from_corner,
+    light_at_ends,
     pedestal_of,
     profiles_of,
 )
@@ -142,6 +144,11 @@ def inspect_psf(
     centre = np.array([centroid(profile) for profile in profiles_of(bright)])
     fwhm = widths_of(spot)
     tails = [light_beyond(*one) for one in zip(profiles_of(spot), centre, strict=True)]
+    if spot.ndim == 3 and light_at_ends(spot) >= FADED:
+        # A cone of light has no end along z, and only in focus one across.
+        focus = spot[int(spot.max(axis=(1, 2)).argmax())]
+        across = zip(profiles_of(focus), centre[1:], strict=True)
+        tails = [math.nan, *(light_beyond(*one) for one in across)]
     curves, odd = otf_of(tapered(spot, tails), centre)
     report = PsfReport(
         shape=array.shape,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.interpolate import make_interp_spline
 from scipy.special import j1
 
 from napari_deqmd.core.errors import UserError
@@ -24,13 +25,16 @@ Volume = NDArray[np.float64]
 # How far a box goes: radii of Airy's disc across, first zeros along the axis.
 _OPEN = (17.0, 4.0)
 _CONFINED = (8.0, 6.0)
-_LARGEST = 1025
-_LARGEST_VOLUME = 30_000_000
+LARGEST = 1025
+LARGEST_VOLUME = 30_000_000
 # Picometres: the library cuts the ends of its focus stack to whole numbers.
 _UNITS = 1e6
 # Samples of the pupil for each turn of the phase across it, and at least.
 _PER_TURN = 8
 _PUPIL = 128
+# Samples of the field along a ray for each wavelength / NA, and the degree of the splines through them.
+_PER_PERIOD = 16
+_DEGREE = 5
 # Bytes of the integrand that are held at once.
 _CHUNK = 100_000_000
 _SQUARE = 0.01
@@ -59,7 +63,7 @@ class Microscope:
     sheet : float
         Full width at half maximum of the light sheet.
     size : float or sequence of float
-        Voxels of the box (by default what holds most of the light).
+        Voxels of the box (by default what holds most of the light in focus; see `napari_deqmd.psf.box` for stacks).
     """
 
     na: Values
@@ -145,6 +149,15 @@ def light_sheet(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
     return np.asarray(_image(lens, grid) * np.exp2(-((2 * z / width) ** 2))[:, None, None])
 
 
+def cone(scope: Microscope, voxel_size: Any, share: float) -> float:
+    """Return by how many pixels a cone that holds a share of the light, by geometry, widens from plane to plane."""
+    lens = _lens(scope)
+    dz, _, dxy = per_axis("voxel_size", voxel_size, 3)
+    # A plane's light within an angle is 1 - its cosine: what a ray has is spread over the sphere.
+    cosine = 1 - share * (1 - math.sqrt(1 - (lens.na / lens.ni) ** 2))
+    return math.sqrt(1 / cosine**2 - 1) * dz / dxy
+
+
 def _lens(scope: Microscope) -> _Lens:
     na = within("na", scope.na, 0, 1.7, "the objective's numerical aperture, such as 1.4")
     ni = within("ni", _immersion(na) if scope.ni is None else scope.ni, 0.99, 2, "an index such as 1.515")
@@ -202,7 +215,7 @@ def _grid(lens: _Lens, size: Values | None, voxel_size: Any, ndim: int, reach: t
             raise UserError(
                 "size has an even number or 0: give odd whole numbers, so that there is a middle."
             )
-    if max(box) > _LARGEST or math.prod(box) > _LARGEST_VOLUME:
+    if max(box) > LARGEST or math.prod(box) > LARGEST_VOLUME:
         raise UserError(
             f"The PSF would have {' x '.join(map(str, box))} voxels: check that the voxel size is in micrometres, "
             "or give a smaller size."
@@ -215,38 +228,64 @@ def _image(lens: _Lens, grid: _Grid) -> Volume:
     """Return the intensity of a point's image, its brightest plane in the middle."""
     torch, propagators = _library()
     planes, rows, columns = grid.shape
-    across = max(rows, columns) | 1
-    radius = across / math.sqrt(2) * grid.dxy
+    squares, place = np.unique(
+        np.add.outer(*(np.square(np.arange(size) - size // 2) for size in (rows, columns))),
+        return_inverse=True,
+    )
+    radii = np.sqrt(squares) * grid.dxy
+    step = lens.wavelength / (_PER_PERIOD * lens.na)
+    sampled = np.arange(radii[-1] // step + 1 + _DEGREE) * step
     height = (planes // 2) * grid.dz
-    turns = (lens.na * radius + (height + 2 * lens.depth) * lens.wavelength / lens.axial) / lens.wavelength
+    turns = (lens.na * radii[-1] + (height + 2 * lens.depth) * lens.wavelength / lens.axial) / lens.wavelength
     samples = _PUPIL + 2 * math.ceil(_PER_TURN * turns / 2) + 1  # odd, for Simpson's rule
     focus = _focus(lens, samples)
-    count = max(1, int(_CHUNK / (8 * samples * across**2 / 6)))
+    count = max(1, int(_CHUNK / (8 * samples * sampled.size)))
+    # Without aberrations what is before the focus is as what is behind it.
+    mirrored = lens.ns == lens.ni or lens.depth == 0
     stack = []
-    for first in range(0, planes, count):
+    for first in range(planes // 2 if mirrored else 0, planes, count):
         some = min(count, planes - first)
-        # The library's pixels and steps are field / count: make them field / (count - 1), as its grid is.
+        # The library's steps are field / count: make them field / (count - 1), as its grid is.
         lens_options = {
             "wavelength": lens.wavelength * _UNITS,
             "na": lens.na,
             "n_i": lens.ni,
             "n_i0": lens.ni,
             "n_pix_pupil": samples,
-            "n_pix_psf": across,
-            "pix_size": grid.dxy * _UNITS * (across - 1) / across,
+            "n_pix_psf": 1,
             "n_defocus": some,
             "defocus_step": grid.dz * _UNITS * (some - 1) / some,
         }
         if lens.vectorial:  # circular polarisation is the mean of all
             wave = propagators.VectorialSphericalPropagator(apod_factor=True, e0x=1.0, e0y=1j, **lens_options)
+            wave.cos_phi = wave.cos_twophi = torch.ones(sampled.size)
+            wave.sin_phi = wave.sin_twophi = torch.zeros(sampled.size)
         else:
             wave = propagators.ScalarSphericalPropagator(cos_factor=True, **lens_options)
+        # Along one ray instead of at every pixel: it is the same all around.
+        wave.rs, wave.rr_indices = torch.from_numpy(sampled * _UNITS).float(), torch.arange(sampled.size)
         middle = (first + (some - 1) / 2 - planes // 2) * grid.dz
         phase = _aberration(lens, wave.thetas.double().numpy(), middle + focus)
         wave.correction_factor = wave.correction_factor * torch.from_numpy(phase).to(torch.complex64)
         with torch.no_grad():
-            stack.append(wave.compute_focus_field().abs().square().sum(1).double().numpy())
-    return _cut(np.concatenate(stack), grid.shape)
+            field = wave.compute_focus_field().to(torch.complex128).numpy()
+        stack.append(_along(sampled, field, radii))
+    light = np.concatenate(stack)
+    if mirrored:
+        light = np.concatenate([light[:0:-1], light])
+    return np.asarray(light[:, place.reshape(rows, columns)])
+
+
+def _along(sampled: NDArray[np.float64], field: NDArray[np.complex128], radii: NDArray[np.float64]) -> Volume:
+    """Return the intensity at some radii of a field ``(Z, components, radii)`` that is sampled from the axis on."""
+    # The axis is no end: beyond it is the other side, where the longitudinal component has the other sign.
+    signs = np.array([1, 1, -1])[: field.shape[1], np.newaxis]
+    both = np.concatenate([signs * field[..., _DEGREE:0:-1], field], axis=-1)
+    places = np.concatenate([-sampled[_DEGREE:0:-1], sampled])
+    light = np.zeros((len(field), radii.size))
+    for component in np.moveaxis(both, 1, 0):
+        light += np.square(np.abs(make_interp_spline(places, component, k=_DEGREE, axis=-1)(radii)))
+    return light
 
 
 def _aberration(lens: _Lens, theta: NDArray[np.float64], z: Any) -> NDArray[np.complex128]:
@@ -285,10 +324,10 @@ def _through(lens: _Lens, grid: _Grid, radius: float, *, times: int) -> Volume:
     argument = 2 * math.pi * radius * np.hypot(fy[:, None], fx) + 1e-12
     disc = (2 * j1(argument) / argument) ** times
     blurred = irfft2(rfft2(wide, shape, axes=(1, 2)) * disc, shape, axes=(1, 2))
-    return _cut(blurred[:, : wide.shape[1], : wide.shape[2]], grid.shape).clip(min=0)
+    return cut(blurred[:, : wide.shape[1], : wide.shape[2]], grid.shape).clip(min=0)
 
 
-def _cut(volume: Volume, shape: tuple[int, int, int]) -> Volume:
+def cut(volume: Volume, shape: tuple[int, ...]) -> Volume:
     """Cut the middle out."""
     starts = [(have - want) // 2 for have, want in zip(volume.shape, shape, strict=True)]
     return volume[tuple(slice(start, start + want) for start, want in zip(starts, shape, strict=True))]

@@ -20,6 +20,8 @@ NEGATIVE = 0.05
 PEDESTAL = 0.1
 # Voxel sizes of image and PSF may differ by this much before it matters; and by so much only by mistake.
 SAME_VOXEL = 0.02
+# A plane has faded when it has less than this share of the brightest one's light.
+FADED = 0.1
 _LARGEST_STEP = 8.0
 # What makes a bright part a spot: the share of its bounding box that it fills (by dimensions), how far
 # all the light goes with it, and the pixels by which a lop-sided spot may be off the middle.
@@ -43,7 +45,7 @@ def prepare_psf(
     image_shape : sequence of int
         Spatial shape of the image, `ndim` numbers.
     boundary : {"extended", "periodic"}
-        ``"extended"`` crops a PSF larger than the image; ``"periodic"`` wraps it around, as the object is.
+        ``"extended"`` crops a PSF larger than what the image can see; ``"periodic"`` wraps it around, as the object is.
     center : bool
         Shift a spot that is off the middle there by whole pixels, by the centroid of what is brighter than
         half its maximum. A kernel without one compact spot (motion blur), and every kernel with ``False``,
@@ -53,8 +55,8 @@ def prepare_psf(
     -------
     ndarray of float32
         Non-negative, sum 1, centred on ``size // 2``, holding at least 99.9 % of the energy of a PSF that fits
-        into the image. Odd-sized and at most as long as the image's axes or one more where they are even;
-        where it was wrapped, exactly as long.
+        into the image. Odd-sized, at most 2 Z - 1 planes, and as wide as the image, or one more where that is even;
+        where it was wrapped, exactly as long as the image's axes.
 
     Raises
     ------
@@ -248,6 +250,12 @@ def centroid(profile: NDArray[np.float64]) -> float:
     return float(profile @ np.arange(profile.size) / profile.sum())
 
 
+def light_at_ends(psf: NDArray[Any]) -> float:
+    """Return the light of the first or last plane of a stack over that of the brightest."""
+    light = psf.sum(axis=(1, 2))
+    return float(max(light[0], light[-1]) / light.max())
+
+
 def _crop_to_energy(psf: NDArray[np.float64], lost: float) -> NDArray[np.float64]:
     """Crop each axis about the middle by as much as its share of `lost` allows."""
     allowed = lost / psf.ndim * psf.sum()
@@ -262,9 +270,13 @@ def _crop_to_energy(psf: NDArray[np.float64], lost: float) -> NDArray[np.float64
 
 
 def _crop_to_image(psf: NDArray[np.float64], image_shape: tuple[int, ...]) -> NDArray[np.float64]:
+    # Along z all that a plane sees of the others counts, up to Z - 1 planes away: a cone of light does not fade there.
+    limits = [
+        2 * n - 1 if axis == "Z" else n | 1 for axis, n in zip("ZYX"[-psf.ndim :], image_shape, strict=True)
+    ]
     keep = []
-    for size, limit in zip(psf.shape, image_shape, strict=True):
-        cut = max(0, (size - (limit | 1)) // 2)
+    for size, limit in zip(psf.shape, limits, strict=True):
+        cut = max(0, (size - limit) // 2)
         keep.append(slice(cut, size - cut))
     cropped = psf[tuple(keep)]
     if cropped.shape != psf.shape:

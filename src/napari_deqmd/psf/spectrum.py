@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.signal.windows import hann
 
+from napari_deqmd.psf.prepare import light_at_ends
+
 Curve = NDArray[np.float64]
 
 # What is looked at: planes of an image, pixels along an axis, and the fewest of them that tell something.
@@ -75,14 +77,13 @@ def _cut_short(image: tuple[int, ...], psf: NDArray[Any]) -> tuple[str, ...]:
     """Say when a stack is taller than a PSF whose first or last plane still has much of its light."""
     if psf.ndim != 3 or len(image) < 3 or len(psf) >= image[-3] - 1:
         return ()
-    light = psf.sum(axis=(1, 2))
-    left = max(light[0], light[-1]) / light.max()
+    left = light_at_ends(psf)
     if left < _LEFT:
         return ()
     return (
         f"The PSF has {len(psf)} planes, the last still with {left:.0%} of the light of the brightest, and the stack "
         f"has {image[-3]}: light from further away stays as haze; give a PSF of {(image[-3] - 1) | 1} planes and as "
-        "wide (a theory's size: Z,Y,X), which takes longer.",
+        "wide (a theory's automatic size is), which takes longer.",
     )
 
 

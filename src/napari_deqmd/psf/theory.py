@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.psf import optics
+from napari_deqmd.psf.box import Make, fit_stack
 from napari_deqmd.psf.parameters import Values, limit_size, per_axis
 
 # A Gaussian is cut where one tail holds 3e-5 of it: well inside the 0.1 % that `prepare_psf` may crop.
@@ -19,7 +20,12 @@ _GAUSSIAN_REACH = 4.0
 
 
 def make_psf(
-    kind: str = "gaussian", *, ndim: int = 2, voxel_size: Values | None = None, **params: Values
+    kind: str = "gaussian",
+    *,
+    ndim: int = 2,
+    voxel_size: Values | None = None,
+    image_shape: Sequence[int] | None = None,
+    **params: Values,
 ) -> NDArray[np.float32]:
     """Compute a theoretical point spread function.
 
@@ -32,6 +38,9 @@ def make_psf(
         2 for ``(Y, X)``, the plane in focus; 3 for ``(Z, Y, X)``.
     voxel_size : float or sequence of float, optional
         Micrometres along (z,) y, x; microscopes need it, with square pixels.
+    image_shape : sequence of int, optional
+        ``(Z, Y, X)`` of the stack that a microscope's PSF is for: it is then as tall as that needs, see
+        `napari_deqmd.psf.box`.
     **params : float or sequence of float
         ``gaussian``: `sigma`, standard deviation in pixels, > 0. ``uniform``: `size`, odd width of the box in
         pixels. One value serves all axes; several are in the order (z,) y, x. Microscopes: `na` and `wavelength`
@@ -62,12 +71,16 @@ def make_psf(
     for name in chosen.needs:
         if name not in params:
             raise UserError(f"The PSF {kind!r} needs {name}: for example {chosen.example}.")
-    psf = chosen.make(ndim, voxel_size, params)
+    if image_shape is not None and len(image_shape) != ndim:
+        raise UserError(f"image_shape has {len(image_shape)} numbers for {ndim} axes: give one for each.")
+    psf = chosen.make(ndim, voxel_size, image_shape, params)
     psf = psf.reshape(psf.shape[-ndim:])
     return np.asarray(psf / psf.sum(), dtype=np.float32)
 
 
-def parse_psf(text: str, ndim: int, voxel_size: Values | None = None) -> NDArray[np.float32]:
+def parse_psf(
+    text: str, ndim: int, voxel_size: Values | None = None, image_shape: Sequence[int] | None = None
+) -> NDArray[np.float32]:
     """Compute the PSF that a text such as ``gaussian:sigma=3,1.4,1.4`` describes.
 
     Parameters
@@ -78,6 +91,8 @@ def parse_psf(text: str, ndim: int, voxel_size: Values | None = None) -> NDArray
         2 or 3.
     voxel_size : float or sequence of float, optional
         Micrometres, for microscopes; the text may say otherwise.
+    image_shape : sequence of int, optional
+        As for `make_psf`.
 
     Returns
     -------
@@ -107,20 +122,22 @@ def parse_psf(text: str, ndim: int, voxel_size: Values | None = None) -> NDArray
             raise UserError(
                 f"Cannot read {part!r} in PSF {text!r}: write it like {_example(kind)}."
             ) from None
-    return make_psf(kind.strip(), ndim=ndim, **{"voxel_size": voxel_size} | params)
+    return make_psf(kind.strip(), ndim=ndim, image_shape=image_shape, **{"voxel_size": voxel_size} | params)
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """How to make a kind of PSF, what it takes, what it cannot do without, and how to write it."""
 
-    make: Callable[[int, Values | None, dict[str, Any]], NDArray[np.float64]]
+    make: Callable[[int, Values | None, Sequence[int] | None, dict[str, Any]], NDArray[np.float64]]
     takes: tuple[str, ...]
     needs: tuple[str, ...]
     example: str
 
 
-def _gaussian(ndim: int, voxel_size: Values | None, params: dict[str, Any]) -> NDArray[np.float64]:
+def _gaussian(
+    ndim: int, voxel_size: Values | None, image_shape: Sequence[int] | None, params: dict[str, Any]
+) -> NDArray[np.float64]:
     profiles = []
     for width in per_axis("sigma", params["sigma"], ndim):
         if width <= 0:
@@ -131,7 +148,9 @@ def _gaussian(ndim: int, voxel_size: Values | None, params: dict[str, Any]) -> N
     return _outer(profiles)
 
 
-def _uniform(ndim: int, voxel_size: Values | None, params: dict[str, Any]) -> NDArray[np.float64]:
+def _uniform(
+    ndim: int, voxel_size: Values | None, image_shape: Sequence[int] | None, params: dict[str, Any]
+) -> NDArray[np.float64]:
     profiles = []
     for width in per_axis("size", params["size"], ndim):
         if width != int(width) or width < 1 or int(width) % 2 == 0:
@@ -148,11 +167,11 @@ def _outer(profiles: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return psf
 
 
-def _microscope(
-    name: str, make: Callable[[optics.Microscope, Any, int], NDArray[np.float64]], *more: str, needs: str = ""
-) -> Kind:
+def _microscope(name: str, make: Make, *more: str, needs: str = "") -> Kind:
     return Kind(
-        lambda ndim, voxel_size, params: make(optics.Microscope(**params), voxel_size, ndim),
+        lambda ndim, voxel_size, image_shape, params: fit_stack(
+            make, optics.Microscope(**params), voxel_size, ndim, image_shape
+        ),
         ("na", "wavelength", "ni", "ns", "depth", "vectorial", "size", *more),
         ("na", "wavelength", *filter(None, [needs])),
         f"{name}:na=1.4,wavelength=0.52,ni=1.515" + (f",{needs}=2" if needs else ""),

@@ -77,6 +77,19 @@ class Spatial(Protocol):
     def voxel_size(self) -> tuple[float, ...] | None:
         """Micrometres along the spatial axes."""
 
+    @property
+    def spatial_shape(self) -> tuple[int, ...] | None:
+        """Pixels along the spatial axes, where known."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """That of no image in particular."""
+
+    axes: str = "YX"
+    voxel_size: tuple[float, ...] | None = None
+    spatial_shape: tuple[int, ...] | None = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class PsfChoice:
@@ -107,7 +120,8 @@ class PsfChoice:
         if self.theory:
             from napari_deqmd.psf.theory import parse_psf
 
-            psf = parse_psf(self.theory, sum(letter in "ZYX" for letter in image.axes), image.voxel_size)
+            ndim = sum(letter in "ZYX" for letter in image.axes)
+            psf = parse_psf(self.theory, ndim, image.voxel_size, image.spatial_shape)
             return psf, image.voxel_size
         if self.layer is not None:
             return self.layer.load(), self.layer.voxel_size

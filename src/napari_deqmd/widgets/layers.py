@@ -58,6 +58,11 @@ class LayerImage:
         return whole(self.data.shape) if self.region is None else self.region
 
     @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Pixels of that along the spatial axes."""
+        return spatial_shape(self.part.shape, self.axes)
+
+    @property
     def is_quick(self) -> bool:
         """Whether all of it is in memory and can be looked at in no time."""
         return isinstance(self.data, np.ndarray) and self.data.size <= _ESTIMATED
@@ -107,6 +112,11 @@ def voxel_size(layer: Image, axes: str) -> tuple[float, ...] | None:
             except pint.DimensionalityError:
                 return None
     return tuple(sizes)
+
+
+def spatial_shape(shape: tuple[int, ...], axes: str) -> tuple[int, ...]:
+    """Return the pixels along the spatial axes."""
+    return tuple(size for size, letter in zip(shape, axes, strict=True) if letter in SPATIAL)
 
 
 def level_0(layer: Image) -> Any:

@@ -15,8 +15,8 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.typed import lengths
 from napari_deqmd.widgets.choices import LayerCombo
 from napari_deqmd.widgets.dock import MINIMUM_WIDTH, PREFERRED_WIDTH
-from napari_deqmd.widgets.form import PsfChoice
-from napari_deqmd.widgets.layers import LayerImage, guess_axes, read_layer, voxel_size
+from napari_deqmd.widgets.form import Place, PsfChoice
+from napari_deqmd.widgets.layers import LayerImage, guess_axes, level_0, read_layer, spatial_shape, voxel_size
 from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.opening import place_of
 from napari_deqmd.widgets.psf_view import Glance, PsfLook, glance_of
@@ -52,7 +52,11 @@ class PsfWidget(QWidget):
         self.tabs.addTab(
             _page(
                 self.theory,
-                ("For image", self.image_combo, "Its voxel size is taken over below."),
+                (
+                    "For image",
+                    self.image_combo,
+                    "Its voxel size is taken over below; a wide-field PSF becomes as tall as it needs.",
+                ),
                 (
                     "Voxel size",
                     self.voxel_edit,
@@ -108,7 +112,7 @@ class PsfWidget(QWidget):
             self._complain(error)
             return
         axes = "ZYX"[-len(voxel) :] if voxel is not None else "ZYX"
-        image = LayerImage(data=None, name="", axes=axes, voxel_size=voxel)
+        image = Place(axes, voxel, self._shape(axes))
         name = f"{self.theory.kind_combo.currentText()} PSF"
         self._making.start(partial(_made, choice, image), partial(self._add, name, {"psf": str(choice)}))
 
@@ -173,6 +177,14 @@ class PsfWidget(QWidget):
         if sizes is not None:
             self.voxel_edit.setText(", ".join(f"{size:.4g}" for size in sizes))
 
+    def _shape(self, axes: str) -> tuple[int, ...] | None:
+        """Return the shape of the chosen image, if it has the PSF's axes."""
+        layer = self.image_combo.layer
+        own = "" if layer is None or layer.rgb else guess_axes(layer)
+        if "".join(letter for letter in own if letter in "ZYX") != axes:
+            return None
+        return spatial_shape(level_0(layer).shape, own)
+
     def _add(self, name: str, metadata: dict[str, Any], found: tuple[Any, Glance, str] | None) -> None:
         if found is None:  # told already
             self._look.say("")
@@ -188,7 +200,7 @@ class PsfWidget(QWidget):
         tell(text, expected=isinstance(error, UserError))
 
 
-def _made(choice: PsfChoice, image: LayerImage) -> tuple[np.ndarray, Glance, str]:
+def _made(choice: PsfChoice, image: Place) -> tuple[np.ndarray, Glance, str]:
     psf = choice.load(image)
     return psf, glance_of(psf, image.voxel_size), ""
 

@@ -11,7 +11,6 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.scale.memory import available_bytes, format_bytes, predict_bytes
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
-from napari_deqmd.widgets.region import SPATIAL
 
 _METHOD = ("method", "solver", "boundary")
 
@@ -72,20 +71,22 @@ def find_resources(image: LayerImage | None, psf: PsfChoice | None, values: dict
     if image is None or psf is None:
         return Resources(device=about)
     from napari_deqmd.psf.prepare import prepare_psf
+    from napari_deqmd.scale.shorter import affordable
 
-    shape = [size for size, letter in zip(image.part.shape, image.axes, strict=True) if letter in SPATIAL]
+    options = {name: values[name] for name in _METHOD} | {"device": device}
+    shape = image.spatial_shape
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run says them
             kernel = prepare_psf(
                 psf.load(image), ndim=len(shape), image_shape=shape, boundary=values["boundary"]
             )
+            kernel = affordable(kernel, shape, **options)
     except UserError:  # Run says it
         return Resources(device=about)
-    options = {name: values[name] for name in _METHOD}
     return Resources(
         device=about,
-        needed=predict_bytes(shape, kernel.shape, device=device, **options),
+        needed=predict_bytes(shape, kernel.shape, **options),
         free=available_bytes(device),
         where="" if device == "cpu" else "on it ",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,8 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QTool
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.choices import LayerCombo
-from napari_deqmd.widgets.form import PsfChoice
-from napari_deqmd.widgets.layers import guess_axes, read_layer, voxel_size
+from napari_deqmd.widgets.form import Place, PsfChoice
+from napari_deqmd.widgets.layers import guess_axes, read_layer, spatial_shape, voxel_size
 from napari_deqmd.widgets.psf_view import PsfLook
 from napari_deqmd.widgets.region import SPATIAL
 from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, label_of, named, taught
@@ -20,14 +19,6 @@ from napari_deqmd.widgets.settings import fill
 
 _GAUSSIAN = "gaussian:sigma="
 SOURCES = ("Theory", "Layer", "File")
-
-
-@dataclass(frozen=True)
-class _Place:
-    """What a PSF must know of its image."""
-
-    axes: str = "YX"
-    voxel_size: tuple[float, ...] | None = None
 
 
 class PsfSection(SectionBox):
@@ -82,7 +73,7 @@ class PsfSection(SectionBox):
             self.column.addWidget(page)
         self._look = PsfLook(prefix)
         self.column.addWidget(self._look)
-        self._place = _Place()
+        self._place = Place()
         self._pixels: np.ndarray | None = None
         self._image: Any = None
         # Once the user has chosen anything here, nothing is guessed.
@@ -127,11 +118,11 @@ class PsfSection(SectionBox):
         """
         self._image = layer
         self._guess()
-        place, pixels = _Place(), None
+        place, pixels = Place(), None
         if layer is not None and not layer.rgb and not layer.multiscale:
             axes = guess_axes(layer) if axes is None else axes
             if len(axes) == layer.ndim and "YX" in axes:
-                place = _Place(axes, voxel_size(layer, axes))
+                place = Place(axes, voxel_size(layer, axes), spatial_shape(layer.data.shape, axes))
                 pixels = layer.data if isinstance(layer.data, np.ndarray) else None
             self._guessing = True
             self.theory.take(layer.metadata)

@@ -104,8 +104,8 @@ class TheoryForm(QWidget):
         self.size_edit = named(QLineEdit(), f"{prefix}psf_size")
         self.size_edit.setPlaceholderText("automatic")
         tooltip = (
-            "Voxels of the PSF: one odd number, or z, y, x. A wide-field stack that is taller than its PSF keeps haze; "
-            "as many planes as the stack has, and as wide as they need, take it away and take longer."
+            "Voxels of the PSF: one odd number, or z, y, x. Automatic is as tall as the stack needs until the light "
+            "has faded. A smaller one is quicker and needs less memory, but light from further away stays as haze."
         )
         self._form.addRow(label_of("Size px", tooltip), taught(self.size_edit, tooltip))
         self._rows.append(self._form.rowCount() - 1)
