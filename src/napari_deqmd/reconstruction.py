@@ -210,7 +210,8 @@ class Reconstruction:
                             objective_first=self._history[0][0],
                             clipped_fraction=clipped,
                             left_out=left_out,
-                            held=self._held(progress.step),
+                            held=self._held(progress.step, problem.upper),
+                            upper=problem.upper,
                             seconds=progress.seconds,
                         )
                     )
@@ -287,10 +288,10 @@ class Reconstruction:
             return torch.tensor([level], dtype=torch.float32, device=self.device)
         return self._images(np.broadcast_to(level, self._shape).astype(np.float32))
 
-    def _held(self, step: Step) -> int:
+    def _held(self, step: Step, upper: float) -> int:
         """Return how many voxels the upper bound holds."""
         assert self._operator is not None
-        return int((self._operator.crop(step.iterate) >= self.config.upper * (1 - 1e-5)).sum())
+        return int((self._operator.crop(step.iterate) >= upper * (1 - 1e-5)).sum())
 
     @property
     def _report(self) -> dict[str, Any]:

@@ -32,9 +32,10 @@ def item_report(
     clipped_fraction: float,
     left_out: Mapping[str, int],
     held: int,
+    upper: float,
     seconds: float,
 ) -> dict[str, Any]:
-    """Return the report of one item of the T and C axes, after its last step; `held` voxels are at the bound."""
+    """Return the report of one item of the T and C axes, after its last step; `held` voxels are at `upper`."""
     return {
         "index": dict(index),
         "iterations": step.iteration,
@@ -49,7 +50,7 @@ def item_report(
         "clipped_fraction": clipped_fraction,
         **left_out,
         "seconds": seconds,
-        "warnings": [*photons.warnings, *_bounded(held, config.upper)],
+        "warnings": [*photons.warnings, *_bounded(held, upper)],
     }
 
 
