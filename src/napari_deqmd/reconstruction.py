@@ -16,6 +16,7 @@ from torch import Tensor
 from napari_deqmd.core.config import LEARNED, ReconstructionConfig
 from napari_deqmd.core.device import resolve_device
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.fit import Fit
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.methods import regularizer_of, solve
 from napari_deqmd.core.operators import Blur, object_shape
@@ -207,9 +208,10 @@ class Reconstruction:
                             self.photons,
                             index=dict(zip(self._recorded.looped, index, strict=True)),
                             iterations_before=self._iterations[item],
-                            objective_first=self._history[0][0],
+                            objectives=[row[0] for row in self._history],
                             clipped_fraction=clipped,
                             left_out=left_out,
+                            fit=Fit.of(problem, progress.step.iterate, self._images(bad | full)),
                             held=self._held(progress.step, problem.upper),
                             upper=problem.upper,
                             seconds=progress.seconds,
