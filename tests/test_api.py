@@ -73,6 +73,19 @@ def test_what_the_upper_bound_cuts_off_is_said():
     assert free.report["warnings"] == []
 
 
+def test_the_upper_bound_of_a_stack_is_as_much_higher_as_its_psf_spreads_a_plane():
+    tall = np.stack([PSF] * 5) / 5
+    spot = np.zeros((6, 24, 24), np.float32)
+    spot[3, 12, 12] = 1.0
+    counts = simulate(spot, tall, 100, background=5, seed=0)
+    bad = np.zeros(spot.shape, bool)
+    bad[0, 0, 0] = True
+    for mask in (None, bad):
+        cut = reconstruct(counts, tall, peak=100, background=5, upper=0.1, mask=mask, **QUICK)
+        assert cut.image.max() == pytest.approx(0.1 * 5 * 100, rel=1e-4)
+        assert any("upper bound, 0.5 times the peak" in sentence for sentence in cut.report["warnings"])
+
+
 def stack_of(axes: str) -> tuple[np.ndarray, np.ndarray]:
     """A stack whose items along T and C differ in brightness, and its PSF."""
     sizes = {"T": 2, "C": 3, "Z": 4, "Y": 21, "X": 18}

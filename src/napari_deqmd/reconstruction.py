@@ -16,6 +16,7 @@ from torch import Tensor
 from napari_deqmd.core.config import LEARNED, ReconstructionConfig
 from napari_deqmd.core.device import resolve_device
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.fit import Fit
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.methods import regularizer_of, solve
 from napari_deqmd.core.operators import Blur, object_shape
@@ -207,10 +208,12 @@ class Reconstruction:
                             self.photons,
                             index=dict(zip(self._recorded.looped, index, strict=True)),
                             iterations_before=self._iterations[item],
-                            objective_first=self._history[0][0],
+                            objectives=[row[0] for row in self._history],
                             clipped_fraction=clipped,
                             left_out=left_out,
-                            held=self._held(progress.step),
+                            fit=Fit.of(problem, progress.step.iterate, self._images(bad | full)),
+                            held=self._held(progress.step, problem.upper),
+                            upper=problem.upper,
                             seconds=progress.seconds,
                         )
                     )
@@ -287,10 +290,10 @@ class Reconstruction:
             return torch.tensor([level], dtype=torch.float32, device=self.device)
         return self._images(np.broadcast_to(level, self._shape).astype(np.float32))
 
-    def _held(self, step: Step) -> int:
+    def _held(self, step: Step, upper: float) -> int:
         """Return how many voxels the upper bound holds."""
         assert self._operator is not None
-        return int((self._operator.crop(step.iterate) >= self.config.upper * (1 - 1e-5)).sum())
+        return int((self._operator.crop(step.iterate) >= upper * (1 - 1e-5)).sum())
 
     @property
     def _report(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 
 import napari_deqmd
 from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.fit import Fit
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.photons import Photons
 from napari_deqmd.core.pixels import PixelMaps
@@ -28,28 +29,31 @@ def item_report(
     *,
     index: Mapping[str, int],
     iterations_before: int,
-    objective_first: float,
+    objectives: Sequence[float],
     clipped_fraction: float,
     left_out: Mapping[str, int],
+    fit: Fit,
     held: int,
+    upper: float,
     seconds: float,
 ) -> dict[str, Any]:
-    """Return the report of one item of the T and C axes, after its last step; `held` voxels are at the bound."""
+    """Return the report of one item of the T and C axes, after its last step; `held` voxels are at `upper`."""
     return {
         "index": dict(index),
         "iterations": step.iteration,
         "iterations_before": iterations_before,
         "stopped_by": step.stopped_by or "user",
-        "objective_first": objective_first,
+        "objective_first": objectives[0],
         "objective_last": step.objective,
         "certificate": step.residual,
         "rule": _rule(step, config.tol),
         "peak": photons.peak,
         "background": photons.background,
         "clipped_fraction": clipped_fraction,
+        "fit": fit.ratio,
         **left_out,
         "seconds": seconds,
-        "warnings": [*photons.warnings, *_bounded(held, config.upper)],
+        "warnings": [*photons.warnings, *_bounded(held, upper), *fit.warnings(objectives)],
     }
 
 
@@ -100,6 +104,7 @@ def whole_report(
         "gain": config.gain,
         "read_noise": config.read_noise,
         "clipped_fraction": max(report["clipped_fraction"] for report in items),
+        "fit": max(report["fit"] for report in items),
         "warnings": [
             *of_the_psf,
             *_saturated(left_out["saturated_pixels"], full),

@@ -57,7 +57,7 @@ class Condition:
     image : str
         Which image of the label.
     upper : float
-        Upper bound of the object, as a multiple of the peak.
+        Upper bound of the object, as for `Problem.from_electrons`.
     known : bool
         Peak and background are the true ones. False: they were estimated, and the truth is known up to a factor.
     white : float, optional

@@ -102,7 +102,11 @@ def _reconstruct(commands: Any) -> None:
     command.add_argument("--model", default=DEFAULT.model, metavar="NAME|PATH", help="(%(default)s)")
     add_number(command, "strength", "factor on the regularizer's weight")
     add_boundary(command)
-    add_number(command, "upper", "largest value, as a multiple of the peak")
+    add_number(
+        command,
+        "upper",
+        "largest value, as a multiple of the peak; in stacks more, as much as the PSF spreads along z",
+    )
     add_number(command, "max_iter", "largest number of iterations", kind=int)
     add_number(command, "tol", "certificate at which it has converged")
     add_device(command)

@@ -55,7 +55,8 @@ class ReconstructionConfig:
     boundary : str
         ``"extended"`` (the object lives on a field of view grown by the PSF) or ``"periodic"``.
     upper : float
-        Upper bound of the object, as a multiple of the peak, > 0.
+        Upper bound of the object, as a multiple of the peak, > 0. For a stack it is as much higher as the brightest
+        plane of the PSF has less than all its light: a thin object in focus is so much brighter than its image.
     max_iter : int
         Largest number of iterations, >= 1.
     tol : float

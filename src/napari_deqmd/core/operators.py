@@ -20,6 +20,8 @@ class Operator(Protocol):
     object_shape: tuple[int, ...]
     sensitivity: Tensor
     """``A^T 1``, ``(1, 1, *object_shape)``."""
+    in_plane: float
+    """Largest share of its light that the PSF has in one plane: what is left of the brightness of a thin object."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``A x``."""
@@ -84,6 +86,7 @@ class Blur:
         kernel = torch.roll(kernel, tuple(-(k // 2) for k in size), self.dims)
         self._otf = torch.fft.rfftn(kernel, dim=self.dims)
         self._otf_conj = self._otf.conj().resolve_conj()
+        self.in_plane = 1.0 if ndim == 2 else float(psf.flatten(-2).sum(-1).amax(-1).min())
         batch = psf.shape[0] if psf.ndim > ndim else 1
         self.sensitivity = self.adjoint(psf.new_ones((batch, 1, *image_shape)))
 
@@ -143,6 +146,7 @@ class Masked:
     def __init__(self, operator: Operator, bad: Tensor) -> None:
         self._inner, self._bad = operator, bad
         self.image_shape, self.object_shape = operator.image_shape, operator.object_shape
+        self.in_plane = operator.in_plane
         self.sensitivity = self.adjoint(operator.sensitivity.new_ones((len(bad), 1, *self.image_shape)))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class Problem:
     strength : float
         Factor on the regularizer, >= 0.
     upper : float
-        Upper bound of the object, as a multiple of the peak.
+        Upper bound of the object, which is in units of the peak.
     shifted : bool
         Use the background as the shift of the mirror map; ``False`` is the paper's protocol.
     """
@@ -83,6 +83,9 @@ class Problem:
         `peak` is ``(B,)``, `background` too, or it broadcasts against `electrons`: a number for every pixel. Where
         `bad`, bool ``(B or 1, 1, *image_shape)``, a pixel tells nothing, and its `electrons` are not looked at. Where
         `full`, of the shape of `electrons`, it tells that there were at least so many.
+
+        `upper` is a multiple of the peak for what no plane of the PSF weakens. The peak is what the image shows, and a
+        thin object is as much brighter as the light of one plane is spread over others: so is the bound.
         """
         y = electrons / per_image(peak, electrons)
         beta = background / per_image(peak, background)
@@ -91,7 +94,11 @@ class Problem:
             operator = Masked(operator, bad)
         ceiling = None if full is None else torch.where(full, y, torch.inf)
         return cls(
-            PoissonLikelihood(operator, y, beta, ceiling), regularizer, peak, strength=strength, upper=upper
+            PoissonLikelihood(operator, y, beta, ceiling),
+            regularizer,
+            peak,
+            strength=strength,
+            upper=upper / operator.in_plane,
         )
 
     @property

@@ -63,7 +63,7 @@ class Observation:
     boundary : {"extended", "periodic"}
         What the object is beyond the image.
     upper : float
-        Upper bound of the object, as a multiple of the peak.
+        Upper bound of the object, as for `Problem.from_electrons`.
     shifted : bool
         Whether the mirror map is shifted by the background, as in `Problem`.
     downsample : int

@@ -43,7 +43,7 @@ _ADVANCED: dict[str, tuple[str, Any, dict[str, Any], str]] = {
         "Upper limit",
         float,
         {"min": 1.0, "max": 1000.0, "step": 1.0},
-        "Largest brightness allowed, as a multiple of the peak.",
+        "Largest brightness allowed, as a multiple of the peak; in stacks more, as much as the PSF spreads along z.",
     ),
     "tol": ("Tolerance", str, {}, "The certificate below which the run counts as converged."),
     "device": ("Device", str, {}, "'auto' takes a GPU if there is one; or cpu, cuda, cuda:1, mps."),
