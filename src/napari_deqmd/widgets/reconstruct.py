@@ -13,7 +13,7 @@ from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.controls import changes, take
 from napari_deqmd.widgets.dock import DockWidget
-from napari_deqmd.widgets.form import PsfChoice, collect, config_from, default
+from napari_deqmd.widgets.form import PsfChoice, collect, config_from, default, hasty
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.opening import layers_of
 from napari_deqmd.widgets.reports import Job
@@ -158,7 +158,8 @@ class ReconstructWidget(DockWidget):
         image = self.photons.mark(self.image.read(preview=preview, keep=keep))
         psf = self.psf.read(keep=keep)
         place = {"axes": image.axes, "voxel_size": image.voxel_size}
-        return image, psf, config_from(collect((self.photons, self.method)) | place)
+        config = config_from(collect((self.photons, self.method)) | place)
+        return image, psf, hasty(config) if preview else config
 
     def _offer_resume(self, *_changed: object) -> None:
         kept = self.runner.kept

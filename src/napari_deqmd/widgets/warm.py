@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.widgets.form import PsfChoice, settled
+from napari_deqmd.widgets.form import PsfChoice, settled, warn_of_haze
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.region import Region
 from napari_deqmd.widgets.reports import Job
@@ -109,6 +109,7 @@ class RunOrder:
     def __call__(self) -> Job:
         """Return the job."""
         image, psf, maps = self._image.load(), self._psf.load(self._image), self._image.maps()
+        warn_of_haze(self._image, psf)
         self.record = Record.of(self._image, image, self._psf, psf, maps)
         self.fingerprint = (*self.record.hashes, *_data(self.config))
         last, self._last = self._last, None
