@@ -137,7 +137,7 @@ def take_stack(arguments: argparse.Namespace) -> None:
     stage = Stage(arguments, "Reconstruct", "sample_3d")
     viewer, find = stage.viewer, stage.find
     image = viewer.layers["Nuclei"]
-    corners = np.array([[34, 40], [34, 94], [88, 94], [88, 40]], dtype=float)
+    corners = np.array([[69, 64], [69, 112], [117, 112], [117, 64]]) - 0.5
     viewer.add_shapes(
         [corners * image.scale[1:]],
         name="Region",

@@ -27,9 +27,14 @@ class FakeJob:
     ending = "max_iter"
 
     def __init__(
-        self, image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig, start: Any = None
+        self,
+        image: np.ndarray,
+        psf: np.ndarray,
+        config: ReconstructionConfig,
+        start: Any = None,
+        maps: Any = None,
     ) -> None:
-        self.config, self.input, self.psf, self.start = config, image, psf, start
+        self.config, self.input, self.psf, self.start, self.maps = config, image, psf, start, maps
         axes = config.axes or ""
         self.where = [axes.index(letter) for letter in axes if letter not in SPATIAL]
         self.shape = tuple(size for size, letter in zip(image.shape, axes, strict=True) if letter in SPATIAL)

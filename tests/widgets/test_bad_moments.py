@@ -158,7 +158,9 @@ def test_the_file_of_a_lazy_image_changed(bench: Any, tmp_path: Path, notices: l
     stop(bench)
     bench.find("resume").click()
     bench.wait_idle()
-    assert notices == ["The image or the PSF has changed since the last run: press Run to start anew."]
+    assert notices == [
+        "The image, its mask or the PSF has changed since the last run: press Run to start anew."
+    ]
     tifffile.imwrite(path, image[:20])
     bench.run(max_iter=3)
     bench.wait_idle()

@@ -148,7 +148,9 @@ def test_continue_with_other_values_in_the_layer_is_refused(
     source.data[...] = 7
     go(bench, "resume")
     assert len(jobs) == 1
-    assert notices == ["The image or the PSF has changed since the last run: press Run to start anew."]
+    assert notices == [
+        "The image, its mask or the PSF has changed since the last run: press Run to start anew."
+    ]
 
 
 @pytest.mark.parametrize("which", ["cells", "cells deconvolved"])

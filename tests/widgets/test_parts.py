@@ -6,10 +6,12 @@ from typing import Any
 
 import dask.array
 import numpy as np
+import psf_generator  # noqa: F401  (it and torch may take longer to import than a test waits)
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from napari_deqmd.core.photons import estimate_photons
+from napari_deqmd.widgets.form import PREVIEW_TOL, default
 from napari_deqmd.widgets.reconstruct import default_job
 from napari_deqmd.widgets.region import camera_of, in_view, middle_of
 from widgets.jobs import FakeJob
@@ -91,12 +93,12 @@ def test_a_preview_of_the_current_view(bench: Any, jobs: list[FakeJob]) -> None:
     source = bench.add((2, 40, 80, 100), axis_labels=("t", "z", "y", "x"), scale=(1, 2, 0.5, 0.5))
     bench.viewer.dims.set_point((0, 1), (1, 40))
     bench.find("time_choice").setCurrentText("0")
-    source.corner_pixels = np.array([[0, 0, 20, 10], [0, 0, 79, 49]])
+    source.corner_pixels = np.array([[0, 0, 40, 10], [0, 0, 79, 39]])
     result = preview(bench)
-    assert jobs[0].input.shape == (1, 8, 60, 40)
-    np.testing.assert_array_equal(jobs[0].input, source.data[1:, 16:24, 20:, 10:50])
-    np.testing.assert_allclose(result.translate, (1, 32, 10, 5))
-    assert result.metadata["region"]["Z"] == [16, 23]
+    assert jobs[0].input.shape == (1, 12, 40, 30)
+    np.testing.assert_array_equal(jobs[0].input, source.data[1:, 14:26, 40:, 10:40])
+    np.testing.assert_allclose(result.translate, (1, 28, 20, 5))
+    assert result.metadata["region"]["Z"] == [14, 25]
     assert preview(bench) is result
     assert len(bench.viewer.layers) == 2
 
@@ -327,6 +329,38 @@ def test_a_real_preview_is_what_the_full_run_shows_there(bench: Any) -> None:
     assert small.metadata["report"]["peak"] == pytest.approx(full.metadata["report"]["peak"])
     inner = full.data[55:105, 55:105]
     np.testing.assert_allclose(small.data[15:65, 15:65], inner, atol=0.02 * inner.max())
+
+
+def test_a_preview_ends_earlier_than_a_run_and_says_so(bench: Any, jobs: list[FakeJob]) -> None:
+    bench.add()
+    preview(bench)
+    assert jobs[-1].config.tol == PREVIEW_TOL > default("tol")
+    assert bench.viewer.layers["cells preview"].metadata["config"]["tol"] == PREVIEW_TOL
+    bench.find("tol").setText("0.01")
+    preview(bench)
+    assert jobs[-1].config.tol == 0.01, "the user's is looser"
+    bench.find("tol").setText("1e-5")
+    bench.run(max_iter=2)
+    bench.wait_idle()
+    assert jobs[-1].config.tol == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("planes", "theory", "told"),
+    [(24, "Wide-field", True), (24, "Confocal", False), (7, "Wide-field", False)],
+)
+def test_a_preview_says_when_it_sees_less_haze(
+    bench: Any, notices: list[str], planes: int, theory: str, told: bool
+) -> None:
+    bench.add((planes, 32, 32), scale=(0.3, 0.1, 0.1), units=("um", "um", "um"))
+    bench.find("psf_kind").setCurrentText(theory)
+    preview(bench)
+    said = f"A preview sees 12 of {planes} planes, and this PSF reaches further: here stays haze that Run removes."
+    assert (said in notices) is told
+    notices.clear()
+    bench.run(max_iter=2)
+    bench.wait_idle()
+    assert not any("planes" in sentence for sentence in notices)
 
 
 def test_the_view_of_a_real_canvas(make_napari_viewer: Any, qtbot: Any) -> None:

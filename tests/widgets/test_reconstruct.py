@@ -17,9 +17,9 @@ from napari_deqmd.core.errors import UserError
 from widgets.jobs import FakeJob
 
 NAMES = (
-    "open_image image_layer axes psf_source psf_layer psf_file psf_sigma offset gain estimate peak background method "
-    "model strength max_iter warm_start roi time_choice channel_choice preview run pause resume stop save_result "
-    "progress convergence_plot status device_label memory_label photons_plot"
+    "open_image image_layer axes psf_source psf_layer psf_file psf_sigma offset gain estimate peak background "
+    "mask_layer method model strength max_iter warm_start roi time_choice channel_choice preview run pause "
+    "resume stop save_result progress convergence_plot status device_label memory_label photons_plot"
 ).split()
 
 

@@ -209,12 +209,12 @@ def test_a_shape_that_marks_nothing_is_refused(vertices: Any, words: str) -> Non
 def test_a_preview_is_small_and_about_the_middle() -> None:
     region = whole((9, 3, 40, 1000, 200))
     found = preview_of(region, "TCZYX", np.array([4.2, 0, 20, 500, 3]))
-    assert found.shape == (1, 1, 8, 128, 128)
-    assert bounds(found) == [(4, 5), (0, 1), (16, 24), (436, 564), (0, 128)]
+    assert found.shape == (1, 1, 12, 48, 48)
+    assert bounds(found) == [(4, 5), (0, 1), (14, 26), (476, 524), (0, 48)]
     at_the_end = preview_of(region, "TCZYX", np.array([99, 99, 39, 999, 3]))
-    assert bounds(at_the_end) == [(8, 9), (2, 3), (32, 40), (872, 1000), (0, 128)]
+    assert bounds(at_the_end) == [(8, 9), (2, 3), (28, 40), (952, 1000), (0, 48)]
     inner = part((0, 40), (600, 900), (10, 20), of=(40, 1000, 200))
-    assert bounds(preview_of(inner, "ZYX", middle_of(inner))) == [(16, 24), (686, 814), (10, 20)]
+    assert bounds(preview_of(inner, "ZYX", middle_of(inner))) == [(14, 26), (726, 774), (10, 20)]
 
 
 def test_the_middle_of_the_view_is_the_cameras() -> None:

@@ -101,6 +101,36 @@ def test_a_region_a_psf_layer_and_a_stop(opened: Any, qtbot: Any, tmp_path: Path
     assert told == ""
 
 
+def test_a_mask_is_saved_with_its_result(opened: Any, qtbot: Any, tmp_path: Path, capsys: Any) -> None:
+    dead = np.zeros((40, 48), int)
+    dead[10:12, 20] = 3
+    opened.viewer.layers["in GFP"].data[10:12, 20] = 60_000
+    write_stack(
+        opened.path,
+        Stack(np.stack([layer.data for layer in opened.viewer.layers]), "CYX", SIZES),
+        overwrite=True,
+    )
+    opened.viewer.add_labels(dead, name="dead")
+    opened.viewer.add_shapes(
+        (np.array([[4, 6], [4, 40], [36, 40], [36, 6]]) - 0.5) * SIZES, name="box", units=("um", "um")
+    )
+    opened.widget.image.layer_combo.choose(opened.viewer.layers["in GFP"])
+    opened.find("mask_layer").setCurrentText("dead")
+    opened.find("roi").setCurrentText("box")
+    opened.run(max_iter=4)
+    opened.wait_idle()
+    report = opened.viewer.layers["in GFP deconvolved (region)"].metadata["report"]
+    assert report["items"][0]["bad_pixels"] == 2
+    assert report["peak"] < 100
+    for name in ("out.ome.tif", "out.ome.zarr"):
+        save(opened, qtbot, tmp_path / name)
+        mask = read_sidecar(tmp_path / name)["maps"]["mask"]
+        assert Path(mask["source"]).name == f"out-mask{name.removeprefix('out')}"
+        assert np.array_equal(read_stack(mask["source"]).load().data != 0, dead[4:36, 6:40] != 0)
+        told, same = again(opened, tmp_path / f"{name}.json", capsys)
+        assert (told.count("map"), same) == (0, True)
+
+
 def test_the_input_is_not_overwritten(opened: Any, qtbot: Any, notices: list[str]) -> None:
     opened.run(max_iter=2)
     opened.wait_idle()

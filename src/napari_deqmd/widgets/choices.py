@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from napari.layers import Image, Shapes
+from napari.layers import Image, Labels, Shapes
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QSizePolicy, QToolButton, QWidget
 
@@ -31,6 +31,8 @@ class LayerCombo(QComboBox):
 
     #: Carries the layer, or ``None``.
     layer_changed = Signal(object)
+    #: Which layers are offered.
+    kinds: tuple[type, ...] = (Image,)
 
     def __init__(self, viewer: Any, psf: bool = False, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -60,7 +62,7 @@ class LayerCombo(QComboBox):
         self.blockSignals(True)
         self.clear()
         for layer in reversed(list(self._viewer.layers)):
-            if isinstance(layer, Image):
+            if isinstance(layer, self.kinds):
                 self.addItem(layer.name, layer)
         index = self._find(before) if self._kept else -1
         self._kept = index >= 0
@@ -88,6 +90,27 @@ class LayerCombo(QComboBox):
     def _choice_made(self) -> None:
         self.keep()
         self.layer_changed.emit(self.layer)
+
+
+class OptionalCombo(LayerCombo):
+    """Image layers of a viewer, or none of them, which is what it shows until one is chosen."""
+
+    def refresh(self) -> None:
+        """Read the viewer's layers again."""
+        super().refresh()
+        blocked = self.blockSignals(True)
+        self.insertItem(0, "none", None)
+        self.setCurrentIndex(max(0, self.currentIndex()))
+        self.blockSignals(blocked)
+
+    def _guess(self) -> int:
+        return -1
+
+
+class MaskCombo(OptionalCombo):
+    """Layers that may say which pixels are bad, or none of them."""
+
+    kinds = (Image, Labels)
 
 
 class ImagesCombo(LayerCombo):

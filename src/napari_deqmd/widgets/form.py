@@ -14,6 +14,10 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.widgets.layers import LayerImage
 
+# Where a preview ends: what is missing around it matters more than what it would still gain. The middle of 8 x 64 x 64
+# voxels of the 3D sample was 7.6 % (rms) off the whole stack's result after 40 evaluations, and 7.4 % after 88.
+PREVIEW_TOL = 1e-3
+
 
 class Section(Protocol):
     """A part of the form that knows some of the configuration."""
@@ -33,6 +37,11 @@ def collect(sections: Iterable[Section]) -> dict[str, Any]:
 def config_from(values: dict[str, Any]) -> ReconstructionConfig:
     """Return the frozen configuration; what is outside its domain raises `UserError`."""
     return ReconstructionConfig(**values)
+
+
+def hasty(config: ReconstructionConfig) -> ReconstructionConfig:
+    """Return the configuration of a preview: it ends earlier, with nothing more to be seen coming."""
+    return replace(config, tol=max(config.tol, PREVIEW_TOL))
 
 
 def default(name: str) -> Any:
@@ -64,6 +73,20 @@ def settled(image: LayerImage, config: ReconstructionConfig) -> ReconstructionCo
         peak=photons.peak if config.peak == "auto" else config.peak,
         background=photons.background if config.background == "auto" else config.background,
     )
+
+
+def warn_of_haze(image: LayerImage, psf: np.ndarray) -> None:
+    """Warn where a preview holds so few planes of a stack that its PSF ends before it has faded."""
+    from napari_deqmd.psf.prepare import FADED, light_at_ends
+
+    planes = dict(zip(image.axes, zip(image.part.shape, image.part.of, strict=True), strict=True))
+    shown, there = planes.get("Z", (1, 1))
+    if shown < there and psf.ndim == 3 and light_at_ends(psf) >= FADED:
+        warnings.warn(
+            f"A preview sees {shown} of {there} planes, and this PSF reaches further: here stays haze that Run "
+            "removes.",
+            stacklevel=2,
+        )
 
 
 class Spatial(Protocol):

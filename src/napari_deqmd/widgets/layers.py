@@ -13,6 +13,7 @@ from napari.layers import Image
 from napari_deqmd.core.config import AXES
 from napari_deqmd.core.electrons import saturation
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.pixels import PixelMaps, mended
 from napari_deqmd.widgets.region import SPATIAL, Region, whole
 
 # Lazy data, or the region of them, are loaded up to here (bytes).
@@ -42,6 +43,8 @@ class LayerImage:
         The file that it came from, where that is known.
     metadata : dict
         What that file says, as `napari_deqmd.io.metadata` has it.
+    mask : LayerImage or None
+        Nonzero where its pixels are bad: of its shape, or of its last axes.
     """
 
     data: Any
@@ -51,6 +54,7 @@ class LayerImage:
     region: Region | None = None
     path: str = ""
     metadata: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    mask: LayerImage | None = None
 
     @property
     def part(self) -> Region:
@@ -80,15 +84,25 @@ class LayerImage:
             raise UserError(f"What {self.name!r} is read from has changed its size: open it again.")
         return part
 
+    def maps(self) -> PixelMaps:
+        """Return what is known of the pixels of that part; of lazy masks it computes no more, as `load`."""
+        return PixelMaps(mask=None if self.mask is None else (self.mask.load() != 0).astype(np.uint8))
+
     def basis(self) -> np.ndarray:
         """Return what peak and background are read from, so that a part of the image runs with the numbers of all.
 
-        That is all of its channels while that is quick, else the part.
+        That is all of its channels while that is quick, else the part; bad pixels are filled in.
         """
         if not self.is_quick:
-            return self.load()
+            return self._filled(self.load(), self.part.slices)
         named = zip(self.axes, self.part.slices, strict=True)
-        return self.data[tuple(part if letter == "C" else slice(None) for letter, part in named)]
+        parts = tuple(part if letter == "C" else slice(None) for letter, part in named)
+        return self._filled(self.data[parts], parts)
+
+    def _filled(self, counts: np.ndarray, parts: tuple[slice, ...]) -> np.ndarray:
+        if self.mask is None:
+            return counts
+        return mended(counts, np.asarray(self.mask.data[parts[-self.mask.data.ndim :]]) != 0)
 
 
 def guess_axes(layer: Image, *, planes: bool = False) -> str:
@@ -190,6 +204,24 @@ def read_layer(
         )
         raise UserError(f"{layer.name!r} is loaded lazily and holds {size / 1e9:.1f} GB: {way_out}.")
     return image
+
+
+def read_mask(layer: Any, image: LayerImage) -> LayerImage:
+    """Take the part of a layer that says which pixels of an image are bad.
+
+    Raises
+    ------
+    UserError
+        It is not of the image's shape, nor of its last axes.
+    """
+    data, whole_image = level_0(layer), image.part.of
+    if tuple(data.shape) != whole_image[-layer.ndim :]:
+        raise UserError(
+            f"The mask {layer.name!r} has {sizes_of(data.shape)} pixels and {image.name!r} has "
+            f"{sizes_of(whole_image)}: choose one of the image's shape, or of its Y and X."
+        )
+    region = Region(image.part.slices[-layer.ndim :], tuple(data.shape), image.part.name)
+    return LayerImage(data, layer.name, image.axes[-layer.ndim :], None, region)
 
 
 def describe(layer: Image, axes: str) -> str:

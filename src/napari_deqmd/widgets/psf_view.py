@@ -85,6 +85,7 @@ class PsfView(pg.GraphicsLayoutWidget):
             box.addItem(self._images[name])
             self._names[name] = pg.TextItem(name, color="w", anchor=(0, 0))
             self._names[name].setParentItem(box)
+            self._names[name].setZValue(1)  # a narrow box has its image there, too
         self._plot = self.addPlot(row=0, col=2)
         self._plot.setMenuEnabled(False)
         self._plot.hideButtons()

@@ -13,7 +13,7 @@ from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.controls import changes, take
 from napari_deqmd.widgets.dock import DockWidget
-from napari_deqmd.widgets.form import PsfChoice, collect, config_from, default
+from napari_deqmd.widgets.form import PsfChoice, collect, config_from, default, hasty
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.opening import layers_of
 from napari_deqmd.widgets.reports import Job
@@ -32,11 +32,13 @@ from napari_deqmd.widgets.warm import RunOrder
 from napari_deqmd.widgets.worker import TaskWorker
 
 
-def default_job(image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig, start: Any = None) -> Job:
+def default_job(
+    image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig, start: Any = None, maps: Any = None
+) -> Job:
     """Return the job that the command line runs too; imports torch, so it belongs into the other thread."""
     from napari_deqmd.api import Reconstruction
 
-    return Reconstruction(image, psf, config, start)
+    return Reconstruction(image, psf, config, start, maps)
 
 
 class ReconstructWidget(DockWidget):
@@ -51,7 +53,7 @@ class ReconstructWidget(DockWidget):
     Attributes
     ----------
     job_factory : callable
-        ``(image, psf, config, start) -> Job``, called in the other thread.
+        ``(image, psf, config, start, maps) -> Job``, called in the other thread.
     """
 
     runner: Run
@@ -63,7 +65,7 @@ class ReconstructWidget(DockWidget):
         self.welcome = Welcome(napari_viewer)
         self.image = ImageSection(napari_viewer)
         self.psf = PsfSection(napari_viewer)
-        self.photons = PhotonsSection()
+        self.photons = PhotonsSection(napari_viewer)
         self.method = MethodSection()
         self.run_section = RunSection()
         self.runner = Run(self.run_section, self)
@@ -85,7 +87,7 @@ class ReconstructWidget(DockWidget):
     def estimate(self) -> None:
         """Estimate what the photons section asks for, of the chosen image, in another thread."""
         try:
-            image = self.image.read()
+            image = self.photons.mark(self.image.read())
         except Exception as error:  # layers come from anywhere: whatever they do ends as a sentence
             self.complain(error)
             return
@@ -135,6 +137,8 @@ class ReconstructWidget(DockWidget):
         try:
             image, psf, config = self._read(preview=preview)
             metadata = {"input": image.name, "psf": str(psf), "config": config.to_dict()}
+            if image.mask is not None:
+                metadata["mask"] = image.mask.name
             suffix = "deconvolved"
             if preview or not image.part.is_whole:
                 metadata["region"] = image.part.record(image.axes)
@@ -151,9 +155,11 @@ class ReconstructWidget(DockWidget):
     def _read(
         self, *, preview: bool = False, keep: bool = True
     ) -> tuple[LayerImage, PsfChoice, ReconstructionConfig]:
-        image, psf = self.image.read(preview=preview, keep=keep), self.psf.read(keep=keep)
+        image = self.photons.mark(self.image.read(preview=preview, keep=keep))
+        psf = self.psf.read(keep=keep)
         place = {"axes": image.axes, "voxel_size": image.voxel_size}
-        return image, psf, config_from(collect((self.photons, self.method)) | place)
+        config = config_from(collect((self.photons, self.method)) | place)
+        return image, psf, hasty(config) if preview else config
 
     def _offer_resume(self, *_changed: object) -> None:
         kept = self.runner.kept
@@ -170,6 +176,7 @@ class ReconstructWidget(DockWidget):
         """Read the viewer's layers again."""
         self.image.refresh_layers()
         self.psf.layer_combo.refresh()
+        self.photons.mask_combo.refresh()
 
     def view_changed(self) -> None:
         """Follow the camera and the sliders."""

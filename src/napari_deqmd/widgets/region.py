@@ -14,9 +14,9 @@ from napari_deqmd.core.errors import UserError
 SPATIAL = "ZYX"
 WHOLE, VIEW = "Whole image", "Current view"
 ALL, CURRENT = "all", "current"
-# A preview takes seconds: as much of each axis at most.
-_PREVIEW = {"T": 1, "C": 1, "Z": 8, "Y": 256, "X": 256}
-_PREVIEW_OF_STACK = _PREVIEW | {"Y": 128, "X": 128}
+# A preview takes seconds on one core: as much of each axis at most. Planes that are missing matter more than pixels.
+_PREVIEW = {"T": 1, "C": 1, "Y": 256, "X": 256}
+_PREVIEW_OF_STACK = _PREVIEW | {"Z": 12, "Y": 48, "X": 48}
 _RANGE = re.compile(r"(\d+)(?:\s*[-–]\s*(\d+))?")
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
+from napari_deqmd.widgets.region import SPATIAL
 
 if TYPE_CHECKING:
     from napari_deqmd.io.stack import Stack
@@ -32,14 +34,19 @@ class Record:
         As `napari_deqmd.io.sidecar.origin` returns it.
     psf : ndarray or None
         The PSF, where it lies in no file.
+    mask : ndarray or None
+        Nonzero where pixels are bad.
     """
 
     stack: Stack
     origin: dict[str, Any]
     psf: np.ndarray | None
+    mask: np.ndarray | None = None
 
     @classmethod
-    def of(cls, image: LayerImage, pixels: np.ndarray, choice: PsfChoice, psf: np.ndarray) -> Record:
+    def of(
+        cls, image: LayerImage, pixels: np.ndarray, choice: PsfChoice, psf: np.ndarray, maps: PixelMaps
+    ) -> Record:
         """Return the record of a run; looks at every pixel, so it belongs into the other thread."""
         from napari_deqmd.io.sidecar import origin
         from napari_deqmd.io.stack import Stack
@@ -58,16 +65,20 @@ class Record:
         source = str(Path(choice.path).expanduser().resolve()) if choice.path else str(choice)
         path = str(Path(image.path).expanduser().resolve()) if image.path else None
         found = origin(stack, psf, path=path, psf_source=source, given=given)
-        return cls(dataclasses.replace(stack, data=None), found, psf if choice.layer is not None else None)
+        kept = psf if choice.layer is not None else None
+        return cls(dataclasses.replace(stack, data=None), found, kept, maps.mask)
 
     @property
-    def hashes(self) -> tuple[str, str]:
-        """Of the input's pixels, and of the PSF's: what was changed in place shows too."""
-        return self.origin["input"]["sha256"], self.origin["psf"]["sha256"]
+    def hashes(self) -> tuple[str, ...]:
+        """Of the pixels of the input, of the PSF and of the mask: what was changed in place shows too."""
+        from napari_deqmd.io.sidecar import fingerprint
+
+        marked = () if self.mask is None else (fingerprint(self.mask),)
+        return self.origin["input"]["sha256"], self.origin["psf"]["sha256"], *marked
 
 
 def save(path: str, pixels: np.ndarray, record: Record, report: Mapping[str, Any]) -> Path:
-    """Write a result with its sidecar, and beside it a PSF that is in no file yet.
+    """Write a result with its sidecar, and beside it a mask, and a PSF that is in no file yet.
 
     Parameters
     ----------
@@ -89,8 +100,8 @@ def save(path: str, pixels: np.ndarray, record: Record, report: Mapping[str, Any
     UserError
         It is the input, or cannot be written.
     """
-    from napari_deqmd.io.sidecar import check_result, versions, write_result
-    from napari_deqmd.io.stack import Stack, ending, write_stack
+    from napari_deqmd.io.sidecar import check_result, fingerprint, versions, write_result
+    from napari_deqmd.io.stack import read_stack
 
     named = bool(Path(path).suffix)
     target = check_result(path if named else path + _DEFAULT, overwrite=named, size=4 * pixels.size)
@@ -98,11 +109,25 @@ def save(path: str, pixels: np.ndarray, record: Record, report: Mapping[str, Any
         raise UserError(f"{target} is the input: name another file for the result.")
     content = {**report, **record.origin, "maps": {}}
     content["versions"] = {**report.get("versions", {}), **versions()}
-    again = target.exists()
     if record.psf is not None:
-        beside = target.with_name(f"{target.name.removesuffix(ending(target))}-psf{ending(target)}")
-        voxels = None if record.stack.voxel_size is None else record.stack.voxel_size[-record.psf.ndim :]
-        write_stack(beside, Stack(record.psf, "ZYX"[-record.psf.ndim :], voxels), overwrite=again)
-        content["psf"] = {**content["psf"], "source": str(beside)}
+        content["psf"] = {
+            **content["psf"],
+            "source": str(_beside(target, "psf", record.psf, "ZYX", record.stack)),
+        }
+    if record.mask is not None:
+        beside = _beside(target, "mask", record.mask, record.stack.axes, record.stack)
+        read = read_stack(beside).load().data
+        content["maps"] = {"mask": {"source": str(beside), "shape": read.shape, "sha256": fingerprint(read)}}
     write_result(target, dataclasses.replace(record.stack, data=pixels), content, overwrite=named)
     return target
+
+
+def _beside(target: Path, name: str, values: np.ndarray, axes: str, stack: Stack) -> Path:
+    """Write what belongs to a result beside it, where the result may be written."""
+    from napari_deqmd.io.stack import Stack, ending, write_stack
+
+    path = target.with_name(f"{target.name.removesuffix(ending(target))}-{name}{ending(target)}")
+    axes = axes[-values.ndim :]
+    voxels = tuple(stack.sizes[letter] for letter in axes if letter in SPATIAL) if stack.voxel_size else None
+    write_stack(path, Stack(values, axes, voxels), overwrite=target.exists())
+    return path

@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.widgets.form import PsfChoice, settled
+from napari_deqmd.widgets.form import PsfChoice, settled, warn_of_haze
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.region import Region
 from napari_deqmd.widgets.reports import Job
@@ -67,7 +67,7 @@ class RunOrder:
     Parameters
     ----------
     factory : callable
-        ``(image, psf, config, start) -> Job``.
+        ``(image, psf, config, start, maps) -> Job``.
     image : LayerImage
     psf : PsfChoice
     config : ReconstructionConfig
@@ -108,15 +108,18 @@ class RunOrder:
 
     def __call__(self) -> Job:
         """Return the job."""
-        image, psf = self._image.load(), self._psf.load(self._image)
-        self.record = Record.of(self._image, image, self._psf, psf)
+        image, psf, maps = self._image.load(), self._psf.load(self._image), self._image.maps()
+        warn_of_haze(self._image, psf)
+        self.record = Record.of(self._image, image, self._psf, psf, maps)
         self.fingerprint = (*self.record.hashes, *_data(self.config))
         last, self._last = self._last, None
         self.warm = last is not None and last.fingerprint == self.fingerprint
         if self._going_on and not self.warm:
-            raise UserError("The image or the PSF has changed since the last run: press Run to start anew.")
+            raise UserError(
+                "The image, its mask or the PSF has changed since the last run: press Run to start anew."
+            )
         start = last.iterates if last is not None and self.warm else None
-        return self._factory(image, psf, settled(self._image, self.config), start)
+        return self._factory(image, psf, settled(self._image, self.config), start, maps)
 
     def keep(self, outcome: Any, source: Any, layer: Any) -> Kept | None:
         """Return what its outcome leaves for the next; nothing good comes of numbers that diverged."""

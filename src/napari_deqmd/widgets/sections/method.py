@@ -7,13 +7,12 @@ from typing import Any, Literal
 from magicgui.widgets import create_widget
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QSpinBox, QWidget
-from superqt import QCollapsible
 
 from napari_deqmd.core.config import BOUNDARIES, METHODS, PRECISIONS, SOLVERS
 from napari_deqmd.core.typed import number
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.models import ModelCombo
-from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, hint, label_of, named, taught
+from napari_deqmd.widgets.sections.parts import SectionBox, folded, form_layout, hint, label_of, named, taught
 
 _NAMES = {
     "deq-md": "Learned prior",
@@ -100,15 +99,10 @@ class MethodSection(SectionBox):
             ),
         )
         self.advanced = {name: _advanced(name) for name in _ADVANCED}
-        folded = QWidget()
         form = form_layout()
-        folded.setLayout(form)
         for name, (label, _annotation, _options, tooltip) in _ADVANCED.items():
             form.addRow(label_of(label, tooltip), taught(self.advanced[name].native, tooltip))
-        fold = QCollapsible("Advanced", collapsedIcon="▸", expandedIcon="▾")
-        fold.setObjectName("advanced")
-        fold.setDuration(0)
-        fold.addWidget(folded)
+        fold = folded(form, "advanced")
         self.warm_check = named(QCheckBox("Start from the last result"), "warm_start")
         self.warm_check.setChecked(True)
         self.warm_check.setToolTip(
@@ -117,10 +111,6 @@ class MethodSection(SectionBox):
             "may end at another image when it starts elsewhere. Richardson-Lucy always starts anew.</p>"
         )
         fold.addWidget(self.warm_check)
-        fold.setContentsMargins(0, 0, 0, 0)
-        for part in (fold, fold.content()):
-            if (layout := part.layout()) is not None:
-                layout.setContentsMargins(0, 0, 0, 0)
         self.column.addWidget(fold)
         self.method_combo.currentTextChanged.connect(self._follow_method)
         self._follow_method(self.method_combo.currentText())

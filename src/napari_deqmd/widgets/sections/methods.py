@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_deqmd.core.config import METHODS, ReconstructionConfig
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.widgets.choices import LayerCombo
+from napari_deqmd.widgets.choices import OptionalCombo
 from napari_deqmd.widgets.comparison import Contender
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.models import INSTALLED, about
@@ -31,21 +31,6 @@ _CHECKED = (("rl-accelerated", ""), ("md-tv", ""), ("deq-md", default("model")))
 _LEARNED = "deq-md"
 # Lines of the list.
 _ROWS = 4
-
-
-class ReferenceCombo(LayerCombo):
-    """Image layers of a viewer, or none of them, which is what it shows until one is chosen."""
-
-    def refresh(self) -> None:
-        """Read the viewer's layers again."""
-        super().refresh()
-        blocked = self.blockSignals(True)
-        self.insertItem(0, "none", None)
-        self.setCurrentIndex(max(0, self.currentIndex()))
-        self.blockSignals(blocked)
-
-    def _guess(self) -> int:
-        return -1
 
 
 class MethodsSection(SectionBox):
@@ -94,7 +79,7 @@ class MethodsSection(SectionBox):
                 "How much a prior counts against the data; 1 is as it was trained.",
             ),
         )
-        self.reference_combo = named(ReferenceCombo(viewer), "compare_reference")
+        self.reference_combo = named(OptionalCombo(viewer), "compare_reference")
         self.row(
             "Reference",
             self.reference_combo,

@@ -9,6 +9,7 @@ from napari.settings import get_settings
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QGroupBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from superqt import QCollapsible
 
 Control = TypeVar("Control", bound=QWidget)
 
@@ -75,6 +76,19 @@ def form_layout() -> QFormLayout:
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     return form
+
+
+def folded(form: QFormLayout, name: str) -> QCollapsible:
+    """Return what hides a form of advanced settings until it is asked for."""
+    inside = QWidget()
+    inside.setLayout(form)
+    fold = named(QCollapsible("Advanced", collapsedIcon="▸", expandedIcon="▾"), name)
+    fold.setDuration(0)
+    fold.addWidget(inside)
+    for part in (fold, fold.content()):
+        if (layout := part.layout()) is not None:
+            layout.setContentsMargins(0, 0, 0, 0)
+    return fold
 
 
 def named(control: Control, name: str) -> Control:

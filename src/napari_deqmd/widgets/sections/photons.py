@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from qtpy.QtCore import QRegularExpression
@@ -10,12 +11,29 @@ from qtpy.QtGui import QRegularExpressionValidator
 from qtpy.QtWidgets import QLineEdit, QPushButton, QWidget
 
 from napari_deqmd.core.typed import AUTO, number_or_auto
+from napari_deqmd.widgets.choices import MaskCombo
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.histogram import PhotonPlot
-from napari_deqmd.widgets.sections.parts import PlainSpin, SectionBox, hint, named
+from napari_deqmd.widgets.layers import LayerImage, read_mask
+from napari_deqmd.widgets.sections.parts import (
+    PlainSpin,
+    SectionBox,
+    folded,
+    form_layout,
+    hint,
+    label_of,
+    named,
+    taught,
+)
 from napari_deqmd.widgets.settings import fill
 
 _NUMBER_OR_AUTO = r"\s*([aA][uU]?[tT]?[oO]?|[0-9]*[.]?[0-9]*([eE][-+]?[0-9]*)?)\s*"
+
+_BAD = (
+    "A layer that is nonzero where a pixel is dead or hot: these are left out. Of the image's shape, or of its Y and X "
+    "for all planes, times and channels. Paint it in a Labels layer, or open the one of your camera. Saturated pixels "
+    "are found without it."
+)
 
 
 class CameraSection(SectionBox):
@@ -59,9 +77,15 @@ class CameraSection(SectionBox):
 
 
 class PhotonsSection(CameraSection):
-    """Offset, gain, read noise, peak, background, and the button that estimates the last two."""
+    """Offset, gain, read noise, peak, background, the button that estimates the last two, and which pixels are bad.
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer, optional
+        A layer of it may say which pixels are bad.
+    """
+
+    def __init__(self, viewer: Any = None, parent: QWidget | None = None) -> None:
         super().__init__("3 · Photons", parent=parent)
         self.read_noise_spin = named(PlainSpin(0, 1e4, default("read_noise")), "read_noise")
         self.row(
@@ -106,6 +130,12 @@ class PhotonsSection(CameraSection):
         )
         self.plot.hide()
         self.column.addWidget(self.plot)
+        self.mask_combo: MaskCombo | None = None
+        if viewer is not None:
+            self.mask_combo = named(MaskCombo(viewer), "mask_layer")
+            form = form_layout()
+            form.addRow(label_of("Bad pixels", _BAD), taught(self.mask_combo, _BAD))
+            self.column.addWidget(folded(form, "photons_advanced"))
         self._estimated: tuple[str, str] | None = None
 
     def values(self) -> dict[str, Any]:
@@ -115,6 +145,17 @@ class PhotonsSection(CameraSection):
             "peak": number_or_auto(self.peak_edit.text(), "Peak"),
             "background": number_or_auto(self.background_edit.text(), "Background"),
         }
+
+    def mark(self, image: LayerImage) -> LayerImage:
+        """Return the image with the chosen mask of its bad pixels.
+
+        Raises
+        ------
+        UserError
+            The mask is of another shape.
+        """
+        layer = self.mask_combo.layer if self.mask_combo is not None else None
+        return image if layer is None else replace(image, mask=read_mask(layer, image))
 
     def show_estimate(self, photons: Any, histogram: tuple[Any, Any]) -> None:
         """Fill in what `estimate_photons` found; say it, and draw it.

@@ -22,9 +22,9 @@ class RunSection(SectionBox):
         self.preview_button = named(QPushButton("Preview"), "preview")
         self.preview_button.setToolTip(
             "<p>Try these settings in seconds: on what the canvas shows (or on the region), at most 256 × 256 pixels "
-            "about its middle, of a stack 128 × 128 in 8 planes about this one, at this time and in this channel. The "
-            "result lies on the "
-            "image as its own layer.</p>"
+            "about its middle, of a stack 48 × 48 in 12 planes about this one, at this time and in this channel. It "
+            "ends earlier than a run, at a tolerance of 0.001. What is cut off around it is missing, at its border "
+            "most. The result lies on the image as its own layer.</p>"
         )
         self.run_button = named(QPushButton("Run"), "run")
         self.run_button.setToolTip(
