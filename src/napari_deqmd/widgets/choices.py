@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from napari.layers import Image, Labels, Shapes
+from napari.layers import Image, Labels, Layer, Shapes
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QSizePolicy, QToolButton, QWidget
 
@@ -32,7 +32,7 @@ class LayerCombo(QComboBox):
     #: Carries the layer, or ``None``.
     layer_changed = Signal(object)
     #: Which layers are offered.
-    kinds: tuple[type, ...] = (Image,)
+    kinds: tuple[type[Layer], ...] = (Image,)
 
     def __init__(self, viewer: Any, psf: bool = False, parent: QWidget | None = None) -> None:
         super().__init__(parent)

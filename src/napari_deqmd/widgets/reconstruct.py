@@ -176,7 +176,7 @@ class ReconstructWidget(DockWidget):
         """Read the viewer's layers again."""
         self.image.refresh_layers()
         self.psf.layer_combo.refresh()
-        self.photons.mask_combo.refresh()
+        self.photons.refresh_layers()
 
     def view_changed(self) -> None:
         """Follow the camera and the sliders."""

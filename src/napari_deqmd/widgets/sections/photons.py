@@ -146,6 +146,11 @@ class PhotonsSection(CameraSection):
             "background": number_or_auto(self.background_edit.text(), "Background"),
         }
 
+    def refresh_layers(self) -> None:
+        """Read the viewer's layers again."""
+        if self.mask_combo is not None:
+            self.mask_combo.refresh()
+
     def mark(self, image: LayerImage) -> LayerImage:
         """Return the image with the chosen mask of its bad pixels.
 
