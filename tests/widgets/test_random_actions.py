@@ -127,6 +127,13 @@ class Hands:
         assert found is not None, name
         return found
 
+    def runs(self, kind: type) -> int:
+        """Return how many jobs of a kind came to their first step."""
+        return sum(isinstance(job, kind) and job.began for job in self.jobs)
+
+    def wait_for(self, kind: type, qtbot: Any) -> None:
+        qtbot.waitUntil(lambda: self.runs(kind) > 0, timeout=30_000)
+
     def form(self) -> Form:
         """Return one that is open."""
         return FORMS[self.random.choice(list(self.docks))]
@@ -274,15 +281,11 @@ def left_over(viewer: Any, qtbot: Any, seed: int, monkeypatch: Any) -> tuple[Cou
         opened = staticmethod(lambda _plugin, name, open_=hands.open, **_: open_(name))
         patch.setattr(type(viewer.window), "add_plugin_dock_widget", opened)
         hands.act(ACTIONS)
-
-    def began(kind: type) -> int:
-        return sum(isinstance(job, kind) and job.began for job in hands.jobs)
-
-    assert began(FakeJob) > 5, "hardly anything ran"
-    if not began(FakeTrainJob):  # closed each time before its thread came to it
+    assert hands.runs(FakeJob) > 5, "hardly anything ran"
+    if not hands.runs(FakeTrainJob):  # closed each time before its thread came to it
         hands.open("Train")
         hands.mend("Train")
-        qtbot.waitUntil(lambda: began(FakeTrainJob) > 0, timeout=30_000)
+        hands.wait_for(FakeTrainJob, qtbot)
     # Still ready to run: the form made sane again, one small image.
     hands.find("stop").click()
     QTest.qWait(50)
