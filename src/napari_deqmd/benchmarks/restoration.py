@@ -41,7 +41,8 @@ LIT = 0.005
 """Share of the field of view that is not dark."""
 CROPS, NATURAL, BARS = "fluorescence/train", "natural/bsds500/val", "fluorescence/bench/bars"
 """Folders of data."""
-BARS_GAIN, BARS_UPPER = 100.0, 100.0
+BARS_GAIN, BARS_UPPER = 1.9, 100.0
+"""ADU per photo-electron, as `deqmd estimate` finds it, and the upper bound in peaks."""
 
 
 @dataclass(frozen=True)
