@@ -57,12 +57,15 @@ class Pretraining:
 
     Attributes
     ----------
+    minutes : float, optional
+        After which the schedule ends if its steps have not.
     strength : tuple of float, optional
         ``(a, p)`` of the strength at the end, chosen on validation images.
     """
 
     draws: Draws
     steps: int
+    minutes: float | None = None
     batch: int = 16
     learning_rate: float = 5e-4
     sigma: tuple[float, float] = (0.015, 0.3)
@@ -81,6 +84,8 @@ class Equilibrium:
 
     Attributes
     ----------
+    minutes : float, optional
+        After which the schedule ends if its steps have not.
     ranges : Ranges
         Peaks, backgrounds and brightness of the measurements.
     psf : str, optional
@@ -99,6 +104,7 @@ class Equilibrium:
 
     draws: Draws
     steps: int
+    minutes: float | None = None
     batch: int = 8
     learning_rate: float = 5e-5
     numbers: float = 10.0
@@ -249,6 +255,7 @@ def run_pretraining(
         regularizer,
         _sampler(recipe, job.draws, data, recipe.seed),
         steps=job.steps,
+        limit=_seconds(job.minutes),
         batch=job.batch,
         learning_rate=job.learning_rate,
         sigma=job.sigma,
@@ -321,6 +328,7 @@ def run_equilibrium(
             shifted=job.shifted,
         ),
         steps=job.steps,
+        limit=_seconds(job.minutes),
         batch=job.batch,
         learning_rate=job.learning_rate,
         numbers=job.numbers,
@@ -378,6 +386,10 @@ def _denoiser(recipe: Recipe) -> Learned:
     if not isinstance(regularizer, Learned):
         raise UserError(f"{recipe.family} is no denoiser: choose another family for {recipe.name}.")
     return regularizer
+
+
+def _seconds(minutes: float | None) -> float:
+    return math.inf if minutes is None else 60 * minutes
 
 
 def _set_strength(regularizer: Learned, strength: tuple[float, float] | None) -> None:
