@@ -15,7 +15,7 @@ from torch import Tensor
 from napari_deqmd.benchmarks.fluorescence import TV_WEIGHT, Job, Method, learned, tv_name
 from napari_deqmd.benchmarks.fluorescence_cases import Case
 from napari_deqmd.benchmarks.restoration import (
-    PEAKS,
+    CROPS,
     SCENES,
     SIDE,
     VOLUME_SCENES,
@@ -27,6 +27,7 @@ from napari_deqmd.benchmarks.restoration import (
     timed,
 )
 from napari_deqmd.benchmarks.rows import Rows
+from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, TotalVariation
 from napari_deqmd.core.solvers import SOLVERS, Step
@@ -46,11 +47,11 @@ _POINTS, _SHORTEST = 400, 1e-4
 class Extent:
     """How much is measured."""
 
-    peaks: tuple[float, ...] = PEAKS
+    peaks: tuple[float, ...] = (20.0, 200.0)
     scenes: tuple[str, ...] = SCENES
     side: int = SIDE
     volumes: tuple[str, ...] = VOLUME_SCENES
-    volume: tuple[int, ...] = (24, 64, 64)
+    volume: tuple[int, ...] = (16, 64, 64)
     large: int = 512
     peak: float = 100.0
     max_iter: int = 200
@@ -128,7 +129,14 @@ def cases(data: Path | None, extent: Extent) -> dict[str, list[Case]]:
         Folder with ``fluorescence/train``, of which images that are held back from training are used.
     extent : Extent
         How many.
+
+    Raises
+    ------
+    UserError
+        The folder of data has no such folder.
     """
+    if data and not (data / CROPS).is_dir():
+        raise UserError(f"{data} has no folder {CROPS}: give the folder that holds it.")
     wide = conditions(peaks=(extent.peak,), side=extent.large, kinds=("mixture",), seed=SEED)[:1]
     found: dict[str, list[Condition]] = {
         "images": [

@@ -92,5 +92,6 @@ def draw(found: Mapping[str, Sequence[Curve]]) -> Figure:
         top = max((curve.gain.max() for curve in curves), default=0.0)
         axes.set_ylim(LOWEST, max(top, 0.0) + 0.2)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small", loc="lower right")
+        if curves:
+            axes.legend(fontsize="small", loc="lower right")
     return figure

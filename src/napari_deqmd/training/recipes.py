@@ -389,6 +389,8 @@ def _denoiser(recipe: Recipe) -> Learned:
 
 
 def _seconds(minutes: float | None) -> float:
+    if minutes is not None and not minutes > 0:
+        raise UserError(f"The recipe gives {minutes:g} minutes: give more than 0, or none.")
     return math.inf if minutes is None else 60 * minutes
 
 
