@@ -18,7 +18,6 @@ from napari_deqmd.benchmarks.restoration import (
     CROPS,
     SCENES,
     SIDE,
-    VOLUME_SCENES,
     Condition,
     conditions,
     estimated,
@@ -50,7 +49,7 @@ class Extent:
     peaks: tuple[float, ...] = (20.0, 200.0)
     scenes: tuple[str, ...] = SCENES
     side: int = SIDE
-    volumes: tuple[str, ...] = VOLUME_SCENES
+    volumes: tuple[str, ...] = ("nuclei", "filaments")
     volume: tuple[int, ...] = (16, 64, 64)
     large: int = 512
     peak: float = 100.0
