@@ -27,7 +27,7 @@ from napari_deqmd.training.recipes import Recipe, run_equilibrium, run_pretraini
 RECIPES = Path(__file__).parents[1] / "recipes" / "families"
 SEED, SIDE, PEAKS = 921, 64, (15.0, 60.0, 240.0)
 """Of the simulated validation scenes; the benchmarks draw from other seeds."""
-STRENGTHS = tuple(2.0**power for power in range(-2, 4))
+STRENGTHS = tuple(2.0**power for power in range(-3, 3))
 FACTORS = (0.4, 0.5, 0.64, 0.8, 1.0, 1.25)
 MAX_ITER = 60
 
