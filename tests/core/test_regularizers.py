@@ -257,6 +257,19 @@ def test_convex_flag_makes_the_energy_convex():
     assert (torch.stack(gaps) > 1e-6).any()
 
 
+@pytest.mark.parametrize("channels", [8, 64])
+def test_a_convex_network_starts_as_small_as_another(channels):
+    """Positive weights do not cancel: without care every layer multiplies by a hundred."""
+    slopes = []
+    for convex in (False, True):
+        torch.manual_seed(0)
+        regularizer = Scalar(channels=channels, depth=3, convex=convex)
+        found = evaluate(regularizer, torch.rand(1, 1, 32, 32), torch.full((1,), 60.0))
+        slopes.append(float(found.gradient().abs().mean()))
+    assert 0.3 < slopes[1] / slopes[0] < 10
+    assert len(regularizer.network.last.weight.unique()) == channels
+
+
 def test_the_mean_weighs_as_the_sum_at_one_size_and_less_on_larger_images():
     summed, mean = (Scalar(channels=4, depth=2, mean=flag) for flag in (False, True))
     mean.load_state_dict(summed.state_dict())

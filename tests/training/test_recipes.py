@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from skimage import io as skio
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers import Learned, build
+from napari_deqmd.training import progress
 from napari_deqmd.training.models import BUNDLED, load_model
 from napari_deqmd.training.recipe_files import Recipe
 from napari_deqmd.training.recipes import run_equilibrium, run_pretraining, started
@@ -109,6 +112,18 @@ def test_a_training_from_nothing_ends_with_a_model(recipe, data, tmp_path):
     # Three steps move it by little; the recipe sets it, and halves it at the end.
     assert float(trained.regularizer.strength.a) == pytest.approx(0.5 - np.log(2), abs=0.5)
     assert float(trained.regularizer.strength.p) == pytest.approx(0.25, abs=0.5)
+
+
+def test_a_training_may_end_by_the_clock(data, tmp_path, monkeypatch):
+    """Of a million steps, as many as go into a minute at 25 seconds each."""
+    seconds = itertools.count(0, 25)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    recipe = written(tmp_path, TEXT.replace("steps = 3", "steps = 1000000\nminutes = 1"))
+    for job in (run_pretraining, run_equilibrium):
+        assert [report.seconds for report in job(recipe, data, tmp_path / "run")] == [25, 50, 75]
+    assert list(run_equilibrium(recipe, data, tmp_path / "run")) == []  # it has ended, in steps or not
+    card = load_model(tmp_path / "run" / "toy.safetensors").card
+    assert card["recipe"]["equilibrium"]["minutes"] == 1
 
 
 def test_a_pretraining_starts_from_the_base_if_the_recipe_has_one(recipe, data, tmp_path):
@@ -240,6 +255,7 @@ def test_a_recipe_that_is_not_there(tmp_path):
         ('family = "red"', 'family = "blue"', "Unknown regularizer family"),
         ('natural = "photographs"', 'natural = "empty"', "no TIFF, PNG or JPEG images"),
         ("patch = [24, 24]", "patch = [48, 48]", "no natural image of at least 48 x 48"),
+        ("steps = 3", "steps = 3\nminutes = 0", "gives 0 minutes"),
     ],
 )
 def test_what_does_not_fit_is_said_before_the_first_step(old, new, sentence, data, tmp_path):

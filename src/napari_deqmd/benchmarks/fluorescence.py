@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from torch import Tensor
 
 from napari_deqmd.benchmarks.fluorescence_cases import Case
 from napari_deqmd.benchmarks.restoration import best, by_colour, last, psnr, scaled
-from napari_deqmd.core.errors import UserError
+from napari_deqmd.benchmarks.rows import Rows
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation
 from napari_deqmd.core.solvers import SOLVERS, Step
 from napari_deqmd.core.solvers.richardson_lucy import flat_start, richardson_lucy
 from napari_deqmd.training.measurements import Measurement
-from napari_deqmd.training.models import BUNDLED, list_models, load_model, methods_of
+from napari_deqmd.training.models import BUNDLED, Model, list_models, load_model, methods_of
 
 ORACLE = "RL, oracle stop"
 TV = "TV, weight"
@@ -98,6 +98,12 @@ class Row:
     iterations: int
     seconds: float
 
+    @property
+    def summary(self) -> str:
+        """What it tells, in a line."""
+        words = self.label, self.image, f"peak {self.peak:.0f}", self.variation, self.method
+        return f"{', '.join(filter(None, words))}: {self.psnr:.2f} dB"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -121,30 +127,43 @@ class Job:
             found.update(tensor.contiguous().numpy().tobytes())
         return found.hexdigest()[:16]
 
+    def problem(self) -> Problem:
+        """Return what the method solves: colours one after the other where it does not take them at once."""
+        data, method = self.data, self.method
+        parts = data if method.colours == data.truth.shape[1] else by_colour(data)
+        return parts.to(torch.device(method.device)).problem(
+            method.regularizer, upper=self.case.condition.upper
+        )
+
+    def restored(self, x: Tensor) -> Tensor:
+        """Return a field of view as one image of all colours; times a factor where that is not known of the truth."""
+        truth = self.data.truth
+        x = x.cpu().reshape(truth.shape)
+        return x if self.case.condition.known else scaled(x, truth)
+
+    @property
+    def white(self) -> float | None:
+        """What PSNR and SSIM are relative to, in units of the peak told."""
+        condition = self.case.condition
+        return (
+            None if condition.white is None else condition.white * condition.peak / float(self.data.peak[0])
+        )
+
     def run(self) -> tuple[Row, NDArray[np.float32]]:
         """Return the figures and the image, ``([3,] [Z,] Y, X)`` in units of the peak told."""
-        condition, data = self.case.condition, self.data
-        colours = data.truth.shape[1]
-        parts = data if self.method.colours == colours else by_colour(data)
-        problem = parts.to(torch.device(self.method.device)).problem(
-            self.method.regularizer, upper=condition.upper
-        )
-        white = None if condition.white is None else condition.white * condition.peak / float(data.peak[0])
-
-        def whole(x: Tensor) -> Tensor:
-            x = x.cpu().reshape(data.truth.shape)
-            return x if condition.known else scaled(x, data.truth)
-
+        condition, data, white = self.case.condition, self.data, self.white
+        problem = self.problem()
         if self.method.oracle:
             runs = (self.method.steps(problem, start) for start in (None, problem.start()))
-            found = best(problem, runs, data.truth, lambda x, truth: psnr(whole(x), truth, white))
+            found = best(problem, runs, data.truth, lambda x, truth: psnr(self.restored(x), truth, white))
         else:
             found = last(problem, self.method.steps(problem, _start(problem, self.case.start)))
-        image = whole(found.image)
+        image = self.restored(found.image)
         truth, restored = (tensor[0].numpy() for tensor in (data.truth, image))
-        if colours == 1:
+        several = len(truth) > 1
+        if not several:
             truth, restored = truth[0], restored[0]
-        axis = {} if colours == 1 else {"channel_axis": 0}
+        axis = {"channel_axis": 0} if several else {}
         row = Row(
             self.key,
             condition.label,
@@ -163,38 +182,22 @@ class Job:
         return row, restored
 
 
-class Record:
-    """Rows of a folder, in a file of JSON lines, and the images the figure shows: a run that was cut goes on from it.
-
-    Raises
-    ------
-    UserError
-        The folder cannot be made, or its rows are of another version.
-    """
+class Record(Rows[Job, Row]):
+    """Rows of a folder, and the images the figure shows."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "rows.jsonl"
+        super().__init__(folder, Row)
         self._images = folder / "rows-images"
-        try:
-            self._images.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"Cannot make the folder {folder}: choose another.") from error
-        self._rows = {row.key: row for row in self._read()}
+        self._images.mkdir(exist_ok=True)
 
     def __contains__(self, job: Job) -> bool:
-        return job.key in self._rows and (not job.case.shown or self._image(job).exists())
+        return super().__contains__(job) and (not job.case.shown or self._image(job).exists())
 
-    def add(self, job: Job, row: Row, image: NDArray[np.float32]) -> None:
+    def keep(self, job: Job, row: Row, image: NDArray[np.float32]) -> None:
         """Append a row; keep its image when the figure shows it."""
         if job.case.shown:
             np.save(self._image(job), image)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
-        self._rows[row.key] = row
-
-    def rows(self, jobs: Sequence[Job]) -> list[Row]:
-        """Return the rows of those jobs that are done, in their order."""
-        return [self._rows[job.key] for job in jobs if job.key in self._rows]
+        self.add(row)
 
     def image(self, job: Job) -> NDArray[np.float32]:
         """Return the image of a done job that is shown."""
@@ -203,25 +206,13 @@ class Record:
     def _image(self, job: Job) -> Path:
         return self._images / f"{job.key}.npy"
 
-    def _read(self) -> list[Row]:
-        if not self._path.exists():
-            return []
-        text = self._path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:  # the last run was cut while it wrote
-            self._path.write_text(whole, encoding="utf-8")
-        try:
-            return [Row(**json.loads(line)) for line in whole.splitlines()]
-        except (TypeError, ValueError):
-            raise UserError(f"{self._path} is no record of this version: choose another folder.") from None
-
 
 def run(jobs: Sequence[Job], record: Record) -> Iterator[Row]:
     """Run the jobs that are not on record, yielding their rows as they are made and recorded."""
     for job in jobs:
         if job not in record:
             row, image = job.run()
-            record.add(job, row, image)
+            record.keep(job, row, image)
             yield row
 
 
@@ -247,18 +238,22 @@ def methods(models: Sequence[str], *, max_iter: int = 200) -> list[Method]:
         regularizer = TotalVariation(weight=weight)
         found.append(Method(tv_name(weight), minimise, regularizer, robust=weight == TV_WEIGHT))
     for name in models:
-        model = load_model(name)
-        model.regularizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        told = Method(
-            str(model.card["name"]),
-            minimise,
-            model.regularizer,
-            identity=json.dumps([model.card["sha256"], model.card["options"]]),
-            robust=True,
-            ndim=int(model.card["ndim"]),
-        )
+        told = learned(load_model(name), max_iter=max_iter)
         found += [told, replace(told, name=told.name + TRUE_NUMBERS, true_numbers=True, robust=False)]
     return found
+
+
+def learned(model: Model, *, max_iter: int) -> Method:
+    """Return a model as it is run by default."""
+    model.regularizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Method(
+        str(model.card["name"]),
+        partial(SOLVERS["accelerated"], max_iter=max_iter),
+        model.regularizer,
+        identity=json.dumps([model.card["sha256"], model.card["options"]]),
+        robust=True,
+        ndim=int(model.card["ndim"]),
+    )
 
 
 def bundled_models() -> list[str]:

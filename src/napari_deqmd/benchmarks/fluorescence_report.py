@@ -76,13 +76,20 @@ def markdown(rows: Sequence[Row], *, figure: str = "", missing: int = 0, threads
     return "\n\n".join(parts) + "\n"
 
 
-def opening(title: str, introduction: str, *, figure: str, missing: int) -> list[str]:
+def opening(
+    title: str,
+    introduction: str,
+    *,
+    figure: str,
+    missing: int,
+    shown: str = "Image, restorations and truth",
+) -> list[str]:
     """Return the first paragraphs of a report."""
     parts = [f"# {title}", introduction]
     if missing:
         parts.append(f"**{missing} measurements are still to be made.**")
     if figure:
-        parts.append(f"![Image, restorations and truth]({figure})")
+        parts.append(f"![{shown}]({figure})")
     return parts
 
 
@@ -103,25 +110,25 @@ def with_oracle_weight(rows: Sequence[Row]) -> list[Row]:
 def decibels(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table of the mean PSNR of every kind of image at every peak, and of every family in bold."""
     methods = list(dict.fromkeys(row.method for row in rows))
-    yield from _head("image, peak", *methods)
+    yield from head("image, peak", *methods)
     for (label, peak), group in grouped(rows, lambda row: (row.label, row.peak)).items():
-        yield _line(f"{label}, {peak:.0f}", *_means(group, methods))
+        yield line(f"{label}, {peak:.0f}", *_means(group, methods))
     for name, group in grouped(rows, _family).items():
-        yield _line(f"**{name}, all**", *_means(group, methods))
+        yield line(f"**{name}, all**", *_means(group, methods))
 
 
 def figures(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table of all figures of every method, means over a family of images."""
-    yield from _head("images", "method", "number", "PSNR, dB", "SSIM", "NRMSE", "iterations", "seconds")
+    yield from head("images", "method", "number", "PSNR, dB", "SSIM", "NRMSE", "iterations", "seconds")
     for (name, method), group in grouped(rows, lambda row: (_family(row), row.method)).items():
         mean = [np.mean([getattr(row, figure) for row in group]) for figure in _FORMATS]
         numbers = (format(value, form) for value, form in zip(mean, _FORMATS.values(), strict=True))
-        yield _line(name, method, str(len(group)), *numbers)
+        yield line(name, method, str(len(group)), *numbers)
 
 
 def gains(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table of how far each method is above oracle Richardson-Lucy told the same numbers, image by image."""
-    yield from _head("images", "method", "number", "mean, dB", f"at least +{CLEARLY:g}", "below", "worst, dB")
+    yield from head("images", "method", "number", "mean, dB", f"at least +{CLEARLY:g}", "below", "worst, dB")
     oracle = {_image(row): row.psnr for row in rows if row.method == ORACLE}
     informed = {_image(row): row.psnr for row in rows if row.method == ORACLE + TRUE_NUMBERS}
     for (name, method), group in grouped(rows, lambda row: (_family(row), row.method)).items():
@@ -130,21 +137,21 @@ def gains(rows: Sequence[Row]) -> Iterator[str]:
         if method.startswith("RL") or not gain.size:
             continue
         counts = str(int((gain >= CLEARLY).sum())), str(int((gain < 0).sum()))
-        yield _line(name, method, str(gain.size), f"{gain.mean():+.2f}", *counts, f"{gain.min():+.2f}")
+        yield line(name, method, str(gain.size), f"{gain.mean():+.2f}", *counts, f"{gain.min():+.2f}")
 
 
 def robustness(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table of the PSNR under variations and, where the image is the same, what they change."""
     methods = list(dict.fromkeys(row.method for row in rows))
     usual = {(row.method, _image(row)): row.psnr for row in rows if row.variation == AS_IS}
-    yield from _head("image", "variation", *methods)
+    yield from head("image", "variation", *methods)
     for (label, variation), group in grouped(rows, lambda row: (row.label, row.variation)).items():
         cells = dict.fromkeys(methods, _GAP)
         for row in group:
             before = usual.get((row.method, _image(row))) if variation != AS_IS else None
             change = "" if before is None else f" ({row.psnr - before:+.2f})"
             cells[row.method] = f"{row.psnr:.2f}{change}"
-        yield _line(label, variation, *cells.values())
+        yield line(label, variation, *cells.values())
 
 
 def panels(jobs: Sequence[Job], record: Record) -> Iterator[list[tuple[str, NDArray[np.float32]]]]:
@@ -200,10 +207,12 @@ def _means(rows: Sequence[Row], methods: Sequence[str]) -> Iterator[str]:
         yield f"{np.mean([row.psnr for row in group]):.2f}" if len(group) == most else _GAP
 
 
-def _head(*titles: str) -> Iterator[str]:
-    yield _line(*titles)
+def head(*titles: str) -> Iterator[str]:
+    """Yield the first two lines of a table."""
+    yield line(*titles)
     yield "|---" * len(titles) + "|"
 
 
-def _line(*cells: str) -> str:
+def line(*cells: str) -> str:
+    """Return a line of a table."""
     return "| " + " | ".join(cells) + " |"

@@ -269,7 +269,7 @@ class Restoration:
 
 def last(problem: Problem, steps: Iterator[Step]) -> Restoration:
     """Return where a run ends."""
-    for step, seconds in _timed(steps):
+    for step, seconds in timed(steps):
         end = step, seconds
     return _restoration(problem, *end)
 
@@ -283,7 +283,7 @@ def best(
     """Return the iterate of all runs on a problem that scores highest by the truth."""
     top, found = -torch.inf, None
     for steps in runs:
-        for step, seconds in _timed(steps):
+        for step, seconds in timed(steps):
             restoration = _restoration(problem, step, seconds)
             value = float(score(restoration.image, truth))
             if found is None or value > top:
@@ -321,13 +321,15 @@ def oracle_richardson_lucy(data: Measurement, *, max_iter: int = 200) -> Tensor:
     return torch.cat(values)
 
 
-def _timed(steps: Iterator[Step]) -> Iterator[tuple[Step, float]]:
+def timed(
+    steps: Iterator[Step], clock: Callable[[], float] = time.perf_counter
+) -> Iterator[tuple[Step, float]]:
     """Yield steps with the seconds they took so far, less what the caller does between them."""
-    seconds, began = 0.0, time.perf_counter()
+    seconds, began = 0.0, clock()
     for step in steps:
-        seconds += time.perf_counter() - began
+        seconds += clock() - began
         yield step, seconds
-        began = time.perf_counter()
+        began = clock()
 
 
 def _restoration(problem: Problem, step: Step, seconds: float) -> Restoration:

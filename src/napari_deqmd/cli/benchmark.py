@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,9 @@ from napari_deqmd.cli.console import StepLine, print_fields, print_json, say
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_deqmd.benchmarks.fluorescence import Job
+    from napari_deqmd.benchmarks.families import Trace
+    from napari_deqmd.benchmarks.fluorescence import Job, Row
+    from napari_deqmd.benchmarks.rows import Rows
 
 
 def speed(arguments: Namespace) -> None:
@@ -52,6 +54,57 @@ def paper(arguments: Namespace) -> None:
     _measure("paper", jobs, paper_report, arguments)
 
 
+def families(arguments: Namespace) -> None:
+    """Measure what models gain in how many seconds."""
+    import io
+    from dataclasses import asdict
+
+    import torch
+
+    from napari_deqmd.benchmarks import families, families_report
+    from napari_deqmd.benchmarks.fluorescence import bundled_models, plan
+    from napari_deqmd.benchmarks.rows import Rows
+    from napari_deqmd.io.sidecar import versions
+
+    data = None if arguments.data is None else Path(arguments.data)
+    extent = families.QUICK if arguments.quick else families.Extent()
+    compared = families.methods(arguments.model or bundled_models(), max_iter=extent.max_iter)
+    plots = {name: plan(found, compared) for name, found in families.cases(data, extent).items()}
+    jobs = [job for found in plots.values() for job in found]
+    folder = Path(arguments.out).expanduser()
+    record: Rows[Job, Trace] = Rows(folder, families.Trace)
+    try:
+        _tell(jobs, record, families.run(jobs, record), folder)
+    finally:
+        curves = {name: families.curves(record.rows(found)) for name, found in plots.items()}
+        missing, threads = len(jobs) - len(record.rows(jobs)), torch.get_num_threads()
+        figure, text, picture = folder / "families.png", folder / "families.md", io.BytesIO()
+        families_report.draw(curves).savefig(picture, format="png", dpi=100)
+        _write(figure, picture.getvalue())
+        content = families_report.markdown(
+            curves, compared, figure=figure.name, missing=missing, threads=threads
+        )
+        _write(text, content.encode())
+    if arguments.json:
+        told = {"benchmark": "families", "threads": threads, "versions": versions()}
+        rows = [asdict(trace) for trace in record.rows(jobs)]
+        print_json(told | {"report": text, "figure": figure, "rows": rows})
+    else:
+        print(text)
+
+
+def _tell(jobs: Sequence[Job], record: Rows[Job, Any], found: Iterable[Row | Trace], folder: Path) -> None:
+    """Run what is not on record, each row recorded as it is made."""
+    ready = len(record.rows(jobs))
+    say(f"{len(jobs)} measurements, {ready} of them on record in {folder}.")
+    line = StepLine()
+    try:
+        for made, row in enumerate(found, ready + 1):
+            line.update(f"{made} of {len(jobs)}: {row.summary}")
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted: the same command goes on from what is in {folder}.") from None
+
+
 def _measure(name: str, jobs: Sequence[Job], report: Any, arguments: Namespace) -> None:
     """Run what is not on record, each row recorded as it is made, and write the report and its figure."""
     from dataclasses import asdict
@@ -63,15 +116,8 @@ def _measure(name: str, jobs: Sequence[Job], report: Any, arguments: Namespace) 
 
     folder = Path(arguments.out).expanduser()
     record = Record(folder)
-    ready = len(record.rows(jobs))
-    say(f"{len(jobs)} measurements, {ready} of them on record in {folder}.")
-    line = StepLine()
     try:
-        for made, row in enumerate(run(jobs, record), ready + 1):
-            words = row.label, row.image, f"peak {row.peak:.0f}", row.variation, row.method
-            line.update(f"{made} of {len(jobs)}: {', '.join(filter(None, words))}: {row.psnr:.2f} dB")
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted: the same command goes on from what is in {folder}.") from None
+        _tell(jobs, record, run(jobs, record), folder)
     finally:  # of a run that was cut, what there is
         rows = record.rows(jobs)
         figure, text = folder / f"{name}.png", folder / f"{name}.md"

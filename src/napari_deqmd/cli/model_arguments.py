@@ -111,18 +111,17 @@ def add_benchmark(commands: Any) -> None:
     benchmark = commands.add_parser("benchmark", help="measure this installation", description="Benchmarks.")
     actions = benchmark.add_subparsers(metavar="WHAT", required=True)
     add_json(add_command(actions, "speed", "time an iteration against its floor", "benchmark", "speed"))
-    text = "measure restoration quality against Richardson-Lucy and total variation"
-    command = add_command(actions, "fluorescence", text, "benchmark", "fluorescence")
-    command.add_argument(
-        "--data",
-        metavar="DIR",
-        help="folder with fluorescence/train, fluorescence/bench/bars, natural/bsds500/val, or some of them "
-        "(only simulated scenes)",
-    )
-    _rows_folder(command, "benchmark-fluorescence")
-    command.add_argument("--model", nargs="+", metavar="NAME|PATH", help="models (every bundled one)")
-    command.add_argument("--quick", action="store_true", help="a few small scenes, to see that it runs")
-    add_json(command)
+    every = "fluorescence/train, fluorescence/bench/bars, natural/bsds500/val, or some of them"
+    for name, text, folders in (
+        ("fluorescence", "measure restoration quality against Richardson-Lucy and total variation", every),
+        ("families", "plot what models gain in how many seconds", "fluorescence/train"),
+    ):
+        command = add_command(actions, name, text, "benchmark", name)
+        command.add_argument("--data", metavar="DIR", help=f"folder with {folders} (only simulated scenes)")
+        _rows_folder(command, f"benchmark-{name}")
+        command.add_argument("--model", nargs="+", metavar="NAME|PATH", help="models (every bundled one)")
+        command.add_argument("--quick", action="store_true", help="a few small scenes, to see that it runs")
+        add_json(command)
     text = "repeat the experiment of arXiv:2507.11461 on photographs"
     command = add_command(actions, "paper", text, "benchmark", "paper")
     command.add_argument(

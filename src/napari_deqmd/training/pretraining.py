@@ -62,6 +62,7 @@ def pretrain(
     sampler: Sampler,
     *,
     steps: int,
+    limit: float = math.inf,
     batch: int = 16,
     learning_rate: float = 5e-4,
     sigma: tuple[float, float] = (0.015, 0.3),
@@ -86,8 +87,8 @@ def pretrain(
         Trained in place; its strength is not touched.
     sampler : Sampler
         Clean patches.
-    steps, batch, learning_rate
-        Optimiser's.
+    steps, limit, batch, learning_rate
+        Optimiser's; the schedule also ends after `limit` seconds.
     sigma : tuple of float
         Deviations of the noise are drawn log-uniformly from this range. White: the network is told the peak that has
         such noise, ``VARIANCE_AT_PEAK / sigma^2``, within a factor 2. Inverse gamma: relative ones, and it is told
@@ -109,9 +110,11 @@ def pretrain(
     Each patch's error is divided by its noise's deviation, so that clean and noisy patches both count.
     """
     where = torch.device(device)
-    trainer = Trainer(regularizer.to(where), learning_rate=learning_rate, steps=steps, checkpoint=checkpoint)
+    trainer = Trainer(
+        regularizer.to(where), learning_rate=learning_rate, steps=steps, limit=limit, checkpoint=checkpoint
+    )
     context = arithmetic(where, precision)
-    while trainer.step < steps:
+    while trainer.elapsed < 1:
         number = own(trainer.step)
         clean = sampler.batch(number, batch).to(where)
         rng = torch.Generator().manual_seed(sampler.seed * 1_000_003 + number)
@@ -132,7 +135,7 @@ def pretrain(
         if not math.isfinite(loss.item()):
             raise FloatingPointError("the loss is not finite: lower the learning rate")
         report = trainer.report(loss.item())
-        if trainer.step % every == 0 or trainer.step == steps:
+        if trainer.step % every == 0 or trainer.elapsed >= 1:
             trainer.save()
         yield report
     regularizer.load_state_dict(trainer.averaged.state_dict())

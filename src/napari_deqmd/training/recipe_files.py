@@ -43,12 +43,15 @@ class Pretraining:
 
     Attributes
     ----------
+    minutes : float, optional
+        After which the schedule ends if its steps have not.
     strength : tuple of float, optional
         ``(a, p)`` of the strength at the end, chosen on validation images.
     """
 
     draws: Draws
     steps: int
+    minutes: float | None = None
     batch: int = 16
     learning_rate: float = 5e-4
     sigma: tuple[float, float] = (0.015, 0.3)
@@ -67,6 +70,8 @@ class Equilibrium:
 
     Attributes
     ----------
+    minutes : float, optional
+        After which the schedule ends if its steps have not.
     ranges : Ranges
         Peaks, backgrounds and brightness of the measurements.
     psf : str, optional
@@ -85,6 +90,7 @@ class Equilibrium:
 
     draws: Draws
     steps: int
+    minutes: float | None = None
     batch: int = 8
     learning_rate: float = 5e-5
     numbers: float = 10.0

@@ -63,6 +63,7 @@ def run_pretraining(
         regularizer,
         _sampler(recipe, job.draws, data, recipe.seed),
         steps=job.steps,
+        limit=_seconds(job.minutes),
         batch=job.batch,
         learning_rate=job.learning_rate,
         sigma=job.sigma,
@@ -135,6 +136,7 @@ def run_equilibrium(
             shifted=job.shifted,
         ),
         steps=job.steps,
+        limit=_seconds(job.minutes),
         batch=job.batch,
         learning_rate=job.learning_rate,
         numbers=job.numbers,
@@ -192,6 +194,12 @@ def _denoiser(recipe: Recipe) -> Learned:
     if not isinstance(regularizer, Learned):
         raise UserError(f"{recipe.family} is no denoiser: choose another family for {recipe.name}.")
     return regularizer
+
+
+def _seconds(minutes: float | None) -> float:
+    if minutes is not None and not minutes > 0:
+        raise UserError(f"The recipe gives {minutes:g} minutes: give more than 0, or none.")
+    return math.inf if minutes is None else 60 * minutes
 
 
 def _set_strength(regularizer: Learned, strength: tuple[float, float] | None) -> None:

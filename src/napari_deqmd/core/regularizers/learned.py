@@ -302,6 +302,16 @@ class Scalar(Learned):
         return energy
 
 
+@torch.no_grad()
+def _start_positive(weight: Tensor) -> None:
+    """Map fresh weights, uniform about 0, to those of which the softplus takes weighted means.
+
+    Positive weights of the usual size do not cancel: maps would grow a hundredfold in every layer.
+    """
+    positive = (1 + 0.9 * weight / weight.abs().max()) / weight[0].numel()
+    weight.copy_(torch.log(torch.expm1(positive)))
+
+
 class Strided(nn.Module):
     """Strided convolutions, each with a skip from the image at its resolution, to one energy per coarse position."""
 
@@ -314,6 +324,9 @@ class Strided(nn.Module):
         )
         self.skips = nn.ModuleList(nn.Conv2d(colours, channels, 3, padding=1) for _ in range(depth))
         self.last = nn.Conv2d(channels, 1, 1, bias=False)
+        if convex:
+            for conv in (*self.hidden, self.last):
+                _start_positive(conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, Y, X)`` to ``(B, 1, ceil(Y / 2^depth), ceil(X / 2^depth))``."""
