@@ -186,6 +186,18 @@ def test_the_command_goes_on_where_it_was(data, tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["rows"] == first["rows"]
 
 
+def test_how_much_is_measured_can_be_said(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paper_cases, "QUICK", replace(TINY, max_iter=1, long=2))
+    words = ["benchmark", "paper", "--data", str(data), "--quick", "--out", str(tmp_path / "out"), "--json"]
+    assert main([*words, "--seed", "5", "--seeds", "2", "--crops", "0"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert {row["label"].split()[0] for row in rows} == {"validation", "Set3C"}
+    noise = {row["image"].split(", ")[1] for row in rows if row["label"].startswith("Set3C")}
+    assert noise == {"noise 5", "noise 6"}
+    assert main([*words, "--crops", "-1"]) == 1
+    assert "give 1 seed or more, and 0 crops or more" in capsys.readouterr().err
+
+
 def test_validation_is_for_what_is_searched(data):
     jobs = planned(plan(list(cases(data, TINY)), methods([], TINY)))
     tuning = {job.method.name for job in jobs if job.case.condition.label.startswith("validation")}

@@ -59,6 +59,13 @@ class Extent:
     long: int = 2000
     robust: bool = True
 
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.crops < 0:
+            raise UserError(
+                f"{self.seeds} seeds and {self.crops} crops cannot be measured: "
+                "give 1 seed or more, and 0 crops or more."
+            )
+
 
 QUICK = Extent(("gaussian:sigma=1.2",), (100.0,), 1, 1, 1, 32, 12, 12, False)
 """Enough to see that everything runs."""

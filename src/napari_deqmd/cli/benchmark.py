@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -48,7 +49,8 @@ def paper(arguments: Namespace) -> None:
     from napari_deqmd.benchmarks.paper_cases import QUICK, Extent, cases
     from napari_deqmd.core.device import resolve_device
 
-    extent = QUICK if arguments.quick else Extent()
+    given = {name: value for name in ("seeds", "crops") if (value := getattr(arguments, name)) is not None}
+    extent = dataclasses.replace(QUICK if arguments.quick else Extent(), **given)
     compared = methods(arguments.model or (), extent, resolve_device(arguments.device))
     jobs = planned(plan(list(cases(Path(arguments.data), extent, seed=arguments.seed)), compared))
     _measure("paper", jobs, paper_report, arguments)

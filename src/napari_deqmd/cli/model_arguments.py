@@ -135,6 +135,8 @@ def add_benchmark(commands: Any) -> None:
     command.add_argument(
         "--seed", type=int, default=0, metavar="N", help="first seed of the noise (%(default)s)"
     )
+    command.add_argument("--seeds", type=int, metavar="N", help="seeds of the noise on Set3C (3)")
+    command.add_argument("--crops", type=int, metavar="N", help="test images of BSDS (45)")
     command.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="(%(default)s)")
     command.add_argument(
         "--quick", action="store_true", help="one small crop of each set, to see that it runs"
