@@ -40,8 +40,9 @@ _DECIBELS = """\
 Means over the images of a kind. A dash: not of all of them. The true numbers of the bars are not known."""
 _FIGURES = """\
 Means over all images of a family, at all peaks. PSNR and SSIM are relative to the maximum of the truth, NRMSE to its
-norm. The truth of the bars is known up to a factor, which is fitted for every method. Iterations and seconds of an
-oracle are those up to its best iterate: finding it is not counted."""
+norm. The truth of the bars is known up to a factor, which is fitted for every method; their PSF is not in register with
+it (0.46, 0.19 and 0.23 voxels off by a fit), which counts against sharp results. Iterations and seconds of an oracle
+are those up to its best iterate: finding it is not counted."""
 _GAINS = """\
 Decibels above Richardson-Lucy stopped by the truth and told the same numbers, image by image: how many are clearly
 above, how many below, and the worst."""
