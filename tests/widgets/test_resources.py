@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
+from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.scale.memory import format_bytes, predict_bytes
 from napari_deqmd.widgets import resources
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.resources import Resources, find_resources
+from napari_deqmd.widgets.warm import RunOrder
 
 VALUES = {"device": "auto", "method": "deq-md", "solver": "accelerated", "boundary": "extended"}
 
@@ -89,6 +93,39 @@ def test_the_form_says_it_and_follows(bench: Any, qtbot: Any, monkeypatch: pytes
     bench.find("method").setCurrentText("deq-md")
     qtbot.waitUntil(lambda: label.text().endswith("needs the least."), timeout=10_000)
     assert "color" in label.styleSheet()
+
+
+def test_what_a_run_warns_of_is_heard_while_the_form_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    class Slow(PsfChoice):
+        def load(self, image: Any) -> np.ndarray:
+            inside.set()
+            go.wait(10)
+            return super().load(image)
+
+    def factory(*_: Any) -> None:
+        warnings.warn("hear me", stacklevel=1)
+
+    heard: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *_: heard.append(str(message)))
+    monkeypatch.setattr(warnings, "filters", [])
+    psf = PsfChoice(theory="gaussian:sigma=1")
+    order = RunOrder(
+        factory, image(16, 16, axes="YX"), psf, ReconstructionConfig(axes="YX", peak=9, background=1)
+    )
+    order()  # what it imports is there
+    question = image(16, 16, axes="YX"), Slow(theory="gaussian:sigma=1"), VALUES
+    asking = threading.Thread(target=find_resources, args=question)
+    asking.start()
+    assert inside.wait(10)
+    running = threading.Thread(target=order)
+    running.start()
+    running.join(0.5)
+    go.set()
+    asking.join()
+    running.join()
+    assert heard == ["hear me"] * 2
 
 
 def test_asking_chooses_nothing(bench: Any, qtbot: Any) -> None:

@@ -214,8 +214,7 @@ class ReconstructWidget(DockWidget):
             combo.layer_changed.connect(self._look_at_resources)
         self.image.axes_edit.textChanged.connect(self._look_at_resources)
         self.image.region_combo.currentIndexChanged.connect(self._look_at_resources)
-        # A run loads torch, which knows the devices; and it leaves less memory, or more. Not at its launch: what is
-        # asked meanwhile could take the warnings of its preparation for its own.
+        # A run loads torch, which knows the devices; and it leaves less memory, or more.
         self.run_section.progress.valueChanged.connect(self._first_news)
         self.runner.ended.connect(self._look_at_resources)
         self._look_at_resources()

@@ -11,6 +11,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.scale.memory import available_bytes, format_bytes, predict_bytes
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
+from napari_deqmd.widgets.messages import HEARD
 
 _METHOD = ("method", "solver", "boundary")
 
@@ -76,7 +77,7 @@ def find_resources(image: LayerImage | None, psf: PsfChoice | None, values: dict
     options = {name: values[name] for name in _METHOD} | {"device": device}
     shape = image.spatial_shape
     try:
-        with warnings.catch_warnings():
+        with HEARD, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run says them
             kernel = prepare_psf(
                 psf.load(image), ndim=len(shape), image_shape=shape, boundary=values["boundary"]
