@@ -121,12 +121,17 @@ class TestReport:
         assert "**3 measurements are still to be made.**" in text
         assert "(x.png)" in text
 
-    def test_a_line_a_method(self):
+    def test_a_line_a_method_in_its_colour(self):
         curve = Curve("m", np.array([1.0, 2.0]), np.array([0.5, 1.25]), 7.0)
-        left, right = draw({"images": [curve, replace(curve, method=RL)], "stacks": []}).axes
-        assert [text.get_text() for text in left.get_legend().get_texts()] == ["m", RL]
+        other, lucy = replace(curve, method="n"), replace(curve, method=RL)
+        figure = draw({"images": [lucy, curve, other], "stacks": [other], "large": []})
+        left, middle, right = figure.axes
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == [RL, "m", "n"]
+        shown = [line.get_color() for line in left.lines if len(line.get_xdata()) == 2]
+        assert shown[:3] == ["gray", "C0", "C1"]
+        assert middle.lines[0].get_color() == "C1"
         assert left.get_ylim()[1] > 1.25
-        assert (left.get_title(), right.get_title()) == ("images", "stacks")
+        assert [axes.get_title() for axes in (left, middle, right)] == ["images", "stacks", "large"]
 
 
 class TestCommand:

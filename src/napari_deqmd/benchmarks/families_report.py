@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from napari_deqmd.benchmarks.families import NEAR, REFERENCES, RL, Curve
+import numpy as np
+
+from napari_deqmd.benchmarks.families import NEAR, REFERENCES, Curve
 from napari_deqmd.benchmarks.fluorescence import Method
 from napari_deqmd.benchmarks.fluorescence_report import head, line, opening
 
@@ -74,24 +76,33 @@ def markdown(
 
 
 def draw(found: Mapping[str, Sequence[Curve]]) -> Figure:
-    """Draw a plot of every kind of images, with a line a method; Richardson-Lucy and total variation are gray."""
+    """Draw a plot of every kind of images, with a line a method; Richardson-Lucy and total variation are gray.
+
+    A dot is where a curve comes near its end to stay.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.5 * len(found), 5), layout="constrained")
+    figure = Figure(figsize=(5 * len(found) + 2, 4.5), layout="constrained")
+    learned = dict.fromkeys(
+        curve.method for curves in found.values() for curve in curves if curve.method not in REFERENCES
+    )
+    colours = {method: f"C{i}" for i, method in enumerate(learned)}
+    lines = {}
     for axes, (name, curves) in zip(
         figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True
     ):
         for curve in curves:
-            style = {"color": "gray", "linestyle": "-" if curve.method == RL else "--"}
-            axes.plot(
-                curve.seconds, curve.gain, label=curve.method, **(style if curve.method in REFERENCES else {})
-            )
-            axes.plot(curve.soon, curve.end, "o", color=axes.lines[-1].get_color(), markersize=4)
+            style = "--" if curve.method in REFERENCES[1:] else "-"
+            colour = colours.get(curve.method, "gray")
+            (lines[curve.method],) = axes.plot(curve.seconds, curve.gain, style, color=colour)
+            near = int(np.searchsorted(curve.seconds, curve.soon))
+            axes.plot(curve.soon, curve.gain[near], "o", color=colour, markersize=4)
         axes.set(title=name, xscale="log", xlabel="seconds", ylabel="dB above RL stopped by the truth")
         axes.axhline(0, color="gray", linewidth=0.8)
-        top = max((curve.gain.max() for curve in curves), default=0.0)
-        axes.set_ylim(LOWEST, max(top, 0.0) + 0.2)
+        axes.set_ylim(LOWEST, max([0.0, *(curve.gain.max() for curve in curves)]) + 0.2)
+        seen = [curve.seconds[curve.gain > LOWEST] for curve in curves]
+        if begun := [times[0] for times in seen if len(times)]:
+            axes.set_xlim(left=0.8 * min(begun))
         axes.grid(alpha=0.3)
-        if curves:
-            axes.legend(fontsize="small", loc="lower right")
+    figure.legend(list(lines.values()), list(lines), loc="outside right center")
     return figure
