@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.widgets.messages import note
+from napari_deqmd.widgets.messages import HEARD, note
 from napari_deqmd.widgets.reports import Job
 
 if TYPE_CHECKING:
@@ -153,7 +153,8 @@ class Comparison:
     def _run(
         self, begin: Progress, image: np.ndarray, config: ReconstructionConfig
     ) -> Generator[Progress, None, Any]:
-        job = self._factory(image, self._psf, config)
+        with HEARD:
+            job = self._factory(image, self._psf, config)
         last = None
         try:
             with closing(job.steps()) as steps:
