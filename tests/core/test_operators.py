@@ -122,6 +122,17 @@ def test_crop_is_the_field_of_view(kernel, downsample):
     assert relative_error(blur.forward(x), pooled) < 1e-12
 
 
+@pytest.mark.parametrize(("image", "kernel", "boundary", "downsample"), OPERATORS)
+def test_near_grows_the_field_of_view_to_the_whole_object(image, kernel, boundary, downsample):
+    blur = Blur(random_psf(kernel), image, boundary=boundary, downsample=downsample)
+    x = draw((1, 1, *blur.object_shape), torch.float64, 11)
+    assert torch.equal(x[blur.near(0)], blur.crop(x))
+    assert torch.equal(x[blur.near(max(blur.object_shape))], x)
+    wider = x[blur.near(1)].shape[2:]
+    for n, whole, seen in zip(image, blur.object_shape, wider, strict=True):
+        assert downsample * n <= seen <= min(downsample * n + 2, whole)
+
+
 def test_downsampling_averages_blocks():
     blur = Blur(identity(), (4, 5), boundary="periodic", downsample=2)
     x = draw((1, 1, 8, 10), torch.float64, 8)

@@ -67,6 +67,32 @@ def test_value_is_the_likelihood_plus_the_strength_times_the_energy():
     assert torch.allclose(posed.value(posed.evaluate(u)), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("reach", [0, 2, 99])
+def test_the_regularizer_sees_the_field_of_view_and_a_little_beyond(monkeypatch, reach):
+    monkeypatch.setattr("napari_deqmd.core.problem.REACH", reach)
+    posed, bare = problem(tiny_red()), problem(NoRegularizer())
+    operator = posed.likelihood.operator
+    seen = operator.near(reach)
+    u = point(posed)
+    x = posed.burg.to_x(u)
+    inner = evaluate(posed.regularizer, x[seen], posed.peak)
+    gradient, kl = posed.evaluate(u).complete()
+    energy, bend = posed.evaluate(u).energy, posed.metric(u) - bare.metric(u)
+    sides = [
+        min(n + 2 * reach, whole)
+        for n, whole in zip(operator.image_shape, operator.object_shape, strict=True)
+    ]
+    assert list(inner.energy.shape[2:]) == sides
+    assert torch.equal(energy[seen], inner.energy)
+    assert relative_error((gradient - kl)[seen], inner.gradient()) < 1e-9
+    assert (bend[seen] > 0.1).all()
+    beyond = torch.ones_like(x, dtype=torch.bool)
+    beyond[seen] = False
+    assert beyond.any() == (reach < 99)
+    for part in (energy, gradient - kl, bend):
+        assert not part[beyond].any()
+
+
 def test_evaluation_near_a_point_is_the_same():
     posed = problem(tv())
     u, v = point(posed, 0), point(posed, 1)

@@ -12,6 +12,9 @@ from torch.nn import functional
 
 from napari_deqmd.core.errors import UserError
 
+Window = tuple[Any, ...]
+"""An index of the last axes of an object, by slices."""
+
 
 class Operator(Protocol):
     """A linear map from objects ``(B, 1, *object_shape)`` to images ``(B, 1, *image_shape)``."""
@@ -33,6 +36,10 @@ class Operator(Protocol):
 
     def crop(self, x: Tensor) -> Tensor:
         """Return the part of the object that the image shows."""
+        ...
+
+    def near(self, reach: int) -> Window:
+        """Return where the object is what the image shows, or at most `reach` pixels beyond that."""
         ...
 
 
@@ -78,10 +85,7 @@ class Blur:
             self.object_shape = object_shape(fine, size, boundary)
             self._fft_shape = tuple(next_fast_len(n, real=True) for n in self.object_shape)
         self._fine = fine
-        self._window: tuple[Any, ...] = (
-            ...,
-            *(slice(b, b + n) for b, n in zip(self._before, fine, strict=True)),
-        )
+        self._window = self.near(0)
         kernel = functional.pad(psf, _pad_to(size, self._fft_shape))
         kernel = torch.roll(kernel, tuple(-(k // 2) for k in size), self.dims)
         self._otf = torch.fft.rfftn(kernel, dim=self.dims)
@@ -114,6 +118,11 @@ class Blur:
     def crop(self, x: Tensor) -> Tensor:
         """Return the part of the object inside the field of view, on the object's grid."""
         return x[self._window]
+
+    def near(self, reach: int) -> Window:
+        """Return where the object is in the field of view, or at most `reach` of its pixels beyond."""
+        places = zip(self._before, self._fine, self.object_shape, strict=True)
+        return (..., *(slice(max(0, b - reach), min(whole, b + n + reach)) for b, n, whole in places))
 
     def _pool(self, z: Tensor) -> Tensor:
         s = self.downsample
@@ -160,6 +169,10 @@ class Masked:
     def crop(self, x: Tensor) -> Tensor:
         """Return the part of the object inside the field of view."""
         return self._inner.crop(x)
+
+    def near(self, reach: int) -> Window:
+        """Return where the object is in the field of view, or at most `reach` of its pixels beyond."""
+        return self._inner.near(reach)
 
 
 def object_shape(image_shape: Sequence[int], psf_shape: Sequence[int], boundary: str) -> tuple[int, ...]:

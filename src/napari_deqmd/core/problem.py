@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from napari_deqmd.core.burg import Burg
-from napari_deqmd.core.operators import Masked, Operator
+from napari_deqmd.core.operators import Masked, Operator, Window
 from napari_deqmd.core.poisson import PoissonLikelihood, per_image, sum_images
-from napari_deqmd.core.regularizers.base import Regularizer, curvature, evaluate
+from napari_deqmd.core.regularizers.base import Evaluation, Regularizer, curvature, evaluate
+
+REACH = 12
+"""Pixels beyond the field of view that the regularizer sees."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,26 @@ class Problem:
         """``A^T 1``, broadcastable against objects; less where pixels are bad or the object leaves the image."""
         return self.likelihood.operator.sensitivity
 
+    @property
+    def seen(self) -> Window:
+        """Where the regularizer sees the object: in the field of view, and at most `REACH` pixels beyond.
+
+        Of what lies further away the image has only the light that spreads so far, which the likelihood places as it
+        needs it. Nobody looks there, and the box of a wide-field PSF makes it several times as large as what is seen.
+        """
+        return self.likelihood.operator.near(REACH)
+
+    def prior(self, x: Tensor) -> Evaluation:
+        """Evaluate the regularizer, without the strength, on what it sees of an object; elsewhere it is 0."""
+        seen = evaluate(self.regularizer, x[self.seen].contiguous(), self.peak)
+
+        def whole(part: Tensor) -> Tensor:
+            filled = torch.zeros_like(x)
+            filled[self.seen] = part
+            return filled
+
+        return Evaluation(whole(seen.energy), lambda: whole(seen.gradient()))
+
     def metric(self, u: Tensor) -> Tensor:
         """Return a diagonal model of the curvature of ``Psi`` at ``u = x + shift``, of its shape, > 0.
 
@@ -123,7 +146,9 @@ class Problem:
         there stay as short as elsewhere, or it would run ahead.
         """
         x = self.burg.to_x(u)
-        return 1 / u + self.strength * curvature(self.regularizer, x, self.peak) + 1e-3
+        metric = 1 / u + 1e-3
+        metric[self.seen] += self.strength * curvature(self.regularizer, x[self.seen], self.peak)
+        return metric
 
     def certificate(self, u: Tensor, gradient: Tensor) -> Tensor:
         """Return the first-order certificate ``||u - P(u - g / metric)|| / ||x||``, float64 ``(B,)``.
@@ -152,7 +177,7 @@ class Problem:
         x = self.burg.to_x(u)
         like = self.likelihood
         z = like.expect(x) if near is None else like.positive(near.z + like.operator.forward(u - near.u))
-        prior = evaluate(self.regularizer, x, self.peak)
+        prior = self.prior(x)
 
         @cache
         def complete() -> tuple[Tensor, Tensor]:

@@ -285,7 +285,7 @@ def train_equilibrium(
             raise FloatingPointError("the loss is not finite: lower the learning rate")
         leaf = x.detach().requires_grad_()
         with context():
-            energy = energies(trainer.model, leaf, known.data.peak).float().sum()
+            energy = energies(trainer.model, leaf[problem.seen], known.data.peak).float().sum()
         (gradient,) = torch.autograd.grad(energy, leaf, create_graph=True)
         curve = partial(_product, gradient, leaf)
         adjoint = solve_adjoint(problem, x, slope, free, curve, steps=gradient_steps, start=known.w)

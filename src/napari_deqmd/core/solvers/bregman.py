@@ -11,7 +11,7 @@ from torch import Tensor
 
 from napari_deqmd.core.poisson import per_image, sum_images
 from napari_deqmd.core.problem import Problem
-from napari_deqmd.core.regularizers import Bregman, evaluate
+from napari_deqmd.core.regularizers import Bregman
 from napari_deqmd.core.solvers.mirror_descent import mirror_descent
 from napari_deqmd.core.solvers.step import Step
 
@@ -117,13 +117,13 @@ def bregman_pnp(
     for last, gamma, relaxed, budget in zip(
         (False, True), GAMMAS, shares, _budgets(max_iter, warm_up), strict=True
     ):
-        regularizer = _at(problem, gamma).regularizer
-        weight = problem.strength * cast(Bregman, regularizer).weight(problem.peak).flatten().double()
+        stage = _at(problem, gamma)
+        weight = problem.strength * cast(Bregman, stage.regularizer).weight(problem.peak).flatten().double()
         tau = relaxed / weight.clamp_min(1e-12)
         previous, iteration = torch.inf, 0
         for iteration in range(1, budget + 1):
             z = burg.step(x, like.gradient(expected), tau)
-            prior = evaluate(regularizer, z, problem.peak)
+            prior = stage.prior(z)
             moved = burg.project(z - per_image(tau * problem.strength, z) * z**2 * prior.gradient())
             expected = like.expect(moved)
             inverse = problem.strength * sum_images(prior.energy) - burg.divergence(moved, z) / tau
