@@ -58,7 +58,8 @@ class HalfPrecision(Regularizer):
     def __init__(self, inner: Regularizer) -> None:
         super().__init__()
         self.inner: nn.Module = inner
-        self.ndim, self.slice_weight, self.across_weight = inner.ndim, inner.slice_weight, inner.across_weight
+        self.ndim, self.shifts = inner.ndim, inner.shifts
+        self.slice_weight, self.across_weight = inner.slice_weight, inner.across_weight
 
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the inner energy under autocast."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_deqmd.core.poisson import per_image
-from napari_deqmd.core.regularizers import Learned, views
+from napari_deqmd.core.regularizers import XY, Learned, View
 from napari_deqmd.training.data import Sampler
 from napari_deqmd.training.distributed import own
 from napari_deqmd.training.progress import Report, Trainer, arithmetic
@@ -124,7 +124,7 @@ def pretrain(
         clean = trainer.model.to_domain(clean * per_image(scale.to(where), clean))
         shown = NOISES[noise](clean, deviation, jitter, rng)
         noisy = shown.images.requires_grad_()
-        planes, *_ = views(trainer.model, noisy)
+        planes = View(axes=XY if noisy.ndim == 5 else ())
         with context():
             potential = trainer.model.potential(*planes.fold(noisy, shown.told.to(where)))
         (slope,) = torch.autograd.grad(potential.sum(), noisy, create_graph=True)

@@ -8,13 +8,14 @@ from typing import Any
 from torch import nn
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.regularizers.base import Regularizer, curvature, energies, evaluate, views
+from napari_deqmd.core.regularizers.base import XY, Regularizer, View, curvature, energies, evaluate, views
 from napari_deqmd.core.regularizers.learned import SHARED, Bregman, DnCNN, Learned, Red, Scalar, ThreeScale
 from napari_deqmd.core.regularizers.ridge import Ridge
 from napari_deqmd.core.regularizers.tv import NoRegularizer, TotalVariation
 
 __all__ = [
     "FAMILIES",
+    "XY",
     "Bregman",
     "DnCNN",
     "Learned",
@@ -25,6 +26,7 @@ __all__ = [
     "Scalar",
     "ThreeScale",
     "TotalVariation",
+    "View",
     "build",
     "curvature",
     "energies",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 # Pixels of a plane whose graph is kept from the value for the gradient.
 GRAPH = 2**22
@@ -32,6 +33,9 @@ class Regularizer(nn.Module):
 
     across_weight: float = 0.0
     """Weight of every XZ and of every YZ plane in it."""
+
+    shifts: tuple[tuple[int, int], ...] = ((0, 0),)
+    """Rows and columns by which the planes of a stack are shifted in turn, for what is not the same at every pixel."""
 
     exact: bool = True
     """Whether energies have float32's precision: differences between close points can be told from them."""
@@ -66,54 +70,80 @@ class Evaluation:
     gradient: Callable[[], Tensor]
 
 
+XY, XZ, YZ = (0, 1, 2, 3, 4), (0, 1, 3, 2, 4), (0, 1, 4, 2, 3)
+
+
 @dataclass(frozen=True)
 class View:
     """One way to see an object as a batch of what a regularizer takes: whole, or planes of one orientation."""
 
-    weight: float
+    weight: float = 1.0
     axes: tuple[int, ...] = ()
     """Of ``(B, 1, Z, Y, X)`` in the order that has those of the planes last; none: the object as it is."""
+    first: int = 0
+    every: int = 1
+    """Which of the planes: every so manieth from the first on."""
+    shift: tuple[int, int] = (0, 0)
+    """Rows and columns by which the regularizer's own grid lies before the planes' corner."""
+
+    def of(self, x: Tensor) -> Tensor:
+        """Return what is seen of an object, a view of its memory: ``(B, 1, planes, ...)``, or the object as it is."""
+        return x.permute(self.axes)[:, :, self.first :: self.every] if self.axes else x
 
     def fold(self, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
         """Return the batch, and the peak of each."""
         if not self.axes:
             return x, peak
-        stack = x.permute(self.axes)
+        stack = self.of(x)
         planes = stack.reshape(-1, 1, *stack.shape[-2:])
         return planes, peak.repeat_interleave(len(planes) // len(x))
 
-    def unfold(self, batch: Tensor, x: Tensor) -> Tensor:
-        """Return a batch as an array of the shape of ``x``."""
-        if not self.axes:
-            return batch
-        shape = [x.shape[axis] for axis in self.axes]
-        return batch.reshape(shape).permute([self.axes.index(axis) for axis in range(x.ndim)])
+    def energy(self, regularizer: Regularizer, batch: Tensor, peak: Tensor) -> Tensor:
+        """Return the energy of every position of a batch, not weighted; for the shift its edge is repeated."""
+        rows, columns = self.shift
+        if rows or columns:
+            batch = functional.pad(batch, (columns, 0, rows, 0), mode="replicate")
+        return regularizer.energy(batch, peak)[..., rows:, columns:]
 
-
-XY, XZ, YZ = (0, 1, 2, 3, 4), (0, 1, 3, 2, 4), (0, 1, 4, 2, 3)
+    def add(self, total: Tensor, batch: Tensor) -> None:
+        """Add a batch, weighted, to where an array of the object's shape is seen."""
+        seen = self.of(total)
+        seen.add_(batch.reshape(seen.shape), alpha=self.weight)
 
 
 def views(regularizer: Regularizer, x: Tensor) -> list[View]:
     """Return how an object ``(B, 1, [Z,] Y, X)`` is seen: of a stack, planes along all axes that have a weight.
 
-    What the blur along Z hides, a prior that sees XY planes alone would gather in single ones.
+    What the blur along Z hides, a prior that sees XY planes alone would gather in single ones. The grid of strides,
+    which a prior leaves where the data say little, is shifted from plane to plane: no two agree on it.
     """
     if regularizer.ndim != 2 or x.ndim == 4:
-        return [View(1.0)]
-    weights = {XY: regularizer.slice_weight, XZ: regularizer.across_weight, YZ: regularizer.across_weight}
-    return [View(weight, axes) for axes, weight in weights.items() if weight]
+        return [View()]
+    shifts = regularizer.shifts
+    return [
+        View(weight, axes, first, len(shifts), shift)
+        for axes, weight in _weights(regularizer).items()
+        for first, shift in enumerate(shifts[: x.shape[axes[2]]])
+        if weight
+    ]
+
+
+def _weights(regularizer: Regularizer) -> dict[tuple[int, ...], float]:
+    return {XY: regularizer.slice_weight, XZ: regularizer.across_weight, YZ: regularizer.across_weight}
 
 
 def curvature(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Tensor:
     """Return a typical curvature of ``R`` at every pixel of ``(B, 1, [Z,] Y, X)``: see `Regularizer.curvature`."""
-    return sum(view.weight for view in views(regularizer, x)) * regularizer.curvature(x, peak)
+    planes = regularizer.ndim == 2 and x.ndim == 5
+    weight = sum(_weights(regularizer).values()) if planes else 1.0
+    return weight * regularizer.curvature(x, peak)
 
 
 def energies(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Tensor:
     """Return the weighted energy of every position of ``(B, 1, [Z,] Y, X)``, differentiable."""
     total = torch.zeros_like(x)
     for view in views(regularizer, x):
-        total = total + view.weight * view.unfold(regularizer.energy(*view.fold(x, peak)), x)
+        view.add(total, view.energy(regularizer, *view.fold(x, peak)))
     return total
 
 
@@ -135,19 +165,19 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
     total, gradient = torch.zeros_like(x), torch.zeros_like(x)
     for view in seen:
         batch, peaks = view.fold(x.detach(), peak)
-        step = max(1, piece * len(batch) // x.numel())
+        step = max(1, piece // batch[0].numel())
         found = [
-            _differentiated(regularizer, batch[start : start + step], peaks[start : start + step])
+            _differentiated(view, regularizer, batch[start : start + step], peaks[start : start + step])
             for start in range(0, len(batch), step)
         ]
         for sum_, parts in zip((total, gradient), zip(*found, strict=True), strict=True):
-            sum_.add_(view.unfold(torch.cat(parts), x), alpha=view.weight)
+            view.add(sum_, torch.cat(parts))
     return Evaluation(total, lambda: gradient)
 
 
-def _differentiated(regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+def _differentiated(view: View, regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         point = x.requires_grad_()
-        energy = regularizer.energy(point, peak)
+        energy = view.energy(regularizer, point, peak)
         (gradient,) = torch.autograd.grad(energy.sum(), point)
     return energy.detach(), gradient

@@ -20,6 +20,9 @@ SHARED = frozenset({"domain", "slice_weight", "across_weight"})
 FLOOR = 0.03
 """What is dark in the root's domain, in units of the peak: below it the root is nearly linear."""
 
+SHIFTS = ((0, 0), (1, 2), (2, 1), (3, 3))
+"""For two halvings: waves of two and of four pixels along an axis, and of two along both, add up to nothing."""
+
 SHARPNESS = 10.0
 """Of the softplus of scalar networks: at 1 it is nearly linear on images, at 100 (the paper's) it trains slower."""
 MEAN_OVER = 64**2
@@ -79,6 +82,7 @@ class Learned(Regularizer):
         self.slice_weight = slice_weight
         self.across_weight = across_weight
         self.strength = Strength()
+        self.shifts = getattr(network, "shifts", self.shifts)
 
     def extra_repr(self) -> str:
         """Return what the weights alone do not tell."""
@@ -207,6 +211,8 @@ class ThreeScale(nn.Module):
         Channels of the image.
     """
 
+    shifts = SHIFTS
+
     def __init__(self, *, channels: Sequence[int] = (24, 48, 96), colours: int = 1) -> None:
         super().__init__()
         a, b, c = channels
@@ -314,6 +320,8 @@ def _start_positive(weight: Tensor) -> None:
 
 class Strided(nn.Module):
     """Strided convolutions, each with a skip from the image at its resolution, to one energy per coarse position."""
+
+    shifts = SHIFTS
 
     def __init__(self, *, channels: int, depth: int, colours: int, convex: bool) -> None:
         super().__init__()
