@@ -110,6 +110,16 @@ def shifted(plane: torch.Tensor, shift: tuple[int, int]) -> torch.Tensor:
     return torch.cat([plane[..., :1]] * columns + [plane], -1)
 
 
+@pytest.mark.parametrize(("peak", "told"), [(3.0, 5.0), (60.0, 60.0), (3000.0, 1000.0)])
+def test_the_network_is_told_a_peak_it_knows_and_the_strength_the_real_one(peak, told):
+    knowing = build("red", {"channels": 4, "depth": 2, "peaks": [5, 1000]}).double().requires_grad_(False)
+    plain = build("red", {"channels": 4, "depth": 2}).double().requires_grad_(False)
+    plain.load_state_dict(knowing.state_dict())
+    x = objects((1, 1, 8, 8))
+    found, nearest = total(knowing, x, torch.tensor([peak])), total(plain, x, torch.tensor([told]))
+    assert found == pytest.approx(nearest * told / peak, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", LEARNED)
 @pytest.mark.parametrize("piece", [100, 10**6])
 @pytest.mark.parametrize("depth", [3, 6])

@@ -36,7 +36,7 @@ __all__ = [
 
 
 def _red(network: Callable[..., nn.Module], kind: type[Red] = Red, **options: Any) -> Red:
-    shared = {name: options.pop(name) for name in SHARED & options.keys()}
+    shared = {name: options.pop(name) for name in (SHARED | {"peaks"}) & options.keys()}
     return kind(network(**options), **shared)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,6 +125,8 @@ class Red(Learned):
     ----------
     network : nn.Module
         ``f``, from ``(B, C + 1, Y, X)`` (``v``, and a constant map of ``log(peak / 60)``) to ``(B, C, Y, X)``.
+    peaks : pair of float
+        The peaks it knows, photo-electrons: of others the network is told the nearest. The strength follows them all.
     options
         Domain and weights of planes, as in `Learned`.
 
@@ -132,9 +135,19 @@ class Red(Learned):
     arXiv:2507.11461, section 4.1 ("DEQ-RED", linear), made conditional on the peak.
     """
 
+    def __init__(
+        self, network: nn.Module, *, peaks: Sequence[float] = (0.0, math.inf), **options: Any
+    ) -> None:
+        super().__init__(network, **options)
+        self.peaks = tuple(peaks)
+
+    def extra_repr(self) -> str:
+        """Return what the weights alone do not tell."""
+        return f"{super().extra_repr()}, peaks={self.peaks}"
+
     def residual(self, v: Tensor, peak: Tensor) -> Tensor:
         """Return ``v - N(v)``, of the shape of `v`."""
-        level = torch.log(peak / 60).reshape(-1, 1, 1, 1).to(v.dtype).expand_as(v[:, :1])
+        level = torch.log(peak.clamp(*self.peaks) / 60).reshape(-1, 1, 1, 1).to(v.dtype).expand_as(v[:, :1])
         out: Tensor = self.network(torch.cat([v, level], 1))
         return out
 
