@@ -9,7 +9,8 @@ from torch import nn
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers.base import XY, Regularizer, View, curvature, energies, evaluate, views
-from napari_deqmd.core.regularizers.learned import SHARED, Bregman, DnCNN, Learned, Red, Scalar, ThreeScale
+from napari_deqmd.core.regularizers.learned import SHARED, Bregman, Learned, Red, Scalar
+from napari_deqmd.core.regularizers.networks import DnCNN, ThreeScale
 from napari_deqmd.core.regularizers.ridge import Ridge
 from napari_deqmd.core.regularizers.tv import NoRegularizer, TotalVariation
 
