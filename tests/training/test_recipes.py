@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from dataclasses import replace
@@ -18,6 +19,7 @@ from skimage import io as skio
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers import Learned, build
 from napari_deqmd.training import progress
+from napari_deqmd.training.grid import penalty
 from napari_deqmd.training.models import BUNDLED, load_model
 from napari_deqmd.training.recipe_files import Recipe
 from napari_deqmd.training.recipes import run_equilibrium, run_pretraining, started
@@ -180,6 +182,25 @@ def test_a_ridge_model_goes_through_both_jobs(data, tmp_path):
     before = load_model(run / "toy-pretrained.safetensors").regularizer.state_dict()
     after = load_model(run / "toy.safetensors").regularizer.state_dict()
     assert all(not torch.equal(before[name], after[name]) for name in after)
+
+
+def test_an_uneven_grid_can_be_made_to_cost(recipe, data, tmp_path):
+    list(run_pretraining(recipe, data, tmp_path / "run"))
+    costly = dataclasses.replace(recipe, equilibrium=dataclasses.replace(recipe.equilibrium, even=2.0))
+    reports = list(run_equilibrium(costly, data, tmp_path / "run"))
+    model = load_model(tmp_path / "run" / "toy-pretrained.safetensors").regularizer
+    with torch.no_grad():
+        model.strength.a.fill_(0.5)
+        assert reports[0].validation["penalty"] == pytest.approx(2 * penalty(model, 0).item(), rel=1e-4)
+    assert load_model(tmp_path / "run" / "toy.safetensors").card["recipe"]["equilibrium"]["even"] == 2
+
+
+def test_only_a_gray_residual_has_a_grid_that_can_be_judged(data, tmp_path):
+    text = TEXT.replace('"red"', '"scalar"').replace("depth = 2", "depth = 1")
+    recipe = written(tmp_path, text.replace("afterwards = 0.5", "afterwards = 0.5\neven = 1.0"))
+    list(run_pretraining(recipe, data, tmp_path / "run"))
+    with pytest.raises(UserError, match="leave even out"):
+        next(run_equilibrium(recipe, data, tmp_path / "run"))
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes").rglob("*.toml")), ids=lambda path: path.stem)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -209,6 +210,7 @@ def train_equilibrium(
     flatness: float = 0.03,
     stiffening: float = 0.1,
     precision: str = "float32",
+    penalty: Callable[[Any, int], Tensor] | None = None,
     validate: Callable[[Regularizer], Mapping[str, float]] | None = None,
     checkpoint: Path | None = None,
     every: int = 50,
@@ -244,6 +246,8 @@ def train_equilibrium(
     precision : {"float32", "bfloat16"}
         Arithmetic of the network. In bfloat16 certificates do not fall below some 0.005: half of the images of a batch
         are then not converged enough to learn from.
+    penalty : callable, optional
+        What is added to the loss, of the model and the number of the step.
     validate : callable, optional
         Figures of the averaged weights, measured every `every` steps.
     checkpoint : path, optional
@@ -297,13 +301,17 @@ def train_equilibrium(
             v = torch.where(per_image(flat, x) > 0, adjoint.flattest, 0)
             (bent,) = torch.autograd.grad(gradient, leaf, v, create_graph=True)
             objective = objective - stiffening * (v * bent.float()).sum()
-        objective.backward()
-        trainer.update(known.data.teaches)
         figures = {
             "certificate": residuals.median().item(),
             "unused": 1 - usable.double().mean().item(),
             "flat": flat.double().mean().item(),
         }
+        if penalty is not None:
+            added = penalty(trainer.model, trainer.step)
+            figures["penalty"] = added.item()
+            objective = objective + added
+        objective.backward()
+        trainer.update(known.data.teaches)
         due = trainer.step % every == 0 or trainer.elapsed >= 1
         if due and validate is not None:
             figures |= validate(trainer.averaged)

@@ -84,6 +84,8 @@ class Equilibrium:
         ``(a, p)`` of the strength to begin with.
     afterwards : float
         Factor on the strength at the end, chosen on validation images.
+    even : float
+        Weight of the waves that the grid of strides draws into smooth objects (`napari_deqmd.training.grid`).
     solve : Solve
         Inner solves.
     """
@@ -107,6 +109,7 @@ class Equilibrium:
     shifted: bool = True
     strength: tuple[float, float] | None = None
     afterwards: float = 1.0
+    even: float = 0.0
     solve: Solve = field(default_factory=Solve)
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.regularizers import Learned, build
+from napari_deqmd.core.regularizers import Learned, Red, build
+from napari_deqmd.training import grid
 from napari_deqmd.training.data import HELD_BACK, Sampler, load_fluorescence, load_natural
 from napari_deqmd.training.distributed import rank
 from napari_deqmd.training.equilibrium import train_equilibrium
@@ -115,6 +117,8 @@ def run_equilibrium(
     own_base = None if recipe.pretraining else recipe.base
     begun = load_model(base or own_base or run / recipe.pretrained, ndim=recipe.ndim)
     regularizer = started(recipe, begun.regularizer)
+    if job.even and not (isinstance(regularizer, Red) and recipe.options.get("colours", 1) == 1):
+        raise UserError(f"{recipe.name} has no residual of gray images: leave even out of its recipe.")
     _set_strength(regularizer, job.strength)
     sampler = _sampler(recipe, job.draws, data, recipe.seed + 4)
     draw_psf: Callable[..., np.ndarray] = any_stack_psf
@@ -146,6 +150,7 @@ def run_equilibrium(
         gradient_steps=job.gradient_steps,
         precision=job.precision,
         solve=job.solve,
+        penalty=partial(_uneven, job.even) if job.even else None,
         validate=validate,
         checkpoint=run / f"{recipe.name}-equilibrium.pt",
     )
@@ -153,6 +158,10 @@ def run_equilibrium(
         regularizer.strength.a.add_(math.log(job.afterwards))
     if rank() == 0:
         save_model(regularizer.cpu(), run / f"{recipe.name}.safetensors", card(recipe, job, first, begun))
+
+
+def _uneven(weight: float, model: Red, step: int) -> Tensor:
+    return weight * grid.penalty(model, step)
 
 
 def started(recipe: Recipe, base: Any) -> Learned:
