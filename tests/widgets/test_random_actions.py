@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from qtpy.QtCore import QThreadPool
+from qtpy.QtCore import QCoreApplication, QEvent, QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
@@ -308,6 +308,8 @@ def left_over(viewer: Any, qtbot: Any, seed: int, monkeypatch: Any) -> tuple[Cou
     del hands, opened, jobs
     gc.collect()
     QTest.qWait(50)
+    # Outside of a running application nothing deletes napari's closed docks but PyQt's qWait, which PySide's is not.
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     gc.collect()
     there = Counter(type(widget).__name__ for widget in QApplication.allWidgets())
     return there, psutil.Process().memory_info().rss / 1e6
