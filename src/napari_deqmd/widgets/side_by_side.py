@@ -190,7 +190,7 @@ def current_item(viewer: Any, layer: Image, image: LayerImage) -> tuple[LayerIma
     Returns
     -------
     item : LayerImage
-        ``([Z,] Y, X)``, whole.
+        ``([Z,] Y, X)``, whole, with the same part of its mask.
     place : napari.layers.Image
         The layer itself where all of it is meant, else one that is in no viewer.
     """
@@ -198,10 +198,7 @@ def current_item(viewer: Any, layer: Image, image: LayerImage) -> tuple[LayerIma
     if len(keep) == layer.ndim and image.part.is_whole:
         return image, layer
     part = item_of(viewer, layer, image)
-    index = tuple(span if axis in keep else span.start for axis, span in enumerate(part.slices))
-    item = LayerImage(
-        image.data[index], image.name, "".join(image.axes[axis] for axis in keep), image.voxel_size
-    )
+    item = _narrowed(image, part.slices)
     square = np.ix_(keep, keep)
     place = Image(
         item.data,
@@ -215,6 +212,15 @@ def current_item(viewer: Any, layer: Image, image: LayerImage) -> tuple[LayerIma
         axis_labels=[layer.axis_labels[axis] for axis in keep],
     )
     return item, place
+
+
+def _narrowed(image: LayerImage, slices: tuple[slice, ...]) -> LayerImage:
+    """Return the part at one time and in one channel, and of its mask, without these axes."""
+    named = list(zip(image.axes, slices, strict=True))
+    index = tuple(span if letter in SPATIAL else span.start for letter, span in named)
+    axes = "".join(letter for letter in image.axes if letter in SPATIAL)
+    mask = None if image.mask is None else _narrowed(image.mask, slices[-len(image.mask.axes) :])
+    return LayerImage(image.data[index], image.name, axes, image.voxel_size, mask=mask)
 
 
 def item_of(viewer: Any, layer: Image, image: LayerImage) -> Region:
