@@ -195,6 +195,7 @@ class CompareWidget(DockWidget):
                 self.line.put_away()
             self.images.begin(order.source, order.names, count)
             self._add(RAW, electrons)
+        self.images.spread()
 
     def _show(self, outcome: Outcome) -> None:
         assert self.order is not None

@@ -47,7 +47,7 @@ class SideBySide:
         return there == {names[place] for place in sorted(names)[:count]}
 
     def begin(self, source: Image, names: dict[int, str], count: int) -> None:
-        """Begin a comparison: clear away what is of another, hide what is none of it, and lay out the grid.
+        """Begin a comparison: clear away what is of another, hide what is none of it, choose the grid's shape.
 
         Parameters
         ----------
@@ -66,8 +66,12 @@ class SideBySide:
                 self._viewer.layers.remove(layer)
             elif layer.visible and layer not in self.companions:
                 layer.visible = False
-        grid_of(self._viewer).enabled = True
         self._lay_out(count)
+
+    def spread(self) -> None:
+        """Put all into the grid."""
+        grid_of(self._viewer).enabled = True
+        self._fit()
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
@@ -94,9 +98,7 @@ class SideBySide:
             self.arrange()
             if len(self.layers) > self._count:
                 self._lay_out(len(self.layers))
-        if not self._fitted:
-            self._fitted = True
-            self._viewer.reset_view()
+        self._fit()
 
     def settle(self, top: float) -> None:
         """Set the common contrast limits, unless they are the user's."""
@@ -154,6 +156,11 @@ class SideBySide:
 
         columns = max(range(1, count + 1), key=zoom)
         grid_of(self._viewer).shape = (math.ceil(count / columns), columns)
+
+    def _fit(self) -> None:
+        if not self._fitted and grid_of(self._viewer).enabled:
+            self._fitted = True
+            self._viewer.reset_view()
 
     def _join(self, place: int, layer: Image) -> None:
         others = list(self.layers.values())
