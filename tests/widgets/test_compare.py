@@ -28,9 +28,14 @@ class QuickJob(FakeJob):
     """Adds what tells the methods apart to a photon count of the input, and takes three steps."""
 
     def __init__(
-        self, image: np.ndarray, psf: np.ndarray, config: ReconstructionConfig, start: Any = None
+        self,
+        image: np.ndarray,
+        psf: np.ndarray,
+        config: ReconstructionConfig,
+        start: Any = None,
+        maps: Any = None,
     ) -> None:
-        super().__init__(image, psf, config, start)
+        super().__init__(image, psf, config, start, maps)
         self.steps_left = 3
 
     def steps(self) -> Any:
@@ -192,6 +197,38 @@ def test_the_item_that_is_shown_is_compared(compare: Any) -> None:
     result = compare.viewer.layers[LAYERS[2]]
     np.testing.assert_allclose(result.scale, (0.3, 0.1, 0.1))
     assert result.axis_labels == ("z", "y", "x")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_bad_pixels_are_left_out_of_what_is_compared(compare: Any, lazy: bool) -> None:
+    cells = compare.add((3, 4, 16, 16), axis_labels=("t", "z", "y", "x"))
+    hot = np.zeros((16, 16), np.uint8)
+    hot[3, 4] = 255
+    planes = np.zeros(cells.data.shape, np.uint8)
+    planes[2, 1, 7, 8] = 1
+    for name, mask in (("hot", hot), ("planes", planes)):
+        compare.viewer.add_image(
+            dask.array.from_array(mask) if lazy else mask, name=name, contrast_limits=(0, 1)
+        )
+    compare.viewer.add_shapes([np.array([[2, 3], [2, 13], [12, 13], [12, 3]]) - 0.5], name="box")
+    compare.find("compare_image_layer").choose(cells)
+    compare.find("compare_roi").setCurrentText("box")
+    compare.find("compare_frc").setChecked(True)
+    compare.viewer.dims.set_point(0, 2)
+    check(compare, "md-tv")
+    for name, expected in (("hot", hot[2:12, 3:13]), ("planes", planes[2, :, 2:12, 3:13])):
+        compare.find("compare_mask_layer").setCurrentText(name)
+        compare.run()
+        image, *halves = compare.jobs[-3:]
+        assert image.maps.mask.any()
+        for job in (image, *halves):
+            np.testing.assert_array_equal(job.maps.mask, expected != 0)
+        assert compare.viewer.layers[LAYERS[2]].metadata["mask"] == name
+        assert "mask" not in compare.viewer.layers[LAYERS[0]].metadata
+    compare.find("compare_mask_layer").setCurrentText("none")
+    compare.run()
+    assert compare.jobs[-1].maps.mask is None
+    assert "mask" not in compare.viewer.layers[LAYERS[2]].metadata
 
 
 def test_the_region_that_is_meant_is_compared_where_it_lies(compare: Any) -> None:
@@ -460,10 +497,12 @@ def test_the_winner_goes_to_reconstruct(compare: Any, reconstruct_beside: Callab
     compare.add(name="first")
     cells = compare.add(metadata={"offset": 3.0, "gain": 2.0})
     psf = compare.add((5, 5), name="psf")
+    hot = compare.viewer.add_labels(np.eye(32, dtype=int), name="hot")
     reconstruct = reconstruct_beside(compare.viewer)
     compare.find("compare_image_layer").choose(cells)
     compare.find("compare_psf_source").setCurrentText("Layer")
     compare.find("compare_psf_layer").choose(psf)
+    compare.find("compare_mask_layer").choose(hot)
     compare.find("compare_background").setText("1.5")
     compare.find("compare_strength").setValue(2.5)
     compare.run()
@@ -479,6 +518,7 @@ def test_the_winner_goes_to_reconstruct(compare: Any, reconstruct_beside: Callab
     assert reconstruct.image.layer_combo.layer == cells
     assert reconstruct.psf.source_combo.currentText() == "Layer"
     assert reconstruct.psf.layer_combo.layer == psf
+    assert reconstruct.photons.mask_combo.layer == hot
     assert reconstruct.photons.values() == {
         "offset": 3.0,
         "gain": 2.0,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from napari.components import ViewerModel
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
@@ -24,7 +25,7 @@ IMAGE = LayerImage(data=np.ones((9, 32, 32)), name="cells", axes="ZYX", voxel_si
 def test_keys_are_arguments_of_reconstruct(qtbot) -> None:
     from napari_deqmd import reconstruct
 
-    sections = (PhotonsSection(), MethodSection())
+    sections = (PhotonsSection(ViewerModel()), MethodSection())
     for section in sections:
         qtbot.addWidget(section)
     sent = collect(sections).keys() | {"axes", "voxel_size"}
@@ -33,7 +34,7 @@ def test_keys_are_arguments_of_reconstruct(qtbot) -> None:
 
 
 def test_an_untouched_form_is_the_default_configuration(qtbot) -> None:
-    sections = (PhotonsSection(), MethodSection())
+    sections = (PhotonsSection(ViewerModel()), MethodSection())
     for section in sections:
         qtbot.addWidget(section)
     assert config_from(collect(sections)) == ReconstructionConfig()

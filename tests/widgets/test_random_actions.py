@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from qtpy.QtCore import QThreadPool
+from qtpy.QtCore import QCoreApplication, QEvent, QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
@@ -47,7 +47,7 @@ FORMS = {
     "Reconstruct": Form(
         ReconstructWidget,
         "run run run preview preview pause resume stop estimate warm_start",
-        "image_layer psf_layer psf_source psf_kind roi method model solver boundary",
+        "image_layer psf_layer psf_source psf_kind roi method model solver boundary mask_layer",
         {
             "axes": ("YX", "ZYX", "TYX", "", "XY"),
             "peak": _PEAKS,
@@ -64,7 +64,7 @@ FORMS = {
     "Compare": Form(
         CompareWidget,
         "compare_run compare_run compare_stop compare_profile compare_winner compare_frc",
-        "compare_image_layer compare_psf_source compare_psf_layer compare_roi compare_reference",
+        "compare_image_layer compare_psf_source compare_psf_layer compare_roi compare_reference compare_mask_layer",
         {"compare_axes": ("YX", "ZYX", ""), "compare_peak": _PEAKS, "compare_psf_sigma": _SIGMAS},
         {"compare_strength": (0, 1.5), "compare_max_iter": _ITERATIONS, "compare_rl_iterations": (1, 10)},
         FakeJob,
@@ -242,7 +242,7 @@ class Hands:
         prefix = "" if name == "Reconstruct" else f"{name.lower()}_"
         layer = self.viewer.layers["cells"]
         self.find("train_data" if name == "Train" else f"{prefix}image_layer").setCurrentText("cells")
-        for combo in ("psf_source", "psf_kind", "roi", "time_choice", "channel_choice", "reference", "kind"):
+        for combo in "psf_source psf_kind roi time_choice channel_choice mask_layer reference kind".split():
             if (control := self.control(prefix + combo)) is not None:
                 control.setCurrentIndex(0)
         axes = "TCZYX"[-layer.ndim :]
@@ -308,6 +308,8 @@ def left_over(viewer: Any, qtbot: Any, seed: int, monkeypatch: Any) -> tuple[Cou
     del hands, opened, jobs
     gc.collect()
     QTest.qWait(50)
+    # Outside of a running application nothing deletes napari's closed docks but PyQt's qWait, which PySide's is not.
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     gc.collect()
     there = Counter(type(widget).__name__ for widget in QApplication.allWidgets())
     return there, psutil.Process().memory_info().rss / 1e6

@@ -52,7 +52,7 @@ class CompareWidget(DockWidget):
     Attributes
     ----------
     job_factory : callable
-        ``(image, psf, config) -> Job``, called in the other thread.
+        ``(image, psf, config, start, maps) -> Job``, called in the other thread.
     """
 
     runner: Comparing
@@ -64,7 +64,7 @@ class CompareWidget(DockWidget):
         self.image = ImageSection(napari_viewer)
         self.image.open_button.hide()
         self.psf = PsfSection(napari_viewer, _PREFIX)
-        self.photons = PhotonsSection()
+        self.photons = PhotonsSection(napari_viewer)
         self.photons.estimate_button.hide()
         for section in (self.image, self.photons):
             add_prefix(section, _PREFIX)
@@ -120,6 +120,7 @@ class CompareWidget(DockWidget):
         """Read the viewer's layers again."""
         self.image.refresh_layers()
         self.psf.layer_combo.refresh()
+        self.photons.refresh_layers()
         self.methods.reference_combo.refresh()
 
     def view_changed(self) -> None:
@@ -163,7 +164,7 @@ class CompareWidget(DockWidget):
         self.runner.stop()
 
     def _read(self) -> tuple[Order, PsfChoice]:
-        image = self.image.read()
+        image = self.photons.mark(self.image.read())
         layer = self.image.layer_combo.layer
         item, source = current_item(self._viewer, layer, image)
         place = {"axes": item.axes, "voxel_size": item.voxel_size}
@@ -194,14 +195,16 @@ class CompareWidget(DockWidget):
                 self.line.put_away()
             self.images.begin(order.source, order.names, count)
             self._add(RAW, electrons)
+        self.images.spread()
 
     def _show(self, outcome: Outcome) -> None:
+        assert self.order is not None
         place = outcome.place + 1
         first = outcome.place not in self.outcomes
         self.outcomes[outcome.place] = outcome
         self.run_section.table.show_ended(place, outcome)
         if outcome.image is not None and first:
-            self._add(place, outcome.image, report=outcome.report)
+            self._add(place, outcome.image, report=outcome.report, **self.order.marked)
         self._draw_rings()
 
     def _add(self, place: int, image: np.ndarray, **entries: Any) -> None:

@@ -63,6 +63,11 @@ class Order:
         return {place: f"{label} · {self.item.name}" for place, label in enumerate(labels)}
 
     @property
+    def marked(self) -> dict[str, str]:
+        """What the metadata of a result say of the mask of bad pixels, where there is one."""
+        return {} if self.item.mask is None else {"mask": self.item.mask.name}
+
+    @property
     def unit(self) -> str:
         """Of lengths in the plots."""
         return "pixels" if self.item.voxel_size is None else "µm"
@@ -79,6 +84,7 @@ def make_comparison(
         factory,
         voxel_size=image.voxel_size,
         halves=halves,
+        maps=image.maps(),
     )
 
 

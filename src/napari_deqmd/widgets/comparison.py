@@ -12,13 +12,14 @@ import numpy as np
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.widgets.messages import HEARD, note
 from napari_deqmd.widgets.reports import Job
 
 if TYPE_CHECKING:
     from napari_deqmd.core.resolution import RingCorrelation
 
-JobFactory = Callable[[np.ndarray, np.ndarray, ReconstructionConfig], Job]
+JobFactory = Callable[..., Job]
 
 # The brightness that contrast limits are set by.
 _BRIGHT = 99.8
@@ -88,11 +89,13 @@ class Comparison:
     contenders : sequence of Contender
         All with the same camera.
     factory : callable
-        ``(image, psf, config) -> Job``.
+        ``(image, psf, config, start, maps) -> Job``.
     voxel_size : tuple of float or None
         Micrometres; unknown, frequencies are in cycles per pixel.
     halves : bool
         Reconstruct two halves of the photons, too.
+    maps : PixelMaps, optional
+        Which pixels are bad.
 
     Raises
     ------
@@ -109,6 +112,7 @@ class Comparison:
         *,
         voxel_size: tuple[float, ...] | None = None,
         halves: bool = False,
+        maps: PixelMaps | None = None,
     ) -> None:
         from napari_deqmd.core.electrons import to_electrons
         from napari_deqmd.core.resolution import split_photons
@@ -116,7 +120,7 @@ class Comparison:
         camera = contenders[0].config
         #: The image in photo-electrons.
         self.electrons, _ = to_electrons(image, offset=camera.offset, gain=camera.gain)
-        self._image, self._psf, self._factory = image, psf, factory
+        self._image, self._psf, self._factory, self._maps = image, psf, factory, maps
         self._contenders = contenders
         self._voxel_size = voxel_size or 1.0
         self._halves = split_photons(self.electrons, np.random.default_rng(camera.seed)) if halves else ()
@@ -154,7 +158,7 @@ class Comparison:
         self, begin: Progress, image: np.ndarray, config: ReconstructionConfig
     ) -> Generator[Progress, None, Any]:
         with HEARD:
-            job = self._factory(image, self._psf, config)
+            job = self._factory(image, self._psf, config, None, self._maps)
         last = None
         try:
             with closing(job.steps()) as steps:

@@ -47,7 +47,7 @@ class SideBySide:
         return there == {names[place] for place in sorted(names)[:count]}
 
     def begin(self, source: Image, names: dict[int, str], count: int) -> None:
-        """Begin a comparison: clear away what is of another, hide what is none of it, and lay out the grid.
+        """Begin a comparison: clear away what is of another, hide what is none of it, choose the grid's shape.
 
         Parameters
         ----------
@@ -66,8 +66,12 @@ class SideBySide:
                 self._viewer.layers.remove(layer)
             elif layer.visible and layer not in self.companions:
                 layer.visible = False
-        grid_of(self._viewer).enabled = True
         self._lay_out(count)
+
+    def spread(self) -> None:
+        """Put all into the grid."""
+        grid_of(self._viewer).enabled = True
+        self._fit()
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
@@ -94,9 +98,7 @@ class SideBySide:
             self.arrange()
             if len(self.layers) > self._count:
                 self._lay_out(len(self.layers))
-        if not self._fitted:
-            self._fitted = True
-            self._viewer.reset_view()
+        self._fit()
 
     def settle(self, top: float) -> None:
         """Set the common contrast limits, unless they are the user's."""
@@ -155,6 +157,11 @@ class SideBySide:
         columns = max(range(1, count + 1), key=zoom)
         grid_of(self._viewer).shape = (math.ceil(count / columns), columns)
 
+    def _fit(self) -> None:
+        if not self._fitted and grid_of(self._viewer).enabled:
+            self._fitted = True
+            self._viewer.reset_view()
+
     def _join(self, place: int, layer: Image) -> None:
         others = list(self.layers.values())
         self.layers[place] = layer
@@ -190,7 +197,7 @@ def current_item(viewer: Any, layer: Image, image: LayerImage) -> tuple[LayerIma
     Returns
     -------
     item : LayerImage
-        ``([Z,] Y, X)``, whole.
+        ``([Z,] Y, X)``, whole, with the same part of its mask.
     place : napari.layers.Image
         The layer itself where all of it is meant, else one that is in no viewer.
     """
@@ -198,10 +205,7 @@ def current_item(viewer: Any, layer: Image, image: LayerImage) -> tuple[LayerIma
     if len(keep) == layer.ndim and image.part.is_whole:
         return image, layer
     part = item_of(viewer, layer, image)
-    index = tuple(span if axis in keep else span.start for axis, span in enumerate(part.slices))
-    item = LayerImage(
-        image.data[index], image.name, "".join(image.axes[axis] for axis in keep), image.voxel_size
-    )
+    item = _narrowed(image, part.slices)
     square = np.ix_(keep, keep)
     place = Image(
         item.data,
@@ -215,6 +219,15 @@ def current_item(viewer: Any, layer: Image, image: LayerImage) -> tuple[LayerIma
         axis_labels=[layer.axis_labels[axis] for axis in keep],
     )
     return item, place
+
+
+def _narrowed(image: LayerImage, slices: tuple[slice, ...]) -> LayerImage:
+    """Return the part at one time and in one channel, and of its mask, without these axes."""
+    named = list(zip(image.axes, slices, strict=True))
+    index = tuple(span if letter in SPATIAL else span.start for letter, span in named)
+    axes = "".join(letter for letter in image.axes if letter in SPATIAL)
+    mask = None if image.mask is None else _narrowed(image.mask, slices[-len(image.mask.axes) :])
+    return LayerImage(image.data[index], image.name, axes, image.voxel_size, mask=mask)
 
 
 def item_of(viewer: Any, layer: Image, image: LayerImage) -> Region:

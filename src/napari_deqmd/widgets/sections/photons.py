@@ -81,11 +81,11 @@ class PhotonsSection(CameraSection):
 
     Parameters
     ----------
-    viewer : napari.viewer.Viewer, optional
+    viewer : napari.viewer.Viewer
         A layer of it may say which pixels are bad.
     """
 
-    def __init__(self, viewer: Any = None, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__("3 · Photons", parent=parent)
         self.read_noise_spin = named(PlainSpin(0, 1e4, default("read_noise")), "read_noise")
         self.row(
@@ -130,12 +130,10 @@ class PhotonsSection(CameraSection):
         )
         self.plot.hide()
         self.column.addWidget(self.plot)
-        self.mask_combo: MaskCombo | None = None
-        if viewer is not None:
-            self.mask_combo = named(MaskCombo(viewer), "mask_layer")
-            form = form_layout()
-            form.addRow(label_of("Bad pixels", _BAD), taught(self.mask_combo, _BAD))
-            self.column.addWidget(folded(form, "photons_advanced"))
+        self.mask_combo = named(MaskCombo(viewer), "mask_layer")
+        form = form_layout()
+        form.addRow(label_of("Bad pixels", _BAD), taught(self.mask_combo, _BAD))
+        self.column.addWidget(folded(form, "photons_advanced"))
         self._estimated: tuple[str, str] | None = None
 
     def values(self) -> dict[str, Any]:
@@ -148,8 +146,7 @@ class PhotonsSection(CameraSection):
 
     def refresh_layers(self) -> None:
         """Read the viewer's layers again."""
-        if self.mask_combo is not None:
-            self.mask_combo.refresh()
+        self.mask_combo.refresh()
 
     def mark(self, image: LayerImage) -> LayerImage:
         """Return the image with the chosen mask of its bad pixels.
@@ -159,7 +156,7 @@ class PhotonsSection(CameraSection):
         UserError
             The mask is of another shape.
         """
-        layer = self.mask_combo.layer if self.mask_combo is not None else None
+        layer = self.mask_combo.layer
         return image if layer is None else replace(image, mask=read_mask(layer, image))
 
     def show_estimate(self, photons: Any, histogram: tuple[Any, Any]) -> None:
