@@ -405,6 +405,23 @@ def test_layers_removed_mid_run(compare: Any, qtbot: Any, notices: list[str], wh
         assert not notices
 
 
+@pytest.mark.parametrize("which", ["cells", LAYERS[1]])
+def test_data_exchanged_mid_run_moves_no_result(
+    compare: Any, qtbot: Any, notices: list[str], which: str
+) -> None:
+    """What is still to come lies where the image lay that was read, be its layer another shape by now."""
+    layer = compare.add((4, 24, 24), scale=(0.3, 0.1, 0.1))
+    slow(compare, qtbot)
+    compare.viewer.layers[which].data = np.ones((8, 8), dtype=np.float32)
+    compare.find("compare_stop").click()
+    compare.wait()
+    assert not notices
+    latest = compare.viewer.layers[LAYERS[2]]
+    assert latest.data.shape == (4, 24, 24)
+    assert tuple(latest.scale) == (0.3, 0.1, 0.1)
+    assert layer in compare.viewer.layers
+
+
 def test_closing_the_dock_mid_run_stops_it_and_leaks_nothing(
     compare: Any, qtbot: Any, notices: list[str]
 ) -> None:

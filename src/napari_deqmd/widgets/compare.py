@@ -27,6 +27,7 @@ from napari_deqmd.widgets.layers import LayerImage, read_layer
 from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.profile import ProfileLine
 from napari_deqmd.widgets.reconstruct import default_job
+from napari_deqmd.widgets.result import geometry_of
 from napari_deqmd.widgets.sections.compare import CompareRunSection
 from napari_deqmd.widgets.sections.image import ImageSection
 from napari_deqmd.widgets.sections.methods import MethodsSection
@@ -170,7 +171,8 @@ class CompareWidget(DockWidget):
         place = {"axes": item.axes, "voxel_size": item.voxel_size}
         contenders = self.methods.contenders(collect((self.photons,)) | place)
         values = read_controls((self.image, self.psf, self.photons), _PREFIX)
-        return Order(layer, source, item, image.part, contenders, values), self.psf.read()
+        order = Order(layer, source, geometry_of(source), item, image.part, contenders, values)
+        return order, self.psf.read()
 
     def _read_reference(self, order: Order) -> LayerImage | None:
         layer = self.methods.reference_combo.layer
@@ -193,7 +195,7 @@ class CompareWidget(DockWidget):
         with nullcontext() if same else self.images.at_once():
             if not same:
                 self.line.put_away()
-            self.images.begin(order.source, order.names, count)
+            self.images.begin(order.source, order.geometry, order.names, count)
             self._add(RAW, electrons)
         self.images.spread()
 

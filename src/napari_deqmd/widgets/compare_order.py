@@ -31,6 +31,8 @@ class Order:
         What was chosen.
     source : napari.layers.Image
         Where the results lie: `layer`, or the time and channel of it that was shown.
+    geometry : mapping
+        Of `source`, as it was: methods end later, and by then the user may have given the layer other data.
     item : LayerImage
         ``([Z,] Y, X)``.
     part : Region
@@ -41,6 +43,7 @@ class Order:
 
     layer: Image
     source: Image
+    geometry: Mapping[str, Any]
     item: LayerImage
     part: Region
     contenders: Sequence[Contender]

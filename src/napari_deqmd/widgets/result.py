@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ def is_result(layer: Any) -> bool:
     return {"input", "config"} <= layer.metadata.keys()
 
 
+def geometry_of(source: Image) -> dict[str, Any]:
+    """Return where a layer lies, as it is now."""
+    return {name: getattr(source, name) for name in _GEOMETRY}
+
+
 class ResultLayer:
     """Creates or finds the result layer of an input layer, and writes into it in place.
 
@@ -39,6 +45,8 @@ class ResultLayer:
         Goes into the layer's metadata; ``config`` in it says the camera's offset and gain.
     suffix : str
         What follows the input's name.
+    geometry : mapping, optional
+        Of the source when its image was read, if that was before.
     """
 
     def __init__(
@@ -49,6 +57,7 @@ class ResultLayer:
         metadata: dict[str, Any],
         *,
         suffix: str = "deconvolved",
+        geometry: Mapping[str, Any] | None = None,
     ) -> None:
         self._viewer = viewer
         self.source = source
@@ -56,8 +65,7 @@ class ResultLayer:
         self._metadata = metadata
         self._camera = (float(metadata["config"]["offset"]), float(metadata["config"]["gain"]))
         self._region = image.part
-        self._geometry = {name: getattr(source, name) for name in _GEOMETRY}
-        self._geometry["translate"] = self._region.translate(source)
+        self._geometry = geometry or geometry_of(source) | {"translate": self._region.translate(source)}
         self.name = f"{source.name} {suffix}"
         self.layer: Image | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class SideBySide:
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
         self._source: Image | None = None
+        self._geometry: Mapping[str, Any] = {}
         self._names: dict[int, str] = {}
         self._limits: tuple[float, float] | None = None
         self._count = 0
@@ -46,19 +47,22 @@ class SideBySide:
         there = {layer.name for layer in self._viewer.layers if layer.metadata.get(MARK) == source.name}
         return there == {names[place] for place in sorted(names)[:count]}
 
-    def begin(self, source: Image, names: dict[int, str], count: int) -> None:
+    def begin(self, source: Image, geometry: Mapping[str, Any], names: dict[int, str], count: int) -> None:
         """Begin a comparison: clear away what is of another, hide what is none of it, choose the grid's shape.
 
         Parameters
         ----------
         source : napari.layers.Image
-            The image that is compared, ``([Z,] Y, X)``: geometry and colormap are its. Need not be in the viewer.
+            The image that is compared, ``([Z,] Y, X)``: the colormap is its. Need not be in the viewer.
+        geometry : mapping
+            Where it lay when it was read, as `ResultLayer` takes it.
         names : dict of int to str
             Of the layers that may come, by place.
         count : int
             How many of them are expected.
         """
         self._source, self._names, self.layers = source, names, {}
+        self._geometry = geometry
         for layer in list(self._viewer.layers):
             if layer.metadata.get(MARK) == source.name and layer.name in names.values():
                 continue
@@ -88,7 +92,7 @@ class SideBySide:
         assert self._source is not None
         told = {"input": self._source.name, MARK: self._source.name, "config": config.to_dict()}
         item = LayerImage(image, self._source.name, SPATIAL[-image.ndim :], None)
-        result = ResultLayer(self._viewer, self._source, item, told)
+        result = ResultLayer(self._viewer, self._source, item, told, geometry=self._geometry)
         result.name = self._names[place]
         new = result.name not in self._viewer.layers
         with self.at_once() if new else contextlib.nullcontext():
