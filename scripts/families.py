@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_deqmd.benchmarks.restoration import batch, conditions, estimated, restore
+from napari_deqmd.benchmarks.conditions import batch, conditions, estimated
+from napari_deqmd.benchmarks.restoration import restore
 from napari_deqmd.core.regularizers import Learned
 from napari_deqmd.training.measurements import Measurement
 from napari_deqmd.training.models import load_model

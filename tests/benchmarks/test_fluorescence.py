@@ -9,6 +9,7 @@ import tifffile
 import torch
 
 from napari_deqmd.benchmarks import fluorescence_cases
+from napari_deqmd.benchmarks.conditions import bars, conditions, estimated
 from napari_deqmd.benchmarks.fluorescence import (
     FIXED,
     ORACLE,
@@ -33,15 +34,7 @@ from napari_deqmd.benchmarks.fluorescence_report import (
     robustness,
     with_oracle_weight,
 )
-from napari_deqmd.benchmarks.restoration import (
-    bars,
-    conditions,
-    estimated,
-    oracle_richardson_lucy,
-    psnr,
-    restore,
-    scaled,
-)
+from napari_deqmd.benchmarks.restoration import oracle_richardson_lucy, psnr, restore, scaled
 from napari_deqmd.cli import main
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers import TotalVariation

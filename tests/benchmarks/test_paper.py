@@ -11,11 +11,11 @@ from skimage import io as skio
 
 from benchmarks.test_fluorescence import made
 from napari_deqmd.benchmarks import paper_cases
+from napari_deqmd.benchmarks.conditions import by_colour
 from napari_deqmd.benchmarks.fluorescence import Job, Method, Record, plan, run
 from napari_deqmd.benchmarks.paper import PAPERS_RULE, methods, planned, resolved, searched, until_still
 from napari_deqmd.benchmarks.paper_cases import QUICK, SET3C, TEST, VALIDATION, PaperCase, cases, counted
 from napari_deqmd.benchmarks.paper_report import markdown, panels
-from napari_deqmd.benchmarks.restoration import by_colour
 from napari_deqmd.cli import main
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers import TotalVariation

@@ -12,19 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_deqmd.benchmarks.conditions import CROPS, SCENES, SIDE, Condition, conditions, estimated, stacks
 from napari_deqmd.benchmarks.fluorescence import TV_WEIGHT, Job, Method, learned, tv_name
 from napari_deqmd.benchmarks.fluorescence_cases import Case
-from napari_deqmd.benchmarks.restoration import (
-    CROPS,
-    SCENES,
-    SIDE,
-    Condition,
-    conditions,
-    estimated,
-    psnr,
-    stacks,
-    timed,
-)
+from napari_deqmd.benchmarks.restoration import psnr, timed
 from napari_deqmd.benchmarks.rows import Rows
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.problem import Problem

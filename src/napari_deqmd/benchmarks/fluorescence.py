@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from skimage.metrics import normalized_root_mse, structural_similarity
 from torch import Tensor
 
+from napari_deqmd.benchmarks.conditions import by_colour
 from napari_deqmd.benchmarks.fluorescence_cases import Case
-from napari_deqmd.benchmarks.restoration import best, by_colour, last, psnr, scaled
+from napari_deqmd.benchmarks.restoration import best, last, psnr, scaled
 from napari_deqmd.benchmarks.rows import Rows
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_deqmd.benchmarks.restoration import (
+from napari_deqmd.benchmarks.conditions import (
     BARS,
     CROPS,
     NATURAL,

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_deqmd.benchmarks.conditions import Condition, named_rng, retold
 from napari_deqmd.benchmarks.fluorescence_cases import AS_IS, Case
 from napari_deqmd.benchmarks.kernels import KERNELS, kernel
-from napari_deqmd.benchmarks.restoration import Condition, named_rng, retold
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.operators import Blur
 from napari_deqmd.psf.theory import make_psf
