@@ -110,6 +110,12 @@ def shifted(plane: torch.Tensor, shift: tuple[int, int]) -> torch.Tensor:
     return torch.cat([plane[..., :1]] * columns + [plane], -1)
 
 
+@pytest.mark.parametrize("peaks", [5, [5], [5, 10, 20], ["low", "high"], [10, 5], [-1, 5], [float("nan"), 5]])
+def test_peaks_that_are_no_range_are_refused(peaks):
+    with pytest.raises(UserError, match="the lowest and the highest"):
+        build("red", {"channels": 4, "depth": 2, "peaks": peaks})
+
+
 @pytest.mark.parametrize(("peak", "told"), [(3.0, 5.0), (60.0, 60.0), (3000.0, 1000.0)])
 def test_the_network_is_told_a_peak_it_knows_and_the_strength_the_real_one(peak, told):
     knowing = build("red", {"channels": 4, "depth": 2, "peaks": [5, 1000]}).double().requires_grad_(False)

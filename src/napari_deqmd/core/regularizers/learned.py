@@ -133,7 +133,13 @@ class Red(Learned):
         self, network: nn.Module, *, peaks: Sequence[float] = (0.0, math.inf), **options: Any
     ) -> None:
         super().__init__(network, **options)
-        self.peaks = tuple(peaks)
+        try:
+            low, high = map(float, peaks)
+        except (TypeError, ValueError):
+            low, high = math.nan, math.nan
+        if not 0 <= low < high:
+            raise UserError(f"A regularizer knows no peaks {peaks!r}: give the lowest and the highest.")
+        self.peaks = low, high
 
     def extra_repr(self) -> str:
         """Return what the weights alone do not tell."""
