@@ -7,6 +7,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from scipy.ndimage import gaussian_filter
 from napari_deqmd.core.config import KINDS
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.order import default_train_job
+from napari_deqmd.widgets.plot import TrainPlot
 from widgets.jobs import FakeTrainJob
 
 NAMES = (
@@ -138,6 +140,18 @@ def _fake_defaults(monkeypatch: Any) -> None:
     """What a test changes in the fake job's class is put back."""
     for name in ("steps_", "helps", "notes", "delay"):
         monkeypatch.setattr(FakeTrainJob, name, getattr(FakeTrainJob, name))
+
+
+def test_the_loss_is_drawn_as_the_mean_of_the_last_steps(qtbot: Any) -> None:
+    """Batches of noisy images measure two things in turn, which lie far apart."""
+    plot = TrainPlot()
+    qtbot.addWidget(plot)
+    values = [0.0, -6.0, 3.0, float("nan"), *(-5.0, 1.0) * 8]
+    plot.add(SimpleNamespace(step=step, loss=value, score=None) for step, value in enumerate(values, 1))
+    steps, drawn = plot._first.getData()
+    assert steps.tolist() == [1, 2, 3, *range(5, 21)]
+    assert drawn[:4].tolist() == [0, -3, -1, -2]
+    assert (drawn[-8:] == -2).all()
 
 
 def test_a_run_shows_curves_patches_and_progress(train: Any, qtbot: Any) -> None:

@@ -24,6 +24,8 @@ from napari_deqmd.widgets.reports import Point
 _FIRST = "#4fa3ff"
 _SECOND = "#ffa94d"
 _THIRD = "#51b36b"
+# Losses of one step that are drawn as one.
+_SMOOTHED = 8
 
 
 class TwoPlots(pg.GraphicsLayoutWidget):
@@ -163,7 +165,7 @@ class TrainPlot(TwoPlots):
     """Loss of every step, and score of the held-out patches with the base model's as a line."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Loss", "Held-out score", parent)
+        super().__init__(f"Loss, mean of {_SMOOTHED} steps", "Held-out score", parent)
         self._second.setSymbol("o")
         self._second.setSymbolSize(5)
         self._second.setSymbolBrush(_SECOND)
@@ -193,7 +195,7 @@ class TrainPlot(TwoPlots):
             if progress.score is not None:
                 self.scores.append((progress.step, progress.score))
         for plot, curve, points in (
-            (self._left, self._first, self.losses),
+            (self._left, self._first, _trailing(self.losses)),
             (self._right, self._second, self.scores),
         ):
             if points:
@@ -202,6 +204,16 @@ class TrainPlot(TwoPlots):
         if self.scores:
             self._line.setValue(self.scores[0][1])
             self._line.show()
+
+
+def _trailing(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return the means of the last steps: patches differ more than a step teaches, and batches in what they measure."""
+    if not points:
+        return []
+    sums = np.concatenate([[0.0], np.cumsum([value for _, value in points])])
+    first = np.maximum(0, np.arange(1, len(sums)) - _SMOOTHED)
+    means = (sums[1:] - sums[first]) / (np.arange(1, len(sums)) - first)
+    return [(step, float(mean)) for (step, _), mean in zip(points, means, strict=True)]
 
 
 def _write(path: str | Path, content: bytes) -> None:
