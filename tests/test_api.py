@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -299,11 +300,25 @@ def test_a_2d_model_reconstructs_a_stack(model):
     assert reconstruct(counts, psf, model=model, max_iter=3).image.shape == counts.shape
 
 
-def test_half_precision_is_close(measured, model):
+def on_a_processor(monkeypatch, capability):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+
+
+def test_half_precision_is_close(measured, model, monkeypatch):
+    on_a_processor(monkeypatch, "AVX512")
     options = {"model": model, "peak": 80, "background": 6, "max_iter": 10}
     full = reconstruct(measured, PSF, **options).image
     half = reconstruct(measured, PSF, precision="bfloat16", **options).image
     assert np.linalg.norm(half - full) < 0.05 * np.linalg.norm(full)
+
+
+@pytest.mark.parametrize("method", ["deq-md", "rl"])
+def test_half_precision_on_a_processor_without_is_told(measured, model, monkeypatch, method):
+    on_a_processor(monkeypatch, "AVX2")
+    options = {"model": model, "method": method, "max_iter": 1, "precision": "bfloat16"}
+    told = pytest.warns(UserWarning, match="use float32") if method == "deq-md" else nullcontext()
+    with told:
+        reconstruct(measured, PSF, **options)
 
 
 @pytest.mark.parametrize("method", ["md-tv", "rl-accelerated"])
@@ -497,6 +512,7 @@ def test_the_core_runs_on_torch_numpy_and_scipy_only():
     """Also what a run imports late; `test_package` looks at the imports alone."""
     code = """
 import sys
+from contextlib import nullcontext
 for name in ("PIL", "dask", "magicgui", "napari", "pyqtgraph", "qtpy", "safetensors", "skimage", "tifffile", "tqdm"):
     sys.modules[name] = None  # an import of it raises ImportError
 import torch

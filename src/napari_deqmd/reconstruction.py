@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Generator
 from contextlib import closing
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_deqmd.core.config import LEARNED, ReconstructionConfig
-from napari_deqmd.core.device import resolve_device
+from napari_deqmd.core.device import has_bfloat16, resolve_device
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.fit import Fit
 from napari_deqmd.core.iterates import Iterates
@@ -100,6 +101,11 @@ class Reconstruction:
     ------
     UserError
         Anything that cannot work, before any long work.
+
+    Warns
+    -----
+    UserWarning
+        Something works, but not as it was meant.
     """
 
     def __init__(
@@ -115,6 +121,12 @@ class Reconstruction:
         self._recorded = Recording.of(image, config, self.maps)
         self.config = config = self._recorded.config
         self.device = resolve_device(config.device)
+        half = config.precision == "bfloat16" and config.method in LEARNED
+        if half and not has_bfloat16(self.device):
+            warnings.warn(
+                "This processor has no bfloat16 arithmetic and emulates it, many times slower: use float32 here.",
+                stacklevel=2,
+            )
         self.max_iter = config.max_iter
         self.photons: Photons | None = None
         self._shape = self._recorded.shape

@@ -227,6 +227,17 @@ def test_a_rate_much_too_high_is_told():
         list(pretrain(network(), patches(), steps=5, **(QUICK | {"learning_rate": 1e18})))
 
 
+@pytest.mark.parametrize(("capability", "precision"), [("AVX2", "float32"), ("AVX512", "bfloat16")])
+def test_precision_is_what_the_processor_is_fast_in(monkeypatch, capability, precision):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    first = {
+        name: next(pretrain(network(), patches(), steps=1, **(QUICK | {"precision": name}))).loss
+        for name in ("auto", "float32", "bfloat16")
+    }
+    assert first["auto"] == first[precision]
+    assert first["float32"] != first["bfloat16"]
+
+
 def test_half_precision_is_close():
     """The network's alone: images, noise and the loss are the same."""
     first = {

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_deqmd.core.device import has_bfloat16
 from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.regularizers import XY, Learned, View
 from napari_deqmd.training.data import Sampler
@@ -68,7 +69,7 @@ def pretrain(
     sigma: tuple[float, float] = (0.015, 0.3),
     brightest: float = 4.0,
     noise: str = "white",
-    precision: str = "bfloat16",
+    precision: str = "auto",
     device: str = "cpu",
     checkpoint: Path | None = None,
     every: int = 100,
@@ -97,8 +98,8 @@ def pretrain(
         Patches are scaled by up to this factor: sharp structures exceed the blurred peak.
     noise : {"white", "inverse-gamma"}
         One of `NOISES`.
-    precision : {"bfloat16", "float32"}
-        Arithmetic of the network.
+    precision : {"auto", "bfloat16", "float32"}
+        Arithmetic of the network; auto: bfloat16 where the device has it.
     device : str
         Torch device.
     checkpoint : path, optional
@@ -113,6 +114,8 @@ def pretrain(
     trainer = Trainer(
         regularizer.to(where), learning_rate=learning_rate, steps=steps, limit=limit, checkpoint=checkpoint
     )
+    if precision == "auto":
+        precision = "bfloat16" if has_bfloat16(device) else "float32"
     context = arithmetic(where, precision)
     while trainer.elapsed < 1:
         number = own(trainer.step)
