@@ -18,9 +18,10 @@ from napari_deqmd.benchmarks.paper_cases import QUICK, SET3C, TEST, VALIDATION, 
 from napari_deqmd.benchmarks.paper_report import markdown, panels
 from napari_deqmd.cli import main
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.regularizers import TotalVariation
+from napari_deqmd.core.regularizers import TotalVariation, build
 from napari_deqmd.core.solvers import mirror_descent
 from napari_deqmd.psf.theory import make_psf
+from napari_deqmd.training.models import save_model
 
 TINY = replace(QUICK, side=16, max_iter=3, long=4)
 MINIMISE = partial(mirror_descent, max_iter=6)
@@ -133,6 +134,15 @@ class TestMethods:
         assert "fluorescence-2d" + PAPERS_RULE in found
         assert found["b-red"].regularizer is found["b-pnp"].regularizer
 
+    def test_a_colour_model_is_not_for_gray_images(self, tmp_path):
+        regularizer = build("red", {"channels": 4, "depth": 2, "colours": 3})
+        card = {"family": "red", "options": {"channels": 4, "depth": 2, "colours": 3}, "ndim": 2}
+        path = tmp_path / "colour.safetensors"
+        save_model(regularizer, path, card)
+        assert "colour" in {method.name for method in methods([str(path)], TINY)}
+        with pytest.raises(UserError, match="colour is a model for colour images"):
+            methods([str(path)], replace(TINY, colours=1))
+
 
 class TestWeights:
     ROWS = (
@@ -196,6 +206,22 @@ def test_how_much_is_measured_can_be_said(data, tmp_path, monkeypatch, capsys):
     assert noise == {"noise 5", "noise 6"}
     assert main([*words, "--crops", "-1"]) == 1
     assert "give 1 seed or more, and 0 crops or more" in capsys.readouterr().err
+
+
+def test_gray_images_and_some_methods_only(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paper_cases, "QUICK", TINY)
+    monkeypatch.setattr(paper_cases, "SHOWN", ("a, noise 0", "gaussian", 100.0))
+    words = ["benchmark", "paper", "--data", str(data), "--quick", "--out", str(tmp_path / "out"), "--json"]
+    assert main([*words, "--gray", "--only", "TV", "RL, oracle stop"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["method"].partition(" ×")[0] for row in found["rows"]} == {"TV", "RL, oracle stop"}
+    images = [np.load(path) for path in (tmp_path / "out" / "rows-images").iterdir()]
+    assert images
+    assert {image.shape for image in images} == {(16, 16)}
+    assert found["figure"]
+    assert main([*words, "--only", "TV", "NLM"]) == 1
+    assert "no method 'NLM'" in capsys.readouterr().err
+    assert {tuple(one.given.truth.shape) for one in cases(data, replace(TINY, colours=1))} == {(1, 1, 16, 16)}
 
 
 def test_validation_is_for_what_is_searched(data):

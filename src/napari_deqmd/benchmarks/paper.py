@@ -14,6 +14,7 @@ from torch import Tensor
 from napari_deqmd.benchmarks.fluorescence import TV_WEIGHT, Job, Method, Row
 from napari_deqmd.benchmarks.fluorescence_report import grouped
 from napari_deqmd.benchmarks.paper_cases import TUNING, Extent
+from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, TotalVariation
 from napari_deqmd.core.solvers import Step, accelerated_mirror_descent, mirror_descent
@@ -36,6 +37,11 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
 
     A model runs as `deqmd reconstruct` does, by the plain iteration with our certificate, and by the paper's iteration
     with its rule. Where no model is for ``b-red``, the bundled one is taken.
+
+    Raises
+    ------
+    UserError
+        A model that cannot be read, or one for colour where images are gray.
     """
     most = extent.max_iter
     found = []
@@ -64,6 +70,8 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
             robust=True,
             colours=int(model.card["options"].get("colours", 1)),
         )
+        if told.colours > extent.colours:
+            raise UserError(f"{told.name} is a model for colour images: measure it without --gray.")
         runs: dict[str, Solve] = {}
         if "b-red" in methods_of(model.card):
             for name, solver in (("b-red", bregman_red), ("b-pnp", bregman_pnp)):
@@ -84,6 +92,21 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
                 replace(told, name=told.name + name, steps=run, robust=not name) for name, run in runs.items()
             ]
     return [replace(method, device=device) for method in found]
+
+
+def named(compared: Sequence[Method], names: Sequence[str]) -> list[Method]:
+    """Return the methods of some names; of those that are run at several weights, all.
+
+    Raises
+    ------
+    UserError
+        There is none of a name.
+    """
+    known = {method.name.partition(FACTOR)[0]: None for method in compared}
+    for name in names:
+        if name not in known:
+            raise UserError(f"There is no method {name!r} to measure: choose from {'; '.join(known)}.")
+    return [method for method in compared if method.name.partition(FACTOR)[0] in names]
 
 
 def until_still(steps: Solve, problem: Problem, start: Tensor | None = None) -> Generator[Step, None, None]:

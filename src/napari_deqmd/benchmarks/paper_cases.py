@@ -47,6 +47,8 @@ class Extent:
         Evaluations of our solvers, and of those that stop by their papers' rules.
     robust : bool
         Whether methods are told wrong things, too.
+    colours : int
+        3, or 1 for gray images.
     """
 
     kernels: tuple[str, ...] = KERNELS
@@ -58,6 +60,7 @@ class Extent:
     max_iter: int = 400
     long: int = 2000
     robust: bool = True
+    colours: int = 3
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.crops < 0:
@@ -101,7 +104,8 @@ def cases(data: Path, extent: Extent, *, seed: int = 0) -> Iterator[Case]:
         ("BSDS", TEST, extent.crops, 1),
     )
     for name, folder, most, seeds in sets:
-        images = dict(list(_crops(load_natural(data / folder, colours=3), extent.side).items())[:most])
+        read = load_natural(data / folder, colours=extent.colours)
+        images = dict(list(_crops(read, extent.side).items())[:most])
         for kind, psf in psfs.items():
             for peak in extent.peaks:
                 for stem, image in images.items():
@@ -164,10 +168,9 @@ def variations(images: Mapping[str, NDArray[np.float32]], data: Path, seed: int)
 
 
 def _crops(images: Mapping[str, NDArray[np.float32]], side: int) -> dict[str, NDArray[np.float32]]:
-    """Return the centres of the images that are large enough, by name."""
-    return {
-        name: centre(image, side) for name, image in sorted(images.items()) if min(image.shape[1:]) >= side
-    }
+    """Return the centres ``(C, side, side)`` of the images that are large enough, by name."""
+    whole = {name: image.reshape(-1, *image.shape[-2:]) for name, image in sorted(images.items())}
+    return {name: centre(image, side) for name, image in whole.items() if min(image.shape[1:]) >= side}
 
 
 def centre(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:

@@ -67,9 +67,15 @@ def panels(jobs: Sequence[Job], record: Record) -> Iterator[list[tuple[str, NDAr
             ),
             ("truth", case.given.truth[0].numpy()),
         ]
-        whole = [(caption, np.moveaxis(image, 0, -1)) for caption, image in row]
+        whole = [(caption, _picture(image)) for caption, image in row]
         yield whole
         yield [("", _middle(image)) for _, image in whole]
+
+
+def _picture(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``(3, Y, X)`` with its colours last, a gray image as ``(Y, X)``."""
+    colours = image.reshape(-1, *image.shape[-2:])
+    return np.moveaxis(colours, 0, -1) if len(colours) == 3 else colours[0]
 
 
 def _middle(image: NDArray[np.float32]) -> NDArray[np.float32]:

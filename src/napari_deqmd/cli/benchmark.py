@@ -45,13 +45,16 @@ def paper(arguments: Namespace) -> None:
     """Repeat the paper's experiment."""
     from napari_deqmd.benchmarks import paper_report
     from napari_deqmd.benchmarks.fluorescence import plan
-    from napari_deqmd.benchmarks.paper import methods, planned
+    from napari_deqmd.benchmarks.paper import methods, named, planned
     from napari_deqmd.benchmarks.paper_cases import QUICK, Extent, cases
     from napari_deqmd.core.device import resolve_device
 
-    given = {name: value for name in ("seeds", "crops") if (value := getattr(arguments, name)) is not None}
+    names = "seeds", "crops", "colours"
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     extent = dataclasses.replace(QUICK if arguments.quick else Extent(), **given)
     compared = methods(arguments.model or (), extent, resolve_device(arguments.device))
+    if arguments.only:
+        compared = named(compared, arguments.only)
     jobs = planned(plan(list(cases(Path(arguments.data), extent, seed=arguments.seed)), compared))
     _measure("paper", jobs, paper_report, arguments)
 

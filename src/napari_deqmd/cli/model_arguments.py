@@ -137,6 +137,10 @@ def add_benchmark(commands: Any) -> None:
     )
     command.add_argument("--seeds", type=int, metavar="N", help="seeds of the noise on Set3C (3)")
     command.add_argument("--crops", type=int, metavar="N", help="test images of BSDS (45)")
+    command.add_argument(
+        "--gray", dest="colours", action="store_const", const=1, help="the images in gray, not in colour"
+    )
+    command.add_argument("--only", nargs="+", metavar="METHOD", help="some columns, such as TV (all of them)")
     command.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="(%(default)s)")
     command.add_argument(
         "--quick", action="store_true", help="one small crop of each set, to see that it runs"
