@@ -124,7 +124,9 @@ def _reconstruct(commands: Any) -> None:
         default="0.5",
         help="of an OME-Zarr that is written; older programs read only 0.4 (%(default)s)",
     )
-    command.add_argument("--tile", default="auto", metavar="auto|none", help="work on tiles (%(default)s)")
+    command.add_argument(
+        "--tile", default="auto", metavar="auto|none", help="of no effect yet: stacks are worked on whole"
+    )
     command.add_argument(
         "--memory", metavar="SIZE", help="memory that may be used, such as 4GB (what is free)"
     )
