@@ -603,10 +603,14 @@ class TestEstimate:
     def test_says_what_it_cannot_tell(self, folder, capsys):
         assert main(["estimate", "in.tif", "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
-        assert (found["offset"], found["gain"], found["gain_error"]) == (0, 1, None)
+        assert (found["offset"], found["gain"], found["gain_error"]) == (None, None, None)
+        assert found["assumed"] == {"offset": 0, "gain": 1}
+        assert 0 < found["peak_error"] < 0.2 * found["peak"]
         assert "too small" in found["cannot_tell"]
-        assert main(["estimate", "in.tif", "--plot", "fit.png"]) == 1
-        refused(capsys, "nothing to draw", folder=folder)
+        assert main(["estimate", "in.tif", "--gain", "1", "--plot", "fit.png"]) == 0
+        assert "if the offset is 0\n" in capsys.readouterr().out
+        with Image.open("fit.png") as plot:
+            assert plot.size > (400, 300)
 
     def test_refused(self, folder, capsys):
         assert main(["estimate", "none.tif"]) == 1

@@ -166,6 +166,10 @@ class TestSaturation:
             (np.array([[0, 300, 300], [3, 2, 9]], np.uint16), None),
             (np.array([[0, 255, 255], [3, 2, 9]], np.float32), None),
             (np.array([[0, 1023, 1023], [3, 2, 9]], np.int32), 1023),
+            (np.minimum(np.arange(4000), 3517).astype(np.uint16), 3517),  # a full well
+            (np.minimum(np.arange(4000) - 100.5, 3000).astype(np.float32), 3000),  # its offset is subtracted
+            (np.repeat(np.arange(8), 20), None),  # few photo-electrons
+            (np.repeat(np.arange(1, 1000), 20), None),  # no more at the largest value than just below it
         ],
     )
     def test_level(self, counts, level):

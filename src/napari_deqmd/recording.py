@@ -35,7 +35,7 @@ class Recording:
         What is known of the camera's single pixels.
     bad : ndarray of bool, optional
         Where pixels are known to be bad, in the shape of `counts`.
-    full : int, optional
+    full : float, optional
         Counts at which pixels are saturated, where that matters and some are.
     """
 
@@ -45,7 +45,7 @@ class Recording:
     config: ReconstructionConfig
     maps: PixelMaps
     bad: NDArray[np.bool_] | None
-    full: int | None
+    full: float | None
 
     @classmethod
     def of(cls, image: Any, config: ReconstructionConfig, maps: PixelMaps) -> Recording:
@@ -144,8 +144,8 @@ class Recording:
             if "C" not in self.looped:
                 raise
             raise UserError(f"Channel {channel}: {error}") from error
-        return dataclasses.replace(
-            found,
-            peak=found.peak if config.peak == "auto" else config.peak,
-            background=found.background if config.background == "auto" else config.background,
-        )
+        if config.peak != "auto":
+            found = dataclasses.replace(found, peak=config.peak, peak_error=None)
+        if config.background != "auto":
+            found = dataclasses.replace(found, background=config.background, background_error=None)
+        return found

@@ -156,4 +156,6 @@ def _saturated(pixels: int, full: float | None) -> list[str]:
     if not pixels:
         return []
     were = "saturated pixel was" if pixels == 1 else "saturated pixels were"
-    return [f"{pixels} {were} left out, at {full} counts: only areas of them count, as no darker than that."]
+    return [
+        f"{pixels} {were} left out, at {full:g} counts: only areas of them count, as no darker than that."
+    ]

@@ -160,6 +160,35 @@ def test_clipping_is_counted_and_told():
     )
 
 
+def test_why_pixels_lie_below_the_offset():
+    rng = np.random.default_rng(0)
+    light = noisy(60 * lines() + 4)
+    counts = 100 + 2.0 * (light + 3 * rng.standard_normal(light.shape))
+    assert "give the camera's read noise" in estimate_photons(counts, offset=100, gain=2).warnings[0]
+    assert estimate_photons(counts, offset=100, gain=2, read_noise=3).warnings == ()
+    assert "probably too high" in estimate_photons(counts, offset=115, gain=2).warnings[0]
+    assert "probably too high" in estimate_photons(counts, offset=160, gain=2, read_noise=3).warnings[0]
+
+
+def test_a_dark_frame_with_light_is_refused():
+    counts = 100 + 2 * noisy(60 * lines() + 4)
+    dark = np.random.default_rng(0).normal(100, 2, (64, 64))
+    assert estimate_photons(counts, offset="auto", dark=dark).offset == pytest.approx(100, abs=0.2)
+    with pytest.raises(UserError, match="taken without light"):
+        estimate_photons(counts, offset="auto", dark=dark + 300)
+
+
+@pytest.mark.parametrize("peak", [10, 100])
+def test_the_usual_deviation_is_that_of_the_estimates(peak):
+    """Of one scene, many noises: its own share of the deviation is the same each time, and within what is said."""
+    truth = estimate_photons(1e4 * lines() + 500).peak / 1e4 * peak
+    found = [estimate_photons(noisy(peak * lines() + peak / 20, seed=i)) for i in range(12)]
+    errors = np.array([(one.peak - truth) / one.peak_error for one in found])
+    assert 0.1 < np.sqrt(np.mean(errors**2)) < 2
+    off = np.array([(one.background - peak / 20) / one.background_error for one in found])
+    assert 0.1 < np.sqrt(np.mean(off**2)) < 2
+
+
 def test_one_percent_below_the_offset_passes():
     counts = np.arange(1000).reshape(20, 50)
     assert estimate_photons(counts, offset=5).warnings == ()

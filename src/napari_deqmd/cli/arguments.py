@@ -93,7 +93,7 @@ def _reconstruct(commands: Any) -> None:
         help="take saturated pixels at their word",
     )
     for name, meaning in (
-        ("peak", "photo-electrons where the blurred object is 1"),
+        ("peak", "photo-electrons where the blurred object is 1; auto: the 99.8th percentile of what is lit"),
         ("background", "photo-electrons per pixel that are not the object's"),
     ):
         add_number_or_auto(command, name, meaning)
@@ -194,7 +194,11 @@ def _simulate(commands: Any) -> None:
     add_output(command)
     command.add_argument("--psf", required=True, help=PSF)
     command.add_argument(
-        "--peak", type=float, required=True, metavar="N", help="photo-electrons at the brightest place"
+        "--peak",
+        type=float,
+        required=True,
+        metavar="N",
+        help="photo-electrons at the brightest place (estimate's peak, a high percentile, is lower)",
     )
     command.add_argument(
         "--background", type=float, default=0.0, metavar="N", help="photo-electrons everywhere (0)"

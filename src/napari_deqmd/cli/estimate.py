@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_deqmd.cli.console import print_json, say
 from napari_deqmd.core.calibration import Camera
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.photons import Photons, estimate_photons
+from napari_deqmd.core.photons import Photons, estimate_photons, photon_histogram
 from napari_deqmd.io.atomic import atomic_files, check_target
 from napari_deqmd.io.stack import read_stack
 
@@ -47,7 +48,7 @@ def estimate(arguments: Namespace) -> None:
         for data in channels
     ]
     if plot is not None:
-        _draw(plot, names, found, overwrite=arguments.overwrite)
+        _draw(plot, names, channels, found, overwrite=arguments.overwrite)
     if arguments.json:
         rows = [_row(photons) for photons in found]
         content = rows[0] | ({"channels": rows} if "C" in stack.axes else {})
@@ -55,7 +56,14 @@ def estimate(arguments: Namespace) -> None:
         return
     for name, photons in zip(names, found, strict=True):
         label = f"{name}: " if name else ""
-        print(f"{label}peak {photons.peak:.4g}, background {photons.background:.4g} photo-electrons")
+        numbers = ", ".join(
+            f"{kind} {getattr(photons, kind):.4g} ± {getattr(photons, f'{kind}_error'):.1g}"
+            for kind in ("peak", "background")
+        )
+        numbers += " photo-electrons"
+        if assumed := _assumed(photons):
+            numbers += ", if " + " and ".join(f"the {kind} is {value:g}" for kind, value in assumed.items())
+        print(f"{label}{numbers}")
         if photons.camera is not None and not photons.camera.cannot_tell:
             print(f"{label}{_camera(photons.camera)}")
         for sentence in photons.warnings:
@@ -63,9 +71,19 @@ def estimate(arguments: Namespace) -> None:
 
 
 def _row(photons: Photons) -> dict[str, Any]:
-    """Return one flat object; of the camera what `Photons` does not say itself."""
+    """Return one flat object; of the camera what `Photons` does not say itself, and nothing that was assumed."""
     camera = dataclasses.asdict(photons.camera or Camera())
-    return camera | {key: value for key, value in vars(photons).items() if key != "camera"}
+    assumed = _assumed(photons)
+    row = camera | {key: value for key, value in vars(photons).items() if key != "camera"}
+    return row | dict.fromkeys(assumed) | {"assumed": assumed}
+
+
+def _assumed(photons: Photons) -> dict[str, float]:
+    """Return what peak and background hold for, of what was neither given nor found."""
+    camera = photons.camera
+    if camera is None or not camera.cannot_tell:
+        return {}
+    return {name: getattr(photons, name) for name in ("offset", "gain") if getattr(camera, name) is None}
 
 
 def _camera(camera: Camera) -> str:
@@ -82,33 +100,50 @@ def _camera(camera: Camera) -> str:
     return ", ".join(parts)
 
 
-def _draw(path: Path, names: Sequence[str], found: Sequence[Photons], *, overwrite: bool) -> None:
-    """Draw variance over level: points, and the line whose slope is the gain."""
+def _draw(
+    path: Path,
+    names: Sequence[str],
+    channels: Sequence[NDArray[Any]],
+    found: Sequence[Photons],
+    *,
+    overwrite: bool,
+) -> None:
+    """Draw the photo-electrons with what was found of them, and noise over brightness: its slope is the gain."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.add_subplot(xlabel="mean, counts", ylabel="variance of the noise, counts²")
-    for name, photons in zip(names, found, strict=True):
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    pixels, noise = figure.subplots(1, 2)
+    pixels.set(xlabel="photo-electrons", ylabel="pixels", yscale="log")
+    noise.set(xlabel="mean, counts", ylabel="variance of the noise, counts²")
+    for name, counts, photons in zip(names, channels, found, strict=True):
+        edges, heights = photon_histogram(counts, offset=photons.offset, gain=photons.gain)
+        bars = pixels.stairs(np.maximum(heights, 0.5), edges, baseline=0.5, fill=True, alpha=0.4)
+        for level, word in ((0.0, "background"), (photons.peak, "peak")):
+            label = f"{name}: {word}" if name else word
+            style = ":" if word == "background" else "--"
+            pixels.axvline(photons.background + level, color=bars.get_facecolor()[:3], ls=style, label=label)
         camera = photons.camera
         if camera is None or camera.slope is None or camera.intercept is None:
             continue
-        (points,) = axes.plot(camera.levels, camera.variances, "o", label=name or "groups of blocks")
-        low = min(*camera.levels, photons.offset)
-        ends = np.array([low, max(camera.levels)])
-        axes.plot(
+        (points,) = noise.plot(camera.levels, camera.variances, "o", label=name or "groups of blocks")
+        ends = np.array([min(*camera.levels, photons.offset), max(camera.levels)])
+        noise.plot(
             ends, camera.slope * ends + camera.intercept, color=points.get_color(), label=_camera(camera)
         )
-        axes.axvline(photons.offset, color=points.get_color(), linestyle=":")
-    if not axes.lines:
-        raise UserError(f"There is nothing to draw: {_reason(found)}")
-    axes.axhline(0, color="gray", linewidth=0.8)
-    axes.legend(fontsize="small")
+        noise.axvline(photons.offset, color=points.get_color(), linestyle=":")
+    pixels.legend(fontsize="small")
+    if noise.lines:
+        noise.axhline(0, color="gray", linewidth=0.8)
+        figure.legend(*noise.get_legend_handles_labels(), loc="outside lower right", fontsize="small")
+    else:
+        noise.text(0.5, 0.5, _reason(found), transform=noise.transAxes, ha="center", va="center", wrap=True)
     with atomic_files(path, overwrite=overwrite) as (handle,):
         figure.savefig(handle, format="png", dpi=150)
 
 
 def _reason(found: Sequence[Photons]) -> str:
+    """Say why there is no line."""
     for photons in found:
         if photons.camera is not None and photons.camera.cannot_tell:
             return photons.camera.cannot_tell
-    return "offset and gain were both given, leave one of them to be found."
+    return "Offset and gain were both given."

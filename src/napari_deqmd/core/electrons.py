@@ -15,6 +15,9 @@ Level = float | NDArray[Any]
 
 _SATURATED_WARNING = 0.001
 _LARGEST = {2**bits - 1 for bits in (8, 10, 12, 14, 16)}
+# Pixels that share a largest value no camera is known by, and grey levels just below it: of fewer of either, a few
+# photo-electrons alone would look like saturation.
+_PILED, _STEPS = 10, 3
 
 
 def to_electrons(
@@ -82,8 +85,8 @@ def check_camera(*, offset: Level = 0.0, gain: Level = 1.0, read_noise: Level = 
             raise UserError(f"{name} is {wrong[0]:g}: give {wanted}.")
 
 
-def saturation_level(counts: NDArray[Any]) -> int | None:
-    """Return the largest value a camera can give, where pixels pile up at it.
+def saturation_level(counts: NDArray[Any]) -> float | None:
+    """Return the largest value, where pixels pile up at it: what was brighter was cut off there.
 
     Parameters
     ----------
@@ -92,21 +95,22 @@ def saturation_level(counts: NDArray[Any]) -> int | None:
 
     Returns
     -------
-    int or None
-        ``None`` where the largest is another value, or fewer pixels have it than lie within a hundredth below; one
-        pixel alone is what stretching the grey values leaves.
+    float or None
+        ``None`` where fewer pixels have it than lie within a hundredth below; one pixel alone is what stretching the
+        grey values leaves. A value that is not the largest of any camera's converter, as a full well's or with an
+        offset subtracted, must have many pixels, and some of the grey levels below it must be in use.
     """
-    largest = counts.max()
-    if counts.dtype.kind not in "ui" or int(largest) not in _LARGEST:
+    level = float(counts.max())
+    at = int(np.count_nonzero(counts == level))
+    near = counts[(counts < level) & (counts >= level - abs(level) / 100)]
+    if at <= max(1, near.size):
         return None
-    level = int(largest)
-    at = int(np.count_nonzero(counts == largest))
-    below = int(np.count_nonzero(counts >= level - level // 100)) - at
-    return level if at > max(1, below) else None
+    converter = counts.dtype.kind in "ui" and int(level) in _LARGEST
+    return level if converter or (at >= _PILED and len(np.unique(near)) >= _STEPS) else None
 
 
 def saturation(counts: NDArray[Any]) -> str:
-    """Return a sentence on the pixels at the largest value a camera can give, or nothing where hardly any are.
+    """Return a sentence on the pixels that pile up at the largest value, or nothing where hardly any do.
 
     Parameters
     ----------
@@ -118,6 +122,6 @@ def saturation(counts: NDArray[Any]) -> str:
     if saturated <= _SATURATED_WARNING:
         return ""
     return (
-        f"{saturated:.1%} of the pixels are at {level}, where the camera saturates: "
+        f"{saturated:.1%} of the pixels are at {level:g}, where the camera saturates: "
         "what is brighter there is lost."
     )

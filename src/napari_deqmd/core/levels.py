@@ -93,6 +93,11 @@ def _smooth(planes: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return np.asarray(gaussian_filter(planes, (0, sigma, sigma), mode="reflect", truncate=3.0))
 
 
+def is_above(counts: NDArray[Any], level: float) -> bool:
+    """Return whether all but a hundredth of the smoothed planes lies above a level: what is below it is noise."""
+    return float(np.percentile(_smooth(counts.astype(np.float32), _SMOOTH_LOW), 1)) > level
+
+
 def _noise(level: float, sigma: float) -> float:
     """Return the deviation of Poisson noise of mean `level` after a Gaussian of `sigma` pixels."""
     return math.sqrt(max(level, 0.0)) / (2 * math.sqrt(math.pi) * sigma)

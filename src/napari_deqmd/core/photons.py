@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from napari_deqmd.core.calibration import Camera, estimate_camera
 from napari_deqmd.core.electrons import saturation, to_electrons
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.levels import high_level, low_level, noise_ratio, sample, without_hot_pixels
+from napari_deqmd.core.levels import high_level, is_above, low_level, noise_ratio, sample, without_hot_pixels
 
 _NOISE_WARNING = (0.5, 3.0)
 _CLIPPED_WARNING = 0.01
+
+# Usual deviations on simulated measurements (docs/design-notes.md): of the peak, relative, as the sum of what the scene
+# and what its photons make; of the background, in units of the peak.
+_PEAK_SCENE, _PEAK_NOISE, _BACKGROUND_ERROR = 0.015, 0.18, 0.012
 
 # Bars of a histogram, of whole photo-electrons each.
 _BINS = 96
@@ -42,6 +46,9 @@ class Photons:
         Sentences for the user.
     camera : Camera, optional
         How offset and gain were found, if they were to be found.
+    peak_error, background_error : float, optional
+        Usual deviations of both, photo-electrons, those of a gain and an offset that were found included; ``None`` of
+        numbers that were given.
     """
 
     offset: float
@@ -51,6 +58,8 @@ class Photons:
     clipped_fraction: float
     warnings: tuple[str, ...] = ()
     camera: Camera | None = None
+    peak_error: float | None = None
+    background_error: float | None = None
 
 
 def estimate_photons(
@@ -113,7 +122,13 @@ def estimate_photons(
             dark=dark,
             flat=flat,
         )
+        if dark is not None and np.median(counts) < np.median(dark) - np.std(dark):
+            raise UserError(
+                f"The dark frame is at {np.median(dark):.4g} counts and the image at {np.median(counts):.4g}: give a "
+                "frame that was taken without light."
+            )
     assumed = camera is not None and camera.cannot_tell
+    found = offset == "auto"
     if offset == "auto":
         offset = camera.offset if camera is not None and camera.offset is not None else 0.0
     if gain == "auto":
@@ -134,7 +149,11 @@ def estimate_photons(
     # The read noise's share is there for sure, unless more of it was given than the image has.
     share = min(read_noise**2, float(np.median(planes))) if read_noise else 0.0
     background = max(low_level(planes), share)
-    sentences = _warnings(counts, clipped, offset)
+    sentences = []
+    if clipped > _CLIPPED_WARNING and not (found and is_above(sample(counts), offset)):
+        sentences.append(_below(counts, clipped, offset, read_noise))
+    if saturated := saturation(counts):
+        sentences.append(saturated)
     if camera is not None:
         sentences += camera.warnings
         if assumed:
@@ -145,14 +164,18 @@ def estimate_photons(
             f"The noise has {noise:.2g} times the variance of photon noise at these numbers: "
             "give the camera's offset and gain, or raw data if these are processed."
         )
+    peak = high_level(planes, background)
+    gain_error, offset_error = _camera_errors(camera)
     return Photons(
         offset=offset,
         gain=gain,
-        peak=high_level(planes, background),
+        peak=peak,
         background=max(background - read_noise**2, 0.0),
         clipped_fraction=clipped,
         warnings=tuple(sentences),
         camera=camera,
+        peak_error=peak * math.hypot(_PEAK_SCENE, _PEAK_NOISE / math.sqrt(peak), gain_error),
+        background_error=math.hypot(_BACKGROUND_ERROR * peak, background * gain_error, offset_error / gain),
     )
 
 
@@ -186,13 +209,15 @@ def photon_histogram(
     return edges, counts
 
 
-def _warnings(counts: NDArray[Any], clipped: float, offset: float) -> list[str]:
-    sentences = []
-    if clipped > _CLIPPED_WARNING:
-        sentences.append(
-            f"{clipped:.1%} of the pixels lie below the offset of {offset:g} and became 0: "
-            "the offset is probably too high."
-        )
-    if saturated := saturation(counts):
-        sentences.append(saturated)
-    return sentences
+def _camera_errors(camera: Camera | None) -> tuple[float, float]:
+    """Return the relative error of a gain, and that of an offset in counts; of what was given or assumed 0."""
+    if camera is None or camera.gain is None:
+        return 0.0, 0.0
+    return (camera.gain_error or 0.0) / camera.gain, camera.offset_error or 0.0
+
+
+def _below(counts: NDArray[Any], clipped: float, offset: float, read_noise: float) -> str:
+    """Say that pixels lie below the offset, and why: noise scatters them, where their surroundings are above."""
+    noise = not read_noise and is_above(sample(counts), offset)
+    why = "give the camera's read noise, which scatters them" if noise else "the offset is probably too high"
+    return f"{clipped:.1%} of the pixels lie below the offset of {offset:g} and became 0: {why}."
