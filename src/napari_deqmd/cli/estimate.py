@@ -56,11 +56,7 @@ def estimate(arguments: Namespace) -> None:
         return
     for name, photons in zip(names, found, strict=True):
         label = f"{name}: " if name else ""
-        numbers = ", ".join(
-            f"{kind} {getattr(photons, kind):.4g} ± {getattr(photons, f'{kind}_error'):.1g}"
-            for kind in ("peak", "background")
-        )
-        numbers += " photo-electrons"
+        numbers = photons.summary
         if assumed := _assumed(photons):
             numbers += ", if " + " and ".join(f"the {kind} is {value:g}" for kind, value in assumed.items())
         print(f"{label}{numbers}")

@@ -61,6 +61,15 @@ class Photons:
     peak_error: float | None = None
     background_error: float | None = None
 
+    @property
+    def summary(self) -> str:
+        """Peak and background in words, with their deviations."""
+        numbers = ("peak", self.peak, self.peak_error), ("background", self.background, self.background_error)
+        told = (
+            f"{name} {value:.4g}" + (f" ± {error:.1g}" if error else "") for name, value, error in numbers
+        )
+        return f"{', '.join(told)} photo-electrons"
+
 
 def estimate_photons(
     image: Any,

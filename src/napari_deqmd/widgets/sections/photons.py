@@ -167,7 +167,7 @@ class PhotonsSection(CameraSection):
         self.peak_edit.setText(f"{photons.peak:.4g}")
         self.background_edit.setText(f"{photons.background:.4g}")
         self._estimated = self._shown()
-        found = [f"Peak {photons.peak:.3g} and background {photons.background:.3g} photo-electrons."]
+        found = [f"Found: {photons.summary}."]
         camera = photons.camera
         if camera is not None and not camera.cannot_tell:
             fill(self.offset_spin, round(camera.offset, 2))
