@@ -19,7 +19,8 @@ from napari_deqmd.widgets.layers import describe, guess_axes, read_layer, voxel_
         ((3, 8, 8), ("time", "y", "x"), "TYX"),
         ((3, 8, 8), ("Z", "Y", "X"), "ZYX"),
         ((3, 8, 8), ("a", "b", "c"), "ZYX"),
-        ((3, 8, 8), ("y", "x", "z"), "ZYX"),
+        ((3, 8, 8), ("y", "x", "z"), "YXZ"),
+        ((8, 8), ("t", "x"), "TX"),
         ((2, 3, 8, 8), None, "TZYX"),
         ((2, 3, 8, 8), ("c", "z", "y", "x"), "CZYX"),
         ((2, 2, 3, 8, 8), None, "TCZYX"),
@@ -37,7 +38,7 @@ def test_voxel_size_is_in_micrometres() -> None:
     series = Image(data, scale=(2, 0.1, 0.1), units=("s", "um", "um"))
     assert voxel_size(series, "TYX") == pytest.approx((0.1, 0.1))
     assert "0.1 × 0.1 µm" in describe(series, "TYX")
-    assert "give 3 axes" in describe(series, "YX")
+    assert "voxel size unknown" in describe(series, "YX")
 
 
 def test_reads_a_plain_layer() -> None:
@@ -55,6 +56,7 @@ def test_reads_a_plain_layer() -> None:
             "'photo' is a colour picture",
         ),
         (Image(np.zeros((3, 8, 8)), name="cells"), "YX", "has 3 dimensions but the axes are 'YX'"),
+        (Image(np.zeros((8, 8)), name="kymograph", axis_labels=("t", "x")), None, "are 'TX': correct them"),
         (
             Image(dask.array.zeros((300, 1000, 1000, 1), chunks=100, dtype=np.float64), name="big"),
             None,

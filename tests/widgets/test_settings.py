@@ -15,11 +15,17 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
 from napari_deqmd.widgets import settings
 from napari_deqmd.widgets.compare import CompareWidget
 from napari_deqmd.widgets.controls import put, take
+from napari_deqmd.widgets.psf import PsfWidget
 from napari_deqmd.widgets.reconstruct import ReconstructWidget
 from napari_deqmd.widgets.settings import fill
 from napari_deqmd.widgets.train import TrainWidget
 
-WIDGETS = {"reconstruct": ReconstructWidget, "compare": CompareWidget, "train": TrainWidget}
+WIDGETS = {
+    "compare": CompareWidget,
+    "psf": PsfWidget,
+    "reconstruct": ReconstructWidget,
+    "train": TrainWidget,
+}
 MANIFEST = yaml.safe_load((Path(settings.__file__).parents[1] / "napari.yaml").read_text("utf-8"))
 PAGES = MANIFEST["contributions"]["configurations"]
 

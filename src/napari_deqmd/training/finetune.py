@@ -34,8 +34,13 @@ TOL, ITERATIONS = 1e-4, 60
 CERTAIN = 1.5
 """Standard errors by which the mean gain of the held-out patches must exceed zero: chance gains nothing."""
 
+_SCORED_AT_ONCE = 4
+
 SCORING = 5.0
 """Training lasts this many times as long as the scoring after it."""
+
+FIRST_SCORING = 0.2
+"""Share of the time that may go by before the base is scored: on a slow machine fewer held-out patches judge."""
 
 ROLLBACKS = 4
 
@@ -157,7 +162,7 @@ class Finetuning:
 
     def _begin(self, regularizer: Regularizer) -> _State:
         began = time.monotonic()
-        before = self._score(regularizer)
+        before = self._score(regularizer, limit=FIRST_SCORING * 60 * self.settings.minutes)
         self._cost = time.monotonic() - began
         best = _weights(regularizer)
         return _State(before, best, rate=self.settings.learning_rate, seconds=self._cost)
@@ -234,13 +239,21 @@ class Finetuning:
         self._save()
         return scores.mean().item()
 
-    def _score(self, regularizer: Regularizer) -> Tensor:
-        """Return the scores of the held-out patches, ``(N,)``, solved afresh: what a user would get."""
-        scores = []
+    def _score(self, regularizer: Regularizer, limit: float = math.inf) -> Tensor:
+        """Return the scores of the held-out patches, ``(N,)``, solved afresh: what a user would get.
+
+        They are those that the base was scored on, itself on as many as a `limit` of seconds allows.
+        """
+        scores: list[Tensor] = []
         model = in_precision(regularizer, self.settings.precision)
         data = self.source.held_out
-        for start in range(0, len(data.peak), self.settings.batch):
-            part = data[start : start + self.settings.batch].to(self.device)
+        judging = len(data.peak) if self._state is None else len(self._state.before)
+        part_of = min(self.settings.batch, _SCORED_AT_ONCE)
+        began = time.monotonic()
+        for start in range(0, judging, part_of):
+            if start and (time.monotonic() - began) * (1 + part_of / start) > limit:
+                break
+            part = data[start : min(start + part_of, judging)].to(self.device)
             problem = part.problem(model)
             x, _ = fixed_point(problem, max_iter=ITERATIONS, tol=TOL)
             if start == 0:

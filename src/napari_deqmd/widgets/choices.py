@@ -178,6 +178,7 @@ class RegionCombo(QComboBox):
         self._viewer = viewer
         _keep_narrow(self)
         self.addItems((WHOLE, VIEW))
+        self.refresh()
 
     @property
     def shapes(self) -> Shapes | None:

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLineEdit, QSpinBox, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QSpinBox,
+    QWidget,
+)
 
 from napari_deqmd.widgets.choices import LayerCombo
 
+# Between the checked items of a list.
+_AND = "; "
 _CONTROLS = (QComboBox, QCheckBox, QLineEdit, QSpinBox, QDoubleSpinBox)
 
 
@@ -45,6 +57,10 @@ def take(control: QWidget) -> Any:
         return control.currentText()
     if isinstance(control, QCheckBox):
         return control.isChecked()
+    if isinstance(control, QListWidget):
+        return _AND.join(
+            item.text() for item in _items(control) if item.checkState() == Qt.CheckState.Checked
+        )
     return control.text() if isinstance(control, QLineEdit) else control.value()  # type: ignore[attr-defined]
 
 
@@ -66,6 +82,10 @@ def put(control: QWidget, value: Any) -> None:
             control.setCurrentIndex(row)
     elif isinstance(control, QCheckBox):
         control.setChecked(value in (True, "true"))  # an INI file holds words
+    elif isinstance(control, QListWidget):
+        checked = str(value).split(_AND)
+        for item in _items(control):
+            item.setCheckState(Qt.CheckState.Checked if item.text() in checked else Qt.CheckState.Unchecked)
     elif isinstance(control, QLineEdit):
         control.setText(str(value))
     else:
@@ -78,7 +98,13 @@ def changes(control: QWidget) -> Any:
         return control.currentTextChanged
     if isinstance(control, QCheckBox):
         return control.toggled
+    if isinstance(control, QListWidget):
+        return control.itemChanged
     return control.textChanged if isinstance(control, QLineEdit) else control.valueChanged  # type: ignore[attr-defined]
+
+
+def _items(control: QListWidget) -> list[QListWidgetItem]:
+    return [item for row in range(control.count()) if (item := control.item(row)) is not None]
 
 
 def _named(section: QWidget) -> list[QWidget]:

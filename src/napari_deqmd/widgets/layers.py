@@ -108,10 +108,11 @@ class LayerImage:
 def guess_axes(layer: Image, *, planes: bool = False) -> str:
     """Return one letter per dimension: from the axis labels where they tell, else by the number of dimensions.
 
-    Where only `planes` are of use, three dimensions that say nothing are a series of them and no stack.
+    Where only `planes` are of use, three dimensions that say nothing are a series of them and no stack. Labels that
+    name axes of which no plane is made, such as time and X, are no reason to guess another: the letters are theirs.
     """
     letters = "".join(label.strip()[:1].upper() for label in layer.axis_labels)
-    if len(set(letters)) == len(letters) and set(letters) <= set(AXES) and letters.endswith("YX"):
+    if len(set(letters)) == len(letters) and set(letters) <= set(AXES):
         return letters
     return (_PLANES if planes else _BY_NDIM).get(layer.ndim, "")
 
@@ -155,6 +156,10 @@ def require_fitting(layer: Image | None, axes: str, *, what: str = "image") -> I
     if len(axes) != layer.ndim:
         raise UserError(
             f"{layer.name!r} has {layer.ndim} dimensions but the axes are {axes!r}: give one letter for each."
+        )
+    if not axes.endswith("YX"):
+        raise UserError(
+            f"The axes of {layer.name!r} are {axes!r}: correct them if Y and X are the last two, else reorder its data."
         )
     return layer
 
@@ -227,9 +232,7 @@ def read_mask(layer: Any, image: LayerImage) -> LayerImage:
 def describe(layer: Image, axes: str) -> str:
     """Return shape and voxel size for a reader."""
     shape = sizes_of(level_0(layer).shape)
-    if len(axes) != layer.ndim:
-        return f"{shape}: give {layer.ndim} axes"
-    sizes = voxel_size(layer, axes)
+    sizes = voxel_size(layer, axes) if len(axes) == layer.ndim else None
     if sizes is None:
         return f"{shape} · voxel size unknown"
     return f"{shape} · voxel {' × '.join(f'{size:.3g}' for size in sizes)} µm"

@@ -22,6 +22,7 @@ from napari_deqmd.widgets.opening import place_of
 from napari_deqmd.widgets.psf_view import Glance, PsfLook, glance_of
 from napari_deqmd.widgets.sections.parts import form_layout, label_of, named, taught
 from napari_deqmd.widgets.sections.theory import TheoryForm
+from napari_deqmd.widgets.settings import Memory
 from napari_deqmd.widgets.tasks import ButtonTask
 
 
@@ -96,6 +97,7 @@ class PsfWidget(QWidget):
         self.image_combo.layer_changed.connect(self._follow)
         self.psf_combo.layer_changed.connect(self.inspect)
         self.tabs.currentChanged.connect(self.inspect)
+        self._memory = Memory("psf", self)
         for event, callback in self._listening():
             event.connect(callback)
         self._follow(self.image_combo.layer)
@@ -161,7 +163,10 @@ class PsfWidget(QWidget):
     def _listening(self) -> list[tuple[Any, Callable[..., None]]]:
         layers = self._viewer.layers
         changes = [getattr(layers.events, name) for name in ("inserted", "removed", "reordered", "renamed")]
-        return [(event, self._layers_changed) for event in (*changes, layers.selection.events.active)]
+        return [
+            *((event, self._layers_changed) for event in (*changes, layers.selection.events.active)),
+            *self._memory.listening(),
+        ]
 
     def _layers_changed(self, event: Any = None) -> None:
         if isalive(self):

@@ -18,6 +18,21 @@ _FIRST_TO_LAST = 1.6
 _RAW_TO_LAST = 1.3
 # Pixels that the contrast limits are read from: a percentile of a whole stack would stall the window.
 _SAMPLE = 500_000
+#: In the metadata of every layer of a comparison.
+COMPARED = "comparison"
+# Of the source's metadata, what is true of camera counts only, and what says how the source was made itself.
+_NOT_INHERITED = {
+    "offset",
+    "gain",
+    "read_noise",
+    "psf",
+    "input",
+    "config",
+    "report",
+    "region",
+    "mask",
+    COMPARED,
+}
 _GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
@@ -42,7 +57,8 @@ class ResultLayer:
     image : LayerImage
         What was read from it; the result lies on the region that is meant.
     metadata : dict
-        Goes into the layer's metadata; ``config`` in it says the camera's offset and gain.
+        Goes into the layer's metadata, beside what the source's says; ``config`` in it says the camera's offset and
+        gain.
     suffix : str
         What follows the input's name.
     geometry : mapping, optional
@@ -62,7 +78,8 @@ class ResultLayer:
         self._viewer = viewer
         self.source = source
         self._image = image
-        self._metadata = metadata
+        inherited = {key: value for key, value in source.metadata.items() if key not in _NOT_INHERITED}
+        self._metadata = inherited | metadata
         self._camera = (float(metadata["config"]["offset"]), float(metadata["config"]["gain"]))
         self._region = image.part
         self._geometry = geometry or geometry_of(source) | {"translate": self._region.translate(source)}
@@ -102,8 +119,11 @@ class ResultLayer:
         """Write the whole result, and what is known of it into the metadata."""
         layer = self.layer or self._find() or self._add(image)
         self.layer = layer
-        _write(layer.data, ..., image)
-        layer.refresh(extent=False, highlight=False)
+        if _takes(layer.data, image.shape):
+            _write(layer.data, ..., image)
+            layer.refresh(extent=False, highlight=False)
+        else:  # somebody else has put other data there
+            layer.data = image
         layer.metadata = self._metadata | entries
 
     def _find(self) -> Image | None:

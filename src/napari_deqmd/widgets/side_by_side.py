@@ -13,10 +13,8 @@ from napari.layers import Image, Layer
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.region import SPATIAL, Region
-from napari_deqmd.widgets.result import ResultLayer
+from napari_deqmd.widgets.result import COMPARED, ResultLayer
 
-#: In the metadata of every layer of a comparison.
-MARK = "comparison"
 _FONT = 9.0
 _LINKED = ("contrast_limits", "contrast_limits_range")
 
@@ -44,7 +42,7 @@ class SideBySide:
 
     def matches(self, source: Image, names: dict[int, str], count: int) -> bool:
         """Whether the first `count` of these layers lie there already, and no others."""
-        there = {layer.name for layer in self._viewer.layers if layer.metadata.get(MARK) == source.name}
+        there = {layer.name for layer in self._viewer.layers if layer.metadata.get(COMPARED) == source.name}
         return there == {names[place] for place in sorted(names)[:count]}
 
     def begin(self, source: Image, geometry: Mapping[str, Any], names: dict[int, str], count: int) -> None:
@@ -64,9 +62,9 @@ class SideBySide:
         self._source, self._names, self.layers = source, names, {}
         self._geometry = geometry
         for layer in list(self._viewer.layers):
-            if layer.metadata.get(MARK) == source.name and layer.name in names.values():
+            if layer.metadata.get(COMPARED) == source.name and layer.name in names.values():
                 continue
-            if layer.metadata.get(MARK):
+            if layer.metadata.get(COMPARED):
                 self._viewer.layers.remove(layer)
             elif layer.visible and layer not in self.companions:
                 layer.visible = False
@@ -90,7 +88,7 @@ class SideBySide:
     def show(self, place: int, image: np.ndarray, config: ReconstructionConfig, **entries: Any) -> None:
         """Show an image at its place."""
         assert self._source is not None
-        told = {"input": self._source.name, MARK: self._source.name, "config": config.to_dict()}
+        told = {"input": self._source.name, COMPARED: self._source.name, "config": config.to_dict()}
         item = LayerImage(image, self._source.name, SPATIAL[-image.ndim :], None)
         result = ResultLayer(self._viewer, self._source, item, told, geometry=self._geometry)
         result.name = self._names[place]
@@ -116,7 +114,7 @@ class SideBySide:
         """Remove what a comparison before left at places that were not shown again, all `but` one."""
         stale = {name for place, name in self._names.items() if place not in self.layers and place != but}
         for layer in list(self._viewer.layers):
-            if layer.metadata.get(MARK) and layer.name in stale:
+            if layer.metadata.get(COMPARED) and layer.name in stale:
                 self._viewer.layers.remove(layer)
 
     def remove(self, place: int) -> None:

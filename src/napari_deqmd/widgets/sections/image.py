@@ -220,13 +220,12 @@ class ImageSection(SectionBox):
                 "A colour layer cannot be deconvolved: split it into channels (right-click, Split RGB)."
             )
         else:
-            found, wrong = describe(layer, self.axes), len(self.axes) != layer.ndim
-            part = ""
-            if not wrong:
-                try:
-                    part = _describe_region(self._region(layer, preview=False))
-                except UserError as error:
-                    part, wrong = str(error), True
+            found, part, wrong = describe(layer, self.axes), "", False
+            try:
+                require_fitting(layer, self.axes)
+                part = _describe_region(self._region(layer, preview=False))
+            except UserError as error:
+                part, wrong = str(error), True
             text = "<br>".join(filter(None, (found, part, self._saturated)))
             say = self.summary.complain if wrong or self._saturated else self.summary.setText
             say(text)

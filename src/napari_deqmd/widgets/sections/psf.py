@@ -76,8 +76,8 @@ class PsfSection(SectionBox):
         self._place = Place()
         self._pixels: np.ndarray | None = None
         self._image: Any = None
-        # Once the user has chosen anything here, nothing is guessed.
-        self._chosen = self._guessing = False
+        # Once the user has chosen anything here, no layer is guessed; for this image, nothing is filled in either.
+        self._chosen = self._settled = self._guessing = False
         self.source_combo.currentIndexChanged.connect(self._turn_to)
         for change in (
             self.source_combo.currentIndexChanged,
@@ -116,6 +116,7 @@ class PsfSection(SectionBox):
         And the PSF, if ``psf`` of its metadata says it as on the command line; without it the user's own comes back,
         or a layer that calls itself a PSF while there is none.
         """
+        self._settled = self._settled and layer is not None and layer == self._image
         self._image = layer
         self._guess()
         place, pixels = Place(), None
@@ -132,6 +133,8 @@ class PsfSection(SectionBox):
             self.look()
 
     def _guess(self, *_: Any) -> None:
+        if self._settled:
+            return
         known = self._image.metadata.get("psf") if self._image is not None else None
         sigma = (
             known.removeprefix(_GAUSSIAN) if isinstance(known, str) and known.startswith(_GAUSSIAN) else None
@@ -159,6 +162,7 @@ class PsfSection(SectionBox):
 
     def _choose(self, *_: Any) -> None:
         self._chosen = self._chosen or not self._guessing
+        self._settled = self._settled or not self._guessing
 
     def look(self, *_: Any) -> None:
         """Show the chosen PSF, soon."""
