@@ -350,6 +350,7 @@ class TestBadOutput:
         foreign(there)
 
         def half(folder, *args):
+            folder.mkdir()
             (folder / "zarr.json").write_text("{}")
             raise error
 

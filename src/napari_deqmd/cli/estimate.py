@@ -14,7 +14,7 @@ from napari_deqmd.cli.console import print_json, say
 from napari_deqmd.core.calibration import Camera
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.photons import Photons, estimate_photons
-from napari_deqmd.io.atomic import atomic_files, check_target
+from napari_deqmd.io.atomic import atomic_file, check_target
 from napari_deqmd.io.stack import read_stack
 
 
@@ -103,7 +103,7 @@ def _draw(path: Path, names: Sequence[str], found: Sequence[Photons], *, overwri
         raise UserError(f"There is nothing to draw: {_reason(found)}")
     axes.axhline(0, color="gray", linewidth=0.8)
     axes.legend(fontsize="small")
-    with atomic_files(path, overwrite=overwrite) as (handle,):
+    with atomic_file(path, overwrite=overwrite) as handle:
         figure.savefig(handle, format="png", dpi=150)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_deqmd.cli.console import print_fields, print_json, say
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.atomic import atomic_files, check_target
+from napari_deqmd.io.atomic import atomic_file, check_target
 from napari_deqmd.io.names import SUFFIXES
 from napari_deqmd.io.sidecar import check_result, versions, write_result
 from napari_deqmd.io.stack import Stack, read_stack
@@ -158,7 +158,7 @@ def _draw(path: Path, psf: NDArray[Any], report: PsfReport, *, overwrite: bool) 
         grown = Image.fromarray(plane).resize((pixels[0], pixels[1]), Image.Resampling.NEAREST)
         panels.append((name, _framed(np.asarray(grown))))
     panels.append(("OTF, 1 to 0.001, 0 to Nyquist", _plot(report)))
-    with atomic_files(path, overwrite=overwrite) as (handle,):
+    with atomic_file(path, overwrite=overwrite) as handle:
         side_by_side(panels, white=1.0, width=_PANEL, text=18).save(handle, format="PNG")
 
 

@@ -105,7 +105,7 @@ def write_ngff(
     channel_names: tuple[str, ...],
     version: str = VERSIONS[-1],
 ) -> None:
-    """Write an OME-Zarr image into an empty folder, with its axes in the format's order TCZYX.
+    """Write an OME-Zarr image into a new folder, with its axes in the format's order TCZYX.
 
     Large planes have coarser levels, each the mean over 2 x 2 pixels of the one before, and over 2 planes where these
     are no further apart than the pixels.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.atomic import atomic_files
+from napari_deqmd.io.atomic import atomic_file, atomic_paths
 from napari_deqmd.io.metadata import plain
 from napari_deqmd.io.stack import Stack, check_output, write_into
 
@@ -114,7 +114,7 @@ def write_sidecar(output: Path | str, content: Mapping[str, Any], *, overwrite: 
     UserError
         As `napari_deqmd.io.atomic.check_target`.
     """
-    with atomic_files(sidecar_path(output), overwrite=overwrite) as (handle,):
+    with atomic_file(sidecar_path(output), overwrite=overwrite) as handle:
         handle.write(_encode(content))
 
 
@@ -194,9 +194,9 @@ def write_result(
         written["input"] = written["input"] | {"provenance": plain(earlier)}
     embedded = {key: value for key, value in written.items() if key not in _NOT_EMBEDDED}
     made = dataclasses.replace(stack, data=pixels, metadata=stack.metadata | {"provenance": embedded})
-    with atomic_files(sidecar_path(target), overwrite=overwrite) as (beside,):
-        beside.write(_encode(written))
-        write_into(target, made, overwrite=overwrite, zarr_version=zarr_version)
+    with atomic_paths(target, sidecar_path(target)) as (image, beside):
+        write_into(image, target, made, zarr_version=zarr_version)
+        beside.write_bytes(_encode(written))
     return written
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.atomic import atomic_files, atomic_folder, check_target
+from napari_deqmd.io.atomic import atomic_paths, check_target
 from napari_deqmd.io.axes import named
 from napari_deqmd.io.metadata import Sizes
 from napari_deqmd.io.names import SUFFIXES, image_path, is_ome
@@ -232,9 +232,8 @@ def write_stack(
     """
     target = check_output(path, overwrite=overwrite, size=4 * stack.data.size)
     pixels = np.asarray(stack.data, dtype=np.float32)
-    write_into(
-        target, dataclasses.replace(stack, data=pixels), overwrite=overwrite, zarr_version=zarr_version
-    )
+    with atomic_paths(target) as (place,):
+        write_into(place, target, dataclasses.replace(stack, data=pixels), zarr_version=zarr_version)
 
 
 def check_output(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
@@ -252,23 +251,21 @@ def check_output(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
     return target
 
 
-def write_into(target: Path, stack: Stack, *, overwrite: bool, zarr_version: str = VERSIONS[-1]) -> None:
-    """Write an image in the type of its pixels, at the path that `check_output` returned."""
+def write_into(place: Path, target: Path, stack: Stack, *, zarr_version: str = VERSIONS[-1]) -> None:
+    """Write an image in the type of its pixels at a new path, in the format that the name of `target` asks for."""
     if is_ngff(target):
-        with atomic_folder(target, overwrite=overwrite) as folder:
-            name = target.name.removesuffix(ending(target))
-            write_ngff(
-                folder,
-                name,
-                stack.data,
-                stack.axes,
-                stack.sizes,
-                stack.metadata,
-                stack.channel_names,
-                zarr_version,
-            )
+        write_ngff(
+            place,
+            target.name.removesuffix(ending(target)),
+            stack.data,
+            stack.axes,
+            stack.sizes,
+            stack.metadata,
+            stack.channel_names,
+            zarr_version,
+        )
         return
-    with atomic_files(target, overwrite=overwrite) as (handle,):
+    with place.open("xb") as handle:
         write_tiff(
             handle,
             np.asarray(stack.data),
