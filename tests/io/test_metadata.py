@@ -1,5 +1,6 @@
 """What a file knows of its image survives read, write and read; checked with tifffile and ome-types."""
 
+import dataclasses
 import re
 import warnings
 
@@ -133,6 +134,24 @@ def test_layers_have_their_own_optics(tmp_path):
     layers = layers_of(read_stack(ome_tiff(tmp_path / "in.ome.tif", "CYX")), "in.ome.tif")
     assert [optics_of(arguments["metadata"]).get("wavelength") for _, arguments in layers] == [461, 509, None]
     assert all(optics_of(arguments["metadata"])["ni"] == 1.518 for _, arguments in layers)
+
+
+def test_colours_and_name_in_both_formats_words(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    pytest.importorskip("ome_zarr_models")
+    stack = read_stack(ome_tiff(tmp_path / "in.ome.tif", "CYX"))
+    assert (stack.metadata["name"], stack.metadata["channel_colors"]) == ("field 3", ["0000FF", "", ""])
+    assert stack.part({"C": (0, 1)}).metadata["channel_colors"] == ["0000FF", ""]
+    write_stack(tmp_path / "out.zarr", stack)
+    ome = zarr.open_group(tmp_path / "out.zarr", mode="r").attrs["ome"]
+    assert [channel["color"] for channel in ome["omero"]["channels"]] == ["0000FF", "00FF00", "00FFFF"]
+    assert ome["multiscales"][0]["name"] == "field 3"
+    changed = {"name": "zname", "channel_colors": ["00FF88", "FF0000", ""]}
+    write_stack(tmp_path / "out.ome.tif", dataclasses.replace(stack, metadata=changed))
+    with tifffile.TiffFile(tmp_path / "out.ome.tif") as tif:
+        assert 'Name="zname"' in tif.ome_metadata
+        assert re.findall(r'Color="(-?\d+)"', tif.ome_metadata) == ["16746751", "-16776961"]
+    assert read_stack(tmp_path / "out.ome.tif").metadata["channel_colors"] == changed["channel_colors"]
 
 
 def test_optics_of_another_format_become_ome(tmp_path):

@@ -204,6 +204,33 @@ class TestRoundTrip:
         assert after.metadata["zarr"]["omero"]["channels"][0]["color"] == "00FF00"
 
     @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    @pytest.mark.parametrize("between", ["between.ome.tif", "between.tif", "between.ome.zarr"])
+    def test_place_name_and_colour_come_back(self, tmp_path, there, version, between):
+        moved = {"type": "translation", "translation": [900, 20, 30]}
+        foreign(
+            there, version=version, coordinateTransformations=[{"type": "scale", "scale": [1, 1, 1]}, moved]
+        )
+        write_stack(tmp_path / between, read_stack(there), zarr_version=version)
+        write_stack(tmp_path / "out.ome.zarr", read_stack(tmp_path / between), zarr_version=version)
+        attributes = zarr.open_group(tmp_path / "out.ome.zarr", mode="r").attrs
+        ome = attributes.get("ome", attributes)
+        (moved,) = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"][1:]
+        assert moved["translation"] == pytest.approx([0.9, 0.02, 0.03])
+        assert ome["multiscales"][0]["name"] == "theirs"
+        assert ome["omero"]["channels"][0]["color"] == "00FF00"
+
+    def test_a_part_and_a_coarser_level_keep_their_places(self, tmp_path, there):
+        moved = {"type": "translation", "translation": [0, 100, 100]}
+        foreign(there, coordinateTransformations=[{"type": "scale", "scale": [1, 2, 2]}, moved])
+        part = read_stack(there).part({"Z": 1, "X": (2, 3)})
+        assert part.metadata["origin"] == pytest.approx({"Z": 0.3, "Y": 0.1, "X": 0.1 + 2 * 0.24})
+        data = np.ones((1, 300, 300), np.float32)
+        write_stack(tmp_path / "out.zarr", Stack(data, "ZYX", (1, 0.1, 0.1), (), {"origin": {"Y": 5.0}}))
+        assert read_stack(tmp_path / "out.zarr", level=1).metadata["origin"] == pytest.approx(
+            {"Y": 5.05, "X": 0.05}
+        )
+
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
     @pytest.mark.parametrize(("step", "shape"), [(0.3, (5, 150, 320)), (0.1, (2, 150, 320))])
     def test_coarser_levels(self, there, version, step, shape):
         data = np.random.default_rng(0).random((5, 301, 640), np.float32)

@@ -5,6 +5,9 @@ The neutral form is a dictionary that may hold
 - ``"lateral"``: micrometres of X where Z is not known; ``"time_interval"``: seconds;
 - ``"optics"``: numbers by the names that a theoretical PSF has for them (``na``, ``ni``, and ``wavelength`` and
   ``excitation`` in nanometres), and ``"channel_optics"``: one such dictionary per channel;
+- ``"name"``: of the image; ``"origin"``: where the middle of its first pixel is, micrometres by spatial axis and
+  seconds for T, 0 where it is not said;
+- ``"channel_colors"``: one ``RRGGBB`` per channel, empty where it has none;
 - ``"provenance"``: how a result came about, as in its sidecar;
 - ``"imagej"``, ``"ome"`` and ``"zarr"``: whatever else those formats keep.
 """
@@ -48,9 +51,12 @@ _INFO = {
     "excitation": re.compile(r"excitation(wavelength)?$"),
 }
 _NUMBER = re.compile(r"([-+.\deE]+)\s*([^\W\d]*)")
-_CARRIED = (
-    "channel_optics", "imagej", "lateral", "ome", "optics", "provenance", "time_interval", "zarr",
-)  # fmt: skip
+# With the type of each; of the items in some of them as well.
+_CARRIED: dict[str, type] = {
+    "channel_colors": list, "channel_optics": list, "imagej": dict, "lateral": float, "name": str, "ome": dict,
+    "optics": dict, "origin": dict, "provenance": dict, "time_interval": float, "zarr": dict,
+}  # fmt: skip
+_ITEMS: dict[str, type] = {"channel_colors": str, "channel_optics": dict, "origin": float}
 
 Sizes = dict[str, float]
 
@@ -123,10 +129,11 @@ def restored(text: Any) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         return {}
-    kinds = {"channel_optics": list, "lateral": float, "time_interval": float}
-    kept = {key: found[key] for key in _CARRIED if isinstance(found.get(key), kinds.get(key, dict))}
-    if not all(isinstance(one, dict) for one in kept.get("channel_optics", ())):
-        del kept["channel_optics"]
+    kept = {key: found[key] for key, kind in _CARRIED.items() if isinstance(found.get(key), kind)}
+    for key, kind in _ITEMS.items():
+        items = kept.get(key, ())
+        if not all(isinstance(one, kind) for one in (items.values() if isinstance(items, dict) else items)):
+            del kept[key]
     return kept
 
 

@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from napari_deqmd.io.metadata import IMMERSION, Sizes, carried, micrometres, nanometres, restored, seconds
+from napari_deqmd.io.metadata import Sizes, carried, micrometres, restored, seconds
+from napari_deqmd.io.ome_channels import (
+    NAMESPACE,
+    SCHEMAS,
+    add_colors,
+    add_optics,
+    color_of,
+    objective_of,
+    tag,
+    wavelengths_of,
+)
 
-_SCHEMAS = "http://www.openmicroscopy.org/Schemas/"
-_NAMESPACE = f"{_SCHEMAS}OME/2016-06"
 _OURS = "napari-deqmd"
 
 # The schema wants children in this order; those of Pixels and Image are named apart.
@@ -38,8 +46,8 @@ def read_ome(text: str) -> tuple[Sizes, dict[str, Any], tuple[str, ...]]:
     except ElementTree.ParseError:
         return {}, {}, ()
     _modernise(root)
-    image = root.find(_tag("Image"))
-    pixels = None if image is None else image.find(_tag("Pixels"))
+    image = root.find(tag("Image"))
+    pixels = None if image is None else image.find(tag("Pixels"))
     if image is None or pixels is None:
         return {}, {}, ()
     sizes = {}
@@ -51,9 +59,14 @@ def read_ome(text: str) -> tuple[Sizes, dict[str, Any], tuple[str, ...]]:
     kept = _take_ours(root, image)
     if interval := seconds(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")):
         kept["time_interval"] = interval
-    channels = pixels.findall(_tag("Channel"))
-    shared = _objective(root, image)
-    own = [shared | _wavelengths(channel) for channel in channels]
+    channels = pixels.findall(tag("Channel"))
+    if name := image.get("Name"):
+        kept["name"] = name
+    colors = [color_of(channel) for channel in channels]
+    if any(colors):
+        kept["channel_colors"] = colors
+    shared = objective_of(root, image)
+    own = [shared | wavelengths_of(channel) for channel in channels]
     if any(own):
         kept["channel_optics"] = own
         kept["optics"] = own[0] if len(own) == 1 else shared
@@ -89,34 +102,33 @@ def write_ome(
     pixels = _child(image, "Pixels")
     with contextlib.suppress(ElementTree.ParseError):
         _take_over(root, image, pixels, ElementTree.fromstring(metadata.get("ome", {}).get("xml", "")))
-    channels = pixels.findall(_tag("Channel"))
+    channels = pixels.findall(tag("Channel"))
     if len(channel_names) == len(channels):
         for channel, name in zip(channels, channel_names, strict=True):
             channel.set("Name", name)
-    _add_optics(root, image, channels, metadata)
+    if "name" in metadata:
+        image.set("Name", metadata["name"])
+    add_colors(channels, metadata.get("channel_colors", ()))
+    add_optics(root, image, channels, metadata)
     _add_ours(root, image, metadata)
     for element, order in ((root, _ROOT), (image, _IMAGE)):
         element[:] = sorted(element, key=lambda child: _rank(child, order))
-    ElementTree.register_namespace("", _NAMESPACE)
+    ElementTree.register_namespace("", NAMESPACE)
     return bytes(ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True))
 
 
 def described(metadata: Mapping[str, Any]) -> dict[str, int]:
     """Return the lengths of axes that the OME-XML in neutral metadata tells."""
     text = metadata.get("ome", {}).get("xml", "")
-    pixels = ElementTree.fromstring(text).find(f".//{_tag('Pixels')}") if text else None
+    pixels = ElementTree.fromstring(text).find(f".//{tag('Pixels')}") if text else None
     told = {} if pixels is None else pixels.attrib
     return {key[-1]: int(told[key]) for key in _PIXELS_KEPT if told.get(key, "").isdecimal()}
 
 
-def _tag(name: str) -> str:
-    return f"{{{_NAMESPACE}}}{name}"
-
-
 def _child(element: ElementTree.Element, name: str) -> ElementTree.Element:
     """Return a child, made where there is none."""
-    found = element.find(_tag(name))
-    return ElementTree.SubElement(element, _tag(name)) if found is None else found
+    found = element.find(tag(name))
+    return ElementTree.SubElement(element, tag(name)) if found is None else found
 
 
 def _rank(element: ElementTree.Element, order: Sequence[str]) -> int:
@@ -127,20 +139,20 @@ def _rank(element: ElementTree.Element, order: Sequence[str]) -> int:
 def _modernise(root: ElementTree.Element) -> None:
     """Bring elements of all of OME's schemas into one namespace."""
     for element in root.iter():
-        if isinstance(element.tag, str) and element.tag.startswith(f"{{{_SCHEMAS}"):
-            element.tag = _tag(element.tag.rpartition("}")[2])
+        if isinstance(element.tag, str) and element.tag.startswith(f"{{{SCHEMAS}"):
+            element.tag = tag(element.tag.rpartition("}")[2])
 
 
 def _take_ours(root: ElementTree.Element, image: ElementTree.Element) -> dict[str, Any]:
     """Remove what this package added, and return it."""
     kept: dict[str, Any] = {}
-    annotations = root.find(_tag("StructuredAnnotations"))
+    annotations = root.find(tag("StructuredAnnotations"))
     for annotation in list(annotations) if annotations is not None else []:
         if annotations is None or annotation.get("Namespace") != _OURS:
             continue
-        kept |= restored(annotation.findtext(_tag("Value")))
+        kept |= restored(annotation.findtext(tag("Value")))
         annotations.remove(annotation)
-        for reference in image.findall(_tag("AnnotationRef")):
+        for reference in image.findall(tag("AnnotationRef")):
             if reference.get("ID") == annotation.get("ID"):
                 image.remove(reference)
     if annotations is not None and not len(annotations):
@@ -150,22 +162,22 @@ def _take_ours(root: ElementTree.Element, image: ElementTree.Element) -> dict[st
 
 def _pruned(root: ElementTree.Element, image: ElementTree.Element, pixels: ElementTree.Element) -> str:
     """Return the document without what belongs to the pixels in their file, and without further images."""
-    several = len(root.findall(_tag("Image"))) > 1
+    several = len(root.findall(tag("Image"))) > 1
     for child in list(root):
-        further = child.tag == _tag("Image") and child is not image
-        if further or (several and child.tag in map(_tag, _OF_SEVERAL)):
+        further = child.tag == tag("Image") and child is not image
+        if further or (several and child.tag in map(tag, _OF_SEVERAL)):
             root.remove(child)
     if several:
-        for reference in image.findall(_tag("ROIRef")):
+        for reference in image.findall(tag("ROIRef")):
             image.remove(reference)
     for child in list(pixels):
-        if child.tag in map(_tag, ("BinData", "TiffData", "MetadataOnly")):
+        if child.tag in map(tag, ("BinData", "TiffData", "MetadataOnly")):
             pixels.remove(child)
     for key in list(pixels.attrib):
         if key not in _PIXELS_KEPT:
             del pixels.attrib[key]
     root.attrib.clear()
-    ElementTree.register_namespace("", _NAMESPACE)
+    ElementTree.register_namespace("", NAMESPACE)
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -181,12 +193,12 @@ def _take_over(
     image.attrib |= old.attrib
     image.extend(child for child in old if child is not told)
     root.extend(child for child in source if child is not old)
-    channels = told.findall(_tag("Channel"))
-    if len(channels) == len(pixels.findall(_tag("Channel"))):
+    channels = told.findall(tag("Channel"))
+    if len(channels) == len(pixels.findall(tag("Channel"))):
         for place, channel in enumerate(channels):
             pixels[place] = copy.deepcopy(channel)
     if all(told.get(key) == pixels.get(key) for key in _PIXELS_KEPT):
-        pixels.extend(told.findall(_tag("Plane")))
+        pixels.extend(told.findall(tag("Plane")))
 
 
 def _sizes(sizes: Sizes, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -199,72 +211,12 @@ def _sizes(sizes: Sizes, metadata: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _objective(root: ElementTree.Element, image: ElementTree.Element) -> dict[str, float]:
-    """Return NA and refractive index, by the names that a theoretical PSF has for them."""
-    settings = image.find(_tag("ObjectiveSettings"))
-    objectives = list(root.iter(_tag("Objective")))
-    if settings is not None:
-        objectives = [one for one in objectives if one.get("ID") == settings.get("ID")]
-    objective = objectives[0] if len(objectives) == 1 else None
-    found: dict[str, float] = {}
-    immersion = "" if objective is None else objective.get("Immersion", "")
-    for name, text in (
-        ("na", None if objective is None else objective.get("LensNA")),
-        ("ni", None if settings is None else settings.get("RefractiveIndex")),
-        ("ni", IMMERSION.get(immersion)),
-    ):
-        with contextlib.suppress(TypeError, ValueError):
-            if name not in found and 0 < float(text) < 3:  # type: ignore[arg-type]
-                found[name] = float(text)  # type: ignore[arg-type]
-    return found
-
-
-def _wavelengths(channel: ElementTree.Element) -> dict[str, float]:
-    source = channel.find(_tag("LightSourceSettings"))
-    found = {}
-    for name, element, key in (
-        ("wavelength", channel, "EmissionWavelength"),
-        ("excitation", source, "Wavelength"),
-        ("excitation", channel, "ExcitationWavelength"),
-    ):
-        if element is not None and (length := nanometres(element.get(key), element.get(f"{key}Unit", "nm"))):
-            found[name] = length
-    return found
-
-
-def _add_optics(
-    root: ElementTree.Element,
-    image: ElementTree.Element,
-    channels: Sequence[ElementTree.Element],
-    metadata: dict[str, Any],
-) -> None:
-    """Say in OME's own words what another format knew of the optics."""
-    shared = metadata.get("optics", {})
-    own = metadata.get("channel_optics") or [shared] * len(channels)
-    if len(own) == len(channels):
-        for channel, optics in zip(channels, own, strict=True):
-            known = _wavelengths(channel)
-            for name, key in (("wavelength", "EmissionWavelength"), ("excitation", "ExcitationWavelength")):
-                if name in optics and name not in known:
-                    channel.attrib |= {key: str(optics[name]), f"{key}Unit": "nm"}
-    known = _objective(root, image)
-    if not {"na", "ni"} & (shared.keys() - known.keys()) or root.find(_tag("Instrument")) is not None:
-        return
-    instrument = ElementTree.SubElement(root, _tag("Instrument"), ID="Instrument:0")
-    objective = ElementTree.SubElement(instrument, _tag("Objective"), ID="Objective:0")
-    ElementTree.SubElement(image, _tag("InstrumentRef"), ID="Instrument:0")
-    settings = ElementTree.SubElement(image, _tag("ObjectiveSettings"), ID="Objective:0")
-    for element, key, name in ((objective, "LensNA", "na"), (settings, "RefractiveIndex", "ni")):
-        if name in shared:
-            element.set(key, str(shared[name]))
-
-
 def _add_ours(root: ElementTree.Element, image: ElementTree.Element, metadata: dict[str, Any]) -> None:
-    text = carried(metadata, without=("ome", "lateral", "time_interval"))
+    text = carried(metadata, without=("ome", "lateral", "name", "channel_colors", "time_interval"))
     if text is None:
         return
     annotations = _child(root, "StructuredAnnotations")
     name = f"Annotation:{_OURS}"
-    annotation = ElementTree.SubElement(annotations, _tag("CommentAnnotation"), ID=name, Namespace=_OURS)
-    ElementTree.SubElement(annotation, _tag("Value")).text = text
-    ElementTree.SubElement(image, _tag("AnnotationRef"), ID=name)
+    annotation = ElementTree.SubElement(annotations, tag("CommentAnnotation"), ID=name, Namespace=_OURS)
+    ElementTree.SubElement(annotation, tag("Value")).text = text
+    ElementTree.SubElement(image, tag("AnnotationRef"), ID=name)

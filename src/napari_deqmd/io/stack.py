@@ -83,6 +83,8 @@ class Stack:
             There is no such axis, or it is shorter.
         """
         slices: list[int | slice] = [slice(None)] * len(self.axes)
+        metadata = dict(self.metadata)
+        steps = self.sizes | {"T": self.metadata.get("time_interval", 0.0)}
         for letter, place in places.items():
             axis = self.axes.find(letter)
             first, last = (place, place) if isinstance(place, int) else (int(place[0]), int(place[1]))
@@ -92,6 +94,9 @@ class Stack:
                     f"{' x '.join(map(str, self.data.shape))} pixels: choose the image that it was taken from."
                 )
             slices[axis] = place if isinstance(place, int) else slice(first, last + 1)
+            if moved := first * steps.get(letter, 0.0):
+                origin = metadata.get("origin", {})
+                metadata["origin"] = origin | {letter: origin.get(letter, 0.0) + moved}
         kept = [
             (letter, cut) for letter, cut in zip(self.axes, slices, strict=True) if isinstance(cut, slice)
         ]
@@ -101,12 +106,14 @@ class Stack:
             data=self.data[tuple(slices)],
             axes="".join(letter for letter, _ in kept),
             voxel_size=tuple(self.sizes[letter] for letter in spatial) if self.voxel_size else None,
+            metadata=metadata,
         )
         if "C" not in places:
             return found
         cut = slices[self.axes.index("C")]
         cut = cut if isinstance(cut, slice) else slice(cut, cut + 1)
-        metadata = dict(self.metadata)
+        if colors := metadata.pop("channel_colors", ())[cut]:
+            metadata["channel_colors"] = colors
         if own := metadata.pop("channel_optics", ())[cut]:
             metadata |= {
                 "channel_optics": own,
