@@ -313,9 +313,11 @@ class TestZarr:
         write_stack("psf.zarr", Stack(psf, "YX", (0.1, 0.1)))
         write_stack("psf.tif", Stack(psf, "YX", (0.1, 0.1)))
 
-    def test_same_result_as_from_tiff(self, folder, capsys):
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    def test_same_result_as_from_tiff(self, folder, capsys, version):
         assert reconstruct(psf="psf.tif") == 0
-        assert reconstruct(image="in.ome.zarr", psf="psf.zarr", output="out.ome.zarr") == 0
+        words = ("--zarr-version", version)
+        assert reconstruct(*words, image="in.ome.zarr", psf="psf.zarr", output="out.ome.zarr") == 0
         stack = read_stack("out.ome.zarr")
         assert np.array_equal(stack.load().data, read_stack("out.tif").data)
         assert stack.voxel_size == pytest.approx((0.1, 0.1))
@@ -324,6 +326,7 @@ class TestZarr:
         assert main(["reconstruct", "in.ome.zarr/zarr.json", "--from", "out.ome.zarr.json"]) == 0
         printed = capsys.readouterr()
         assert "in-deconvolved.ome.zarr: " in printed.out
+        assert (folder / "in-deconvolved.ome.zarr/zarr.json").is_file() == (version == "0.5")
         assert "bit for bit" in printed.out
         assert printed.err == ""
 

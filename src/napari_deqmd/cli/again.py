@@ -11,6 +11,7 @@ from typing import Any
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.names import ending, image_path
+from napari_deqmd.io.ngff import VERSIONS
 from napari_deqmd.io.sidecar import other_versions, read_sidecar
 
 READING = ("axes", "voxel_size", "level", "part")
@@ -35,6 +36,7 @@ def take_over(arguments: Namespace) -> dict[str, Any]:
         output = content.get("output", {})
         known = {name: value for name, value in config.items() if name not in _NOT_SETTINGS}
         known |= {"psf": psf, "dtype": output.get("dtype", "float32")}
+        known["zarr_version"] = output.get("zarr_version", VERSIONS[-1])
         known |= {name: given.get(name) for name in READING}
         known["output"] = _beside(image_path(arguments.image), str(output.get("name", "result.tif")))
         known |= {name: str(one["source"]) for name, one in content.get("maps", {}).items()}

@@ -17,6 +17,7 @@ import numpy as np
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_file, atomic_paths
 from napari_deqmd.io.metadata import plain
+from napari_deqmd.io.ngff import is_ngff
 from napari_deqmd.io.stack import Stack, check_output, write_into
 
 _PACKAGES = ("napari-deqmd", "numpy", "psf-generator", "scipy", "tifffile", "torch")
@@ -189,6 +190,8 @@ def write_result(
     pixels, scale = _stored(stack.data, dtype)
     written = dict(plain(content))
     written["output"] = {"name": target.name, "dtype": dtype, "scale": scale, "sha256": fingerprint(pixels)}
+    if is_ngff(target):
+        written["output"]["zarr_version"] = zarr_version
     earlier = stack.metadata.get("provenance")
     if earlier is not None and isinstance(written.get("input"), dict):
         written["input"] = written["input"] | {"provenance": plain(earlier)}
