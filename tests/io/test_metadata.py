@@ -112,6 +112,26 @@ def test_all_of_ome_survives(tmp_path, axes, name):
         assert tif.series[0].dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [
+        ("</OME>", "</OM", "OME-XML that is damaged or cut off"),
+        ("<Pixels ", "<Pixels <", "OME-XML that is damaged or cut off"),
+        ('PhysicalSizeX="120"', 'PhysicalSizeX="NaN"', "'NaN' wide along X"),
+        ('Type="uint16"', 'Type="float"', "pixels of type uint16, and OME-XML that says float"),
+    ],
+)
+def test_doubtful_ome_is_told_and_its_pixels_read(tmp_path, right, wrong, says):
+    source = ome_tiff(tmp_path / "in.ome.tif", "ZYX")
+    with tifffile.TiffFile(source) as tif:
+        data, text = tif.asarray(), tif.ome_metadata
+    text = text.replace(right, wrong).encode()
+    tifffile.imwrite(source, data, photometric="minisblack", metadata=None, description=text)
+    with pytest.warns(UserWarning, match=says):
+        stack = read_stack(source)
+    assert np.array_equal(stack.data, data)
+
+
 @pytest.mark.parametrize("namespace", ["2016-06", "2015-01", "2011-06"])
 def test_optics(tmp_path, namespace):
     metadata = read_stack(ome_tiff(tmp_path / "in.ome.tif", "CYX", namespace=namespace)).metadata

@@ -61,6 +61,15 @@ _ITEMS: dict[str, type] = {"channel_colors": str, "channel_optics": dict, "origi
 Sizes = dict[str, float]
 
 
+def positive(value: Any) -> float | None:
+    """Convert to a number above 0; ``None`` where it is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
 def micrometres(value: Any, unit: str | None) -> float | None:
     """Convert a length to micrometres; ``None`` where it is none (no unit, pixels, zero)."""
     name = (
@@ -72,11 +81,8 @@ def micrometres(value: Any, unit: str | None) -> float | None:
         .replace("μ", "u")
     )
     factor = _MICROMETRES.get(name, _MICROMETRES.get(name.lower()))
-    try:
-        length = float(value) * (factor or math.nan)
-    except (TypeError, ValueError):
-        return None
-    return length if math.isfinite(length) and length > 0 else None
+    length = positive(value)
+    return positive(length * factor) if length and factor else None
 
 
 def nanometres(value: Any, unit: str | None) -> float | None:
@@ -87,11 +93,8 @@ def nanometres(value: Any, unit: str | None) -> float | None:
 
 def seconds(value: Any, unit: str | None) -> float | None:
     """Convert a time to seconds; ``None`` where it is none."""
-    try:
-        time = float(value) * _SECONDS[unit or ""]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return time if math.isfinite(time) and time > 0 else None
+    time, factor = positive(value), _SECONDS.get(unit or "")
+    return positive(time * factor) if time and factor else None
 
 
 def plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from napari_deqmd.io.metadata import Sizes, carried, micrometres, restored, seconds
+from napari_deqmd.io.metadata import Sizes, carried, micrometres, positive, restored, seconds
 from napari_deqmd.io.ome_channels import (
     NAMESPACE,
     SCHEMAS,
@@ -36,20 +37,44 @@ _IMAGE = (
 ).split()
 # These speak of other images too, of which only the first is kept.
 _OF_SEVERAL = ("Dataset", "Folder", "Plate", "Project", "ROI", "Screen")
+# Where OME and NumPy have other words.
+_TYPES = {
+    "bit": "bool", "float": "float32", "double": "float64", "complex": "complex64", "double-complex": "complex128",
+}  # fmt: skip
 _PIXELS_KEPT = ("SizeT", "SizeC", "SizeZ", "SizeY", "SizeX")
 
 
-def read_ome(text: str) -> tuple[Sizes, dict[str, Any], tuple[str, ...]]:
-    """Return voxel sizes, neutral metadata and channel names from the first image of OME-XML."""
+def read_ome(text: str, file: str, dtype: Any = None) -> tuple[Sizes, dict[str, Any], tuple[str, ...]]:
+    """Return voxel sizes, neutral metadata and channel names from the first image of OME-XML.
+
+    Parameters
+    ----------
+    text : str
+        The OME-XML.
+    file : str
+        The name of its file, for what is said of it.
+    dtype : NumPy type, optional
+        Of the pixels, where they are known.
+
+    Warns
+    -----
+    UserWarning
+        It is damaged, gives pixels a size that none can have, or another type than theirs.
+    """
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError:
+        warnings.warn(
+            f"{file} has OME-XML that is damaged or cut off: nothing of it was read, so give the voxel size.",
+            stacklevel=2,
+        )
         return {}, {}, ()
     _modernise(root)
     image = root.find(tag("Image"))
     pixels = None if image is None else image.find(tag("Pixels"))
     if image is None or pixels is None:
         return {}, {}, ()
+    _doubt(pixels, file, dtype)
     sizes = {}
     for axis in "XYZ":
         if size := micrometres(
@@ -81,6 +106,24 @@ def read_ome(text: str) -> tuple[Sizes, dict[str, Any], tuple[str, ...]]:
         "xml": _pruned(root, image, pixels),
     }
     return sizes, kept, names if names and all(names) else ()
+
+
+def _doubt(pixels: ElementTree.Element, file: str, dtype: Any) -> None:
+    """Warn of what cannot be true of the pixels."""
+    for axis in "XYZ":
+        told = pixels.get(f"PhysicalSize{axis}")
+        if told is not None and positive(told) is None:
+            warnings.warn(
+                f"{file} says that its pixels are {told!r} wide along {axis}, which cannot be: give the voxel size.",
+                stacklevel=3,
+            )
+    told = pixels.get("Type")
+    if None not in (told, dtype) and _TYPES.get(str(told), told) != np.dtype(dtype).name:
+        warnings.warn(
+            f"{file} has pixels of type {np.dtype(dtype).name}, and OME-XML that says {told}: check that it was "
+            "exported well.",
+            stacklevel=3,
+        )
 
 
 def write_ome(
