@@ -328,6 +328,13 @@ class TestBadInput:
         with pytest.raises(UserError, match="damaged"):
             read_stack(there)
 
+    def test_a_chunk_that_is_gone_is_told_and_one_of_zeros_is_written(self, there):
+        write_stack(there, Stack(np.zeros((2, 5, 6), np.float32), "TYX", (0.1, 0.1)))
+        read_stack(there)
+        shutil.rmtree(there / "0" / "c" / "1")
+        with pytest.warns(UserWarning, match=r"lacks 1 of its 2 chunks, which read as 0\.0"):
+            assert read_stack(there).load().data.shape == (2, 5, 6)
+
     def test_chunks_that_are_gone(self, there):
         for chunk in (foreign(there) / "s0").glob("[0-9]*"):
             chunk.unlink() if chunk.is_file() else shutil.rmtree(chunk)

@@ -50,6 +50,11 @@ def read_ngff(source: Path, level: int) -> tuple[Any, str, Sizes, dict[str, Any]
     ------
     UserError
         The libraries are missing, or it is not an OME-Zarr image, or a damaged one.
+
+    Warns
+    -----
+    UserWarning
+        Chunks are missing.
     """
     dask, zarr = _libraries()
     with damage_reported(source.name):
@@ -168,6 +173,8 @@ def write_ngff(
             str(place),
             shape=pixels.shape,
             dtype=pixels.dtype,
+            # A chunk that is not there is one that was lost.
+            config={"write_empty_chunks": True},
             chunks=(
                 *((1,) * (pixels.ndim - 3)),
                 *((depth,) if pixels.ndim > 2 else ()),
@@ -237,9 +244,16 @@ def _validated(source: Path, content: Any, newer: bool) -> Any:
 
 
 def _require_chunks(source: Path, array: Any) -> None:
-    """Zarr takes missing chunks for zeros; where none of them is there, or one is cut off, the copy failed."""
-    if array.nchunks_initialized == 0:
+    """Zarr takes missing chunks for its fill value; where none of them is there, the copy failed."""
+    there, count = array.nchunks_initialized, array.nchunks
+    if there == 0:
         raise UserError(f"{source.name} holds no pixels at all: copy it again, with all of its folders.")
+    if there < count:
+        warnings.warn(
+            f"{source.name} lacks {count - there} of its {count} chunks, which read as {array.fill_value}: copy it "
+            "again, unless nothing is in those places.",
+            stacklevel=4,
+        )
 
 
 def _omero(

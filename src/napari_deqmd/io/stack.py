@@ -163,7 +163,8 @@ def read_stack(
     Warns
     -----
     UserWarning
-        There are further images in the file, or pixels have a size but planes no distance.
+        There are further images in the file, pixels have a size but planes no distance, chunks of an OME-Zarr are
+        missing, or OME-XML is damaged or not that of the pixels.
     """
     source = Path(path).expanduser()
     if not source.exists():
