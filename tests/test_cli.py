@@ -376,6 +376,17 @@ class TestZarr:
         refused(capsys, "OME-Zarr needs more libraries")
 
 
+@pytest.mark.parametrize(("more", "told"), [((), 1), (("--gain", 2), 1), (("--gain", 2, "--offset", 0), 0)])
+def test_gain_of_the_file_is_told_where_it_could_be_missed(folder, capsys, more, told):
+    tifffile.imwrite("in.ome.tif", scene().astype(np.float32), metadata={"axes": "YX"})
+    text = tifffile.tiffcomment("in.ome.tif").replace(
+        "<Image ", '<Instrument ID="Instrument:0"><Detector ID="Detector:0" Gain="2.2" Offset="100"/></Instrument><Image ', 1
+    )
+    tifffile.tiffcomment("in.ome.tif", text.encode())
+    assert reconstruct(*more, image="in.ome.tif") == 0
+    assert capsys.readouterr().err.count("of its detector Gain 2.2 and Offset 100, without a unit") == told
+
+
 def test_stack_without_its_distance_of_planes_is_told(folder, capsys):
     counts = np.random.default_rng(0).poisson(scene((6, 24, 40)) + 2).astype(np.uint16)
     tifffile.imwrite("z.tif", counts, resolution=(1e5, 1e5), resolutionunit=3)

@@ -141,6 +141,11 @@ def test_optics(tmp_path, namespace):
     assert all(one["na"] == 1.4 for one in metadata["channel_optics"])
 
 
+def test_detector(tmp_path):
+    metadata = read_stack(ome_tiff(tmp_path / "in.ome.tif", "CYX")).metadata
+    assert metadata["detector"] == {"Gain": "2.2", "Offset": "100"}
+
+
 def test_optics_of_one_channel_are_those_of_the_image(tmp_path):
     metadata = read_stack(ome_tiff(tmp_path / "in.ome.tif", "ZYX")).metadata
     assert metadata["optics"] == {"na": 1.4, "ni": 1.518, "wavelength": 461}

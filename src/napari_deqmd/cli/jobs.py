@@ -44,6 +44,13 @@ def reconstruct(arguments: Namespace) -> None:
     values = {name: value for name, value in vars(arguments).items() if name in names}
     config = ReconstructionConfig(**values | maps.typical | {"axes": None, "voxel_size": None})
     stack, target = _read(arguments)
+    detector = " and ".join(f"{name} {text}" for name, text in stack.metadata.get("detector", {}).items())
+    if detector and earlier is None and not {"gain", "offset"} <= set(arguments.told):
+        warnings.warn(
+            f"the file says of its detector {detector}, without a unit, so that is not used: --gain takes counts per "
+            "photo-electron, and --offset counts.",
+            stacklevel=1,
+        )
     psf = load_psf(arguments.psf, stack)
     config = dataclasses.replace(config, axes=stack.axes, voxel_size=stack.voxel_size)
     content = _provenance(arguments, stack, psf)

@@ -8,6 +8,7 @@ The neutral form is a dictionary that may hold
 - ``"name"``: of the image; ``"origin"``: where the middle of its first pixel is, micrometres by spatial axis and
   seconds for T, 0 where it is not said;
 - ``"channel_colors"``: one ``RRGGBB`` per channel, empty where it has none;
+- ``"detector"``: the texts that OME has for its ``Gain`` and ``Offset``, which are without a unit;
 - ``"provenance"``: how a result came about, as in its sidecar;
 - ``"imagej"``, ``"ome"`` and ``"zarr"``: whatever else those formats keep.
 """

@@ -19,6 +19,7 @@ from napari_deqmd.io.ome_channels import (
     add_colors,
     add_optics,
     color_of,
+    detector_of,
     objective_of,
     tag,
     wavelengths_of,
@@ -90,6 +91,8 @@ def read_ome(text: str, file: str, dtype: Any = None) -> tuple[Sizes, dict[str, 
     colors = [color_of(channel) for channel in channels]
     if any(colors):
         kept["channel_colors"] = colors
+    if detector := detector_of(root, image):
+        kept["detector"] = detector
     shared = objective_of(root, image)
     own = [shared | wavelengths_of(channel) for channel in channels]
     if any(own):

@@ -38,6 +38,13 @@ def objective_of(root: ElementTree.Element, image: ElementTree.Element) -> dict[
     return found
 
 
+def detector_of(root: ElementTree.Element, image: ElementTree.Element) -> dict[str, str]:
+    """Return what is said of the detectors' gain and offset, of several all that is."""
+    elements = [*image.iter(tag("DetectorSettings")), *root.iter(tag("Detector"))]
+    told = {key: dict.fromkeys(one.get(key, "") for one in elements) for key in ("Gain", "Offset")}
+    return {key: text for key, texts in told.items() if (text := ", ".join(filter(None, texts)))}
+
+
 def color_of(channel: ElementTree.Element) -> str:
     """Return ``RRGGBB``, which OME keeps as a signed number with the opacity last; empty where there is none."""
     try:
