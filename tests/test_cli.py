@@ -345,8 +345,8 @@ class TestZarr:
             (("--level", 3), {}, "has 1 levels of resolution"),
             (("--level", 1), {"image": "in.tif"}, "has no levels of resolution"),
             ((), {"output": "in.ome.zarr"}, "exists already"),
-            (("--overwrite",), {"output": "in.ome.zarr"}, "is the input"),
-            (("--overwrite",), {"output": "in.ome.zarr", "image": "in.ome.zarr/zarr.json"}, "is the input"),
+            (("--overwrite",), {"output": "in.ome.zarr"}, "is an input"),
+            (("--overwrite",), {"output": "in.ome.zarr", "image": "in.ome.zarr/zarr.json"}, "is an input"),
             ((), {"output": "nowhere/out.zarr"}, "no folder"),
         ],
     )
@@ -380,7 +380,9 @@ class TestZarr:
 def test_gain_of_the_file_is_told_where_it_could_be_missed(folder, capsys, more, told):
     tifffile.imwrite("in.ome.tif", scene().astype(np.float32), metadata={"axes": "YX"})
     text = tifffile.tiffcomment("in.ome.tif").replace(
-        "<Image ", '<Instrument ID="Instrument:0"><Detector ID="Detector:0" Gain="2.2" Offset="100"/></Instrument><Image ', 1
+        "<Image ",
+        '<Instrument ID="Instrument:0"><Detector ID="Detector:0" Gain="2.2" Offset="100"/></Instrument><Image ',
+        1,
     )
     tifffile.tiffcomment("in.ome.tif", text.encode())
     assert reconstruct(*more, image="in.ome.tif") == 0
@@ -525,7 +527,36 @@ class TestRefused:
 
     def test_output_is_the_input(self, folder, capsys):
         assert reconstruct("--overwrite", output="in.tif") == 1
-        refused(capsys, "is the input", folder=folder)
+        refused(capsys, "is an input", folder=folder)
+
+    @pytest.mark.parametrize("option", ["psf", "offset", "gain", "read-noise", "mask", "model", "from"])
+    def test_output_is_another_input(self, folder, capsys, option):
+        output = folder / ("maps.tif.json" if option == "from" else "maps.tif")
+        write_stack("maps.tif", Stack(np.ones((48, 40), np.float32), "YX", (0.1, 0.1)))
+        (folder / "link.tif").symlink_to("maps.tif")
+        if option == "from":
+            assert reconstruct("--overwrite", output="maps.tif") == 0
+        words = ["reconstruct", "in.tif", "-o", "maps.tif", "--overwrite", "--method", "rl"]
+        words += [] if option in ("psf", "from") else ["--psf", PSF]
+        words += [f"--{option}", "link.tif" if option != "from" else "maps.tif.json"]
+        before = output.read_bytes()
+        capsys.readouterr()
+        assert main(words) == 1
+        refused(capsys, f"{output} is an input")
+        assert output.read_bytes() == before
+
+    def test_other_commands_keep_their_inputs_too(self, folder, capsys):
+        words = ["simulate", "in.tif", "--psf", "psf.tif", "--peak", "9", "-o", "psf.tif", "--overwrite"]
+        write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX", (0.1, 0.1)))
+        assert main(words) == 1
+        refused(capsys, "psf.tif is an input")
+        Path("in.tif").rename("in.png")
+        assert main(["estimate", "in.png", "--plot", "in.png", "--overwrite"]) == 1
+        refused(capsys, "in.png is an input")
+        assert main(["psf", "inspect", "in.png", "--picture", "in.png", "--overwrite"]) == 1
+        refused(capsys, "in.png is an input")
+        assert main(["psf", "distill", "in.png", "-o", "psf.tif", "--theory", "psf.tif", "--overwrite"]) == 1
+        refused(capsys, "psf.tif is an input")
 
     def test_read_only_folder(self, folder, capsys, monkeypatch):
         def refuse(self, *args):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_deqmd.cli.console import print_json, say
+from napari_deqmd.cli.outputs import check_apart
 from napari_deqmd.core.calibration import Camera
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.photons import Photons, estimate_photons
@@ -25,6 +26,7 @@ def estimate(arguments: Namespace) -> None:
         if not arguments.plot.lower().endswith(".png"):
             raise UserError(f"Cannot draw {arguments.plot}: name the plot .png.")
         plot = check_target(arguments.plot, overwrite=arguments.overwrite)
+        check_apart(arguments, plot)
     stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size).load()
     dark, flat = (
         None if path is None else read_stack(path).load().data for path in (arguments.dark, arguments.flat)

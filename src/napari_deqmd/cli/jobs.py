@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_deqmd.cli import again
 from napari_deqmd.cli.console import ProgressLine, print_json, say
+from napari_deqmd.cli.outputs import check_apart
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.pixels import CAMERA, PixelMaps
@@ -182,8 +183,7 @@ def _known_sizes(stack: Stack) -> dict[str, float]:
 def _read(arguments: Namespace) -> tuple[Stack, Path]:
     """Read the input, once it is known that the output can be written."""
     target = check_result(arguments.output, overwrite=arguments.overwrite)
-    if target == image_path(arguments.image).resolve():
-        raise UserError(f"{target} is the input: name another file for the output.")
+    check_apart(arguments, target)
     stack = read_stack(
         arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size, level=arguments.level
     )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.cli.console import print_fields, print_json, say
+from napari_deqmd.cli.outputs import check_apart
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_file, check_target
 from napari_deqmd.io.names import SUFFIXES
@@ -36,8 +37,7 @@ def distill(arguments: Namespace) -> None:
     from napari_deqmd.psf.beads import distil_psf
 
     target = check_result(arguments.output, overwrite=arguments.overwrite)
-    if target == Path(arguments.image).expanduser().resolve():
-        raise UserError(f"{target} is the input: name another file for the output.")
+    check_apart(arguments, target)
     stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size).load()
     if stack.axes != stack.spatial_axes:
         raise UserError(f"{arguments.image} has the axes {stack.axes}: give one channel and time, YX or ZYX.")
@@ -80,6 +80,7 @@ def inspect(arguments: Namespace) -> None:
         if not arguments.picture.lower().endswith(".png"):
             raise UserError(f"Cannot draw {arguments.picture}: name the picture .png.")
         picture = check_target(arguments.picture, overwrite=arguments.overwrite)
+        check_apart(arguments, picture)
     image, image_shape, image_voxel_size = None, None, arguments.image_voxel_size
     if arguments.image is not None:
         looked_at = read_stack(arguments.image, voxel_size=image_voxel_size)
