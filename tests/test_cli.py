@@ -286,6 +286,31 @@ class TestAgain:
         assert self.again("-o", "again.tif") == 1
         refused(capsys, "The model tiny of the earlier result is not to be had")
 
+    @pytest.mark.parametrize(
+        ("place", "value", "says"),
+        [
+            (("model",), "tiny", "its model is 'tiny'"),
+            (("config", "max_iter"), -3, "max_iter is -3"),
+            (("config", "peak"), "lots", "peak is 'lots'"),
+            (("input", "given", "voxel_size"), "0.1", "its voxel_size is '0.1'"),
+            (("output", "dtype"), "int3", "its dtype is 'int3'"),
+        ],
+    )
+    def test_damaged_sidecar(self, folder, capsys, place, value, says):
+        content = section = self.first()
+        for name in place[:-1]:
+            section = section[name]
+        section[place[-1]] = value
+        sidecar_path("out.tif").write_text(json.dumps(content))
+        capsys.readouterr()
+        assert self.again("-o", "again.tif") == 1
+        refused(
+            capsys,
+            f"out.tif.json is damaged, or from another version: {says}",
+            folder=folder,
+            written=("in.tif", "models", "out.tif", "out.tif.json"),
+        )
+
     @pytest.mark.parametrize("content", ["{}", '{"config": 3}', '{"config": {"colour": 1}}'])
     def test_no_sidecar_of_a_reconstruction(self, folder, capsys, content):
         Path("out.tif.json").write_text(content)
@@ -524,6 +549,17 @@ class TestRefused:
     def test_output(self, folder, capsys, output, says):
         assert reconstruct(output=output) == 1
         refused(capsys, says, folder=folder)
+
+    @pytest.mark.parametrize(
+        "words", [{"image": "n" * 300}, {"psf": "n" * 300 + ".tif"}, {"output": "n" * 300 + ".tif"}]
+    )
+    def test_name_that_is_too_long(self, folder, capsys, words):
+        assert reconstruct(**words) == 1
+        refused(capsys, "is too long", folder=folder)
+
+    def test_peak_that_cannot_be_drawn(self, folder, capsys):
+        assert main(["simulate", "in.tif", "--psf", PSF, "--peak", "1e30", "-o", "out.tif"]) == 1
+        refused(capsys, "1e+30 photo-electrons cannot be simulated", folder=folder)
 
     def test_output_is_the_input(self, folder, capsys):
         assert reconstruct("--overwrite", output="in.tif") == 1

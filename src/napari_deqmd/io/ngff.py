@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_deqmd.core.config import ZARR_VERSIONS
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.metadata import Sizes, carried, micrometres, restored, seconds
 from napari_deqmd.io.pyramid import levels_of, placed
@@ -28,7 +29,6 @@ _COLORS = ("FFFFFF",), ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF0000", "0000F
 _COLOR = re.compile("[0-9A-Fa-f]{6}")
 # Bytes of a chunk, at most: whole planes where they fit.
 _CHUNK = 2**23
-VERSIONS = ("0.4", "0.5")
 
 
 def is_ngff(path: Path) -> bool:
@@ -127,7 +127,7 @@ def write_ngff(
     sizes: Sizes,
     metadata: Mapping[str, Any],
     channel_names: tuple[str, ...],
-    version: str = VERSIONS[-1],
+    version: str = ZARR_VERSIONS[-1],
 ) -> None:
     """Write an OME-Zarr image into a new folder, with its axes in the format's order TCZYX.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_deqmd.core.config import ZARR_VERSIONS
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_paths, check_target
 from napari_deqmd.io.axes import named
@@ -19,7 +20,6 @@ from napari_deqmd.io.names import SUFFIXES, image_path, is_ome
 from napari_deqmd.io.names import ending as ending
 from napari_deqmd.io.ngff import (
     MARKS,
-    VERSIONS,
     damage_reported,
     is_ngff,
     read_ngff,
@@ -216,7 +216,7 @@ def check_voxel_size(voxel_size: tuple[float, ...], spatial_axes: str) -> None:
 
 
 def write_stack(
-    path: Path | str, stack: Stack, *, overwrite: bool = False, zarr_version: str = VERSIONS[-1]
+    path: Path | str, stack: Stack, *, overwrite: bool = False, zarr_version: str = ZARR_VERSIONS[-1]
 ) -> None:
     """Write an OME-TIFF, an ImageJ hyperstack (``.tif``) or an OME-Zarr as float32, whole or not at all.
 
@@ -259,7 +259,7 @@ def check_output(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
     return target
 
 
-def write_into(place: Path, target: Path, stack: Stack, *, zarr_version: str = VERSIONS[-1]) -> None:
+def write_into(place: Path, target: Path, stack: Stack, *, zarr_version: str = ZARR_VERSIONS[-1]) -> None:
     """Write an image in the type of its pixels at a new path, in the format that the name of `target` asks for."""
     if is_ngff(target):
         write_ngff(
