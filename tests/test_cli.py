@@ -557,6 +557,10 @@ class TestRefused:
         assert reconstruct(**words) == 1
         refused(capsys, "is too long", folder=folder)
 
+    def test_psf_that_is_empty(self, folder, capsys):
+        assert reconstruct(psf="") == 1
+        refused(capsys, "Unknown PSF ''", folder=folder)
+
     def test_peak_that_cannot_be_drawn(self, folder, capsys):
         assert main(["simulate", "in.tif", "--psf", PSF, "--peak", "1e30", "-o", "out.tif"]) == 1
         refused(capsys, "1e+30 photo-electrons cannot be simulated", folder=folder)

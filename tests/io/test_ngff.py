@@ -325,8 +325,30 @@ class TestBadInput:
 
     def test_level_that_is_gone(self, there):
         shutil.rmtree(foreign(there) / "s0")
-        with pytest.raises(UserError, match="damaged"):
+        with pytest.raises(UserError, match="damaged: its level s0 is not there"):
             read_stack(there)
+
+    def test_axis_with_another_name(self, there):
+        axes = [
+            {"name": name} | ({} if name == "lambda" else {"type": "space"}) for name in ("lambda", "y", "x")
+        ]
+        self.change(
+            foreign(there),
+            multiscales=[
+                {
+                    "axes": axes,
+                    "datasets": [
+                        {
+                            "path": "s0",
+                            "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0, 1.0]}],
+                        }
+                    ],
+                }
+            ],
+        )
+        with pytest.raises(UserError, match=r"has 3 dimensions \(4 x 5 x 6\) whose names are none of TCZYX"):
+            read_stack(there)
+        assert read_stack(there, axes="CYX").axes == "CYX"
 
     def test_a_chunk_that_is_gone_is_told_and_one_of_zeros_is_written(self, there):
         write_stack(there, Stack(np.zeros((2, 5, 6), np.float32), "TYX", (0.1, 0.1)))
@@ -345,7 +367,7 @@ class TestBadInput:
         foreign(there)
         chunk = next(path for path in (there / "s0").rglob("*") if path.is_file() and path.name[0] != ".")
         chunk.write_bytes(chunk.read_bytes()[:10])
-        with pytest.raises(UserError, match="damaged"):
+        with pytest.raises(UserError, match=r"image\.ome\.zarr is not a Zarr image, or a damaged one"):
             read_stack(there).load()
 
     @pytest.mark.parametrize("text", ["", "{", "[1]"])
@@ -365,7 +387,7 @@ class TestBadInput:
 class TestBadOutput:
     def test_existing_one_is_kept_unless_allowed(self, there):
         foreign(there)
-        with pytest.raises(UserError, match="exists already"):
+        with pytest.raises(UserError, match=r"exists already: .* \(--overwrite, in Python"):
             write_stack(there, made("YX"))
         assert read_stack(there).data.shape == (4, 5, 6)
         write_stack(there, made("YX"), overwrite=True)

@@ -150,7 +150,7 @@ def load_psf(text: str, stack: Stack) -> NDArray[np.float32]:
     from napari_deqmd.psf.prepare import fit_voxels
     from napari_deqmd.psf.theory import parse_psf
 
-    if not (text.lower().endswith(SUFFIXES) or Path(text).expanduser().exists()):
+    if not text.strip() or not (text.lower().endswith(SUFFIXES) or Path(text).expanduser().exists()):
         return parse_psf(text, len(stack.spatial_axes), stack.voxel_size, stack.spatial_shape)
     psf = read_stack(text).load()
     if psf.axes != psf.spatial_axes:

@@ -42,7 +42,9 @@ def check_target(path: Path | str, *, overwrite: bool, size: int = 0, folder: bo
     if target.is_dir() and not folder:
         raise UserError(f"{target} is a folder: name a file in it.")
     if target.exists() and not overwrite:
-        raise UserError(f"{target} exists already: choose another name, or allow it to be overwritten.")
+        raise UserError(
+            f"{target} exists already: choose another name, or replace it (--overwrite, in Python overwrite=True)."
+        )
     if not target.parent.is_dir():
         raise UserError(f"There is no folder {target.parent}: create it, or choose another.")
     with _explained(target):

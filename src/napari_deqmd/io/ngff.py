@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_deqmd.core.config import ZARR_VERSIONS
+from napari_deqmd.core.config import AXES, ZARR_VERSIONS
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.metadata import Sizes, carried, micrometres, restored, seconds
 from napari_deqmd.io.pyramid import levels_of, placed
@@ -71,9 +71,14 @@ def read_ngff(source: Path, level: int) -> tuple[Any, str, Sizes, dict[str, Any]
                 f"{source.name} has {len(image.datasets)} levels of resolution: choose 0 to {len(image.datasets) - 1}."
             )
         dataset = image.datasets[level]
+        if dataset.path not in group:
+            raise UserError(
+                f"{source.name} is damaged: its level {dataset.path} is not there, so copy it again."
+            )
         array = group[dataset.path]
         _require_chunks(source, array)
-    axes = "".join(str(axis.name).upper() for axis in image.axes)
+    letters = [str(axis.name).upper() for axis in image.axes]
+    axes = "".join(letter if letter in AXES else "?" for letter in letters)
     if len(axes) != array.ndim:
         raise UserError(
             f"{source.name} names {len(axes)} axes but has {array.ndim} dimensions: write it again."

@@ -145,7 +145,9 @@ def check_result(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
     target = check_output(path, overwrite=overwrite, size=size)
     beside = sidecar_path(target)
     if beside.exists() and not overwrite:
-        raise UserError(f"{beside} exists already: choose another name, or allow it to be overwritten.")
+        raise UserError(
+            f"{beside} exists already: choose another name, or replace it (--overwrite, in Python overwrite=True)."
+        )
     return target
 
 

@@ -46,6 +46,8 @@ class Stack:
         One per channel, or none.
     metadata : dict
         What else the file keeps, to be written again; see `napari_deqmd.io.metadata`.
+    file : str
+        The name of its file, for what is said of it.
     """
 
     data: Any
@@ -53,6 +55,7 @@ class Stack:
     voxel_size: tuple[float, ...] | None = None
     channel_names: tuple[str, ...] = ()
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    file: str = "The image"
 
     @property
     def spatial_axes(self) -> str:
@@ -123,7 +126,7 @@ class Stack:
 
     def load(self) -> Stack:
         """Return the same with its pixels as an array, native and not lazy; a mapped file may stay mapped."""
-        with damage_reported("The image"):
+        with damage_reported(self.file):
             data = np.asarray(self.data)
         if not data.dtype.isnative:
             data = data.astype(data.dtype.newbyteorder("="))
@@ -188,7 +191,7 @@ def read_stack(
         data, letters = data.transpose([letters.index(letter) for letter in order]), order
     if "C" not in letters or len(names) != data.shape[letters.index("C")]:
         names = names if "C" not in letters and len(names) == 1 else ()
-    stack = Stack(data, letters, None, names, metadata)
+    stack = Stack(data, letters, None, names, metadata, source.name)
     spatial = stack.spatial_axes
     if voxel_size is not None:
         check_voxel_size(voxel_size, spatial)

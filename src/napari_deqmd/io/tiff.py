@@ -162,8 +162,12 @@ def _damage_reported(source: Path) -> Iterator[None]:
             f"{source.name} is not a TIFF file, or a damaged one: save it as TIFF again."
         ) from error
     except Exception as error:  # a damaged file can make a parser raise anything
-        reason = " ".join(str(error).split())
-        raise UserError(f"{source.name} is damaged or cut off ({reason}): copy or save it again.") from error
+        if "requires the 'imagecodecs' package" in str(error):
+            raise UserError(
+                f"{source.name} is compressed in a way that needs a library: pip install imagecodecs, or "
+                "save the image without compression."
+            ) from error
+        raise UserError(f"{source.name} is damaged or cut off: copy or save it again.") from error
     finally:
         logger.removeHandler(listener)
         logger.propagate = propagate
