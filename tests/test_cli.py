@@ -286,6 +286,31 @@ class TestAgain:
         assert self.again("-o", "again.tif") == 1
         refused(capsys, "The model tiny of the earlier result is not to be had")
 
+    @pytest.mark.parametrize(
+        ("place", "value", "says"),
+        [
+            (("model",), "tiny", "its model is 'tiny'"),
+            (("config", "max_iter"), -3, "max_iter is -3"),
+            (("config", "peak"), "lots", "peak is 'lots'"),
+            (("input", "given", "voxel_size"), "0.1", "its voxel_size is '0.1'"),
+            (("output", "dtype"), "int3", "its dtype is 'int3'"),
+        ],
+    )
+    def test_damaged_sidecar(self, folder, capsys, place, value, says):
+        content = section = self.first()
+        for name in place[:-1]:
+            section = section[name]
+        section[place[-1]] = value
+        sidecar_path("out.tif").write_text(json.dumps(content))
+        capsys.readouterr()
+        assert self.again("-o", "again.tif") == 1
+        refused(
+            capsys,
+            f"out.tif.json is damaged, or from another version: {says}",
+            folder=folder,
+            written=("in.tif", "models", "out.tif", "out.tif.json"),
+        )
+
     @pytest.mark.parametrize("content", ["{}", '{"config": 3}', '{"config": {"colour": 1}}'])
     def test_no_sidecar_of_a_reconstruction(self, folder, capsys, content):
         Path("out.tif.json").write_text(content)
@@ -313,9 +338,11 @@ class TestZarr:
         write_stack("psf.zarr", Stack(psf, "YX", (0.1, 0.1)))
         write_stack("psf.tif", Stack(psf, "YX", (0.1, 0.1)))
 
-    def test_same_result_as_from_tiff(self, folder, capsys):
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    def test_same_result_as_from_tiff(self, folder, capsys, version):
         assert reconstruct(psf="psf.tif") == 0
-        assert reconstruct(image="in.ome.zarr", psf="psf.zarr", output="out.ome.zarr") == 0
+        words = ("--zarr-version", version)
+        assert reconstruct(*words, image="in.ome.zarr", psf="psf.zarr", output="out.ome.zarr") == 0
         stack = read_stack("out.ome.zarr")
         assert np.array_equal(stack.load().data, read_stack("out.tif").data)
         assert stack.voxel_size == pytest.approx((0.1, 0.1))
@@ -324,6 +351,7 @@ class TestZarr:
         assert main(["reconstruct", "in.ome.zarr/zarr.json", "--from", "out.ome.zarr.json"]) == 0
         printed = capsys.readouterr()
         assert "in-deconvolved.ome.zarr: " in printed.out
+        assert (folder / "in-deconvolved.ome.zarr/zarr.json").is_file() == (version == "0.5")
         assert "bit for bit" in printed.out
         assert printed.err == ""
 
@@ -342,8 +370,8 @@ class TestZarr:
             (("--level", 3), {}, "has 1 levels of resolution"),
             (("--level", 1), {"image": "in.tif"}, "has no levels of resolution"),
             ((), {"output": "in.ome.zarr"}, "exists already"),
-            (("--overwrite",), {"output": "in.ome.zarr"}, "is the input"),
-            (("--overwrite",), {"output": "in.ome.zarr", "image": "in.ome.zarr/zarr.json"}, "is the input"),
+            (("--overwrite",), {"output": "in.ome.zarr"}, "is an input"),
+            (("--overwrite",), {"output": "in.ome.zarr", "image": "in.ome.zarr/zarr.json"}, "is an input"),
             ((), {"output": "nowhere/out.zarr"}, "no folder"),
         ],
     )
@@ -371,6 +399,19 @@ class TestZarr:
         refused(capsys, "OME-Zarr needs more libraries")
         assert reconstruct(output="out.zarr") == 1
         refused(capsys, "OME-Zarr needs more libraries")
+
+
+@pytest.mark.parametrize(("more", "told"), [((), 1), (("--gain", 2), 1), (("--gain", 2, "--offset", 0), 0)])
+def test_gain_of_the_file_is_told_where_it_could_be_missed(folder, capsys, more, told):
+    tifffile.imwrite("in.ome.tif", scene().astype(np.float32), metadata={"axes": "YX"})
+    text = tifffile.tiffcomment("in.ome.tif").replace(
+        "<Image ",
+        '<Instrument ID="Instrument:0"><Detector ID="Detector:0" Gain="2.2" Offset="100"/></Instrument><Image ',
+        1,
+    )
+    tifffile.tiffcomment("in.ome.tif", text.encode())
+    assert reconstruct(*more, image="in.ome.tif") == 0
+    assert capsys.readouterr().err.count("of its detector Gain 2.2 and Offset 100, without a unit") == told
 
 
 def test_stack_without_its_distance_of_planes_is_told(folder, capsys):
@@ -509,9 +550,53 @@ class TestRefused:
         assert reconstruct(output=output) == 1
         refused(capsys, says, folder=folder)
 
+    @pytest.mark.parametrize(
+        "words", [{"image": "n" * 300}, {"psf": "n" * 300 + ".tif"}, {"output": "n" * 300 + ".tif"}]
+    )
+    def test_name_that_is_too_long(self, folder, capsys, words):
+        assert reconstruct(**words) == 1
+        refused(capsys, "is too long", folder=folder)
+
+    def test_psf_that_is_empty(self, folder, capsys):
+        assert reconstruct(psf="") == 1
+        refused(capsys, "Unknown PSF ''", folder=folder)
+
+    def test_peak_that_cannot_be_drawn(self, folder, capsys):
+        assert main(["simulate", "in.tif", "--psf", PSF, "--peak", "1e30", "-o", "out.tif"]) == 1
+        refused(capsys, "1e+30 photo-electrons cannot be simulated", folder=folder)
+
     def test_output_is_the_input(self, folder, capsys):
         assert reconstruct("--overwrite", output="in.tif") == 1
-        refused(capsys, "is the input", folder=folder)
+        refused(capsys, "is an input", folder=folder)
+
+    @pytest.mark.parametrize("option", ["psf", "offset", "gain", "read-noise", "mask", "model", "from"])
+    def test_output_is_another_input(self, folder, capsys, option):
+        output = folder / ("maps.tif.json" if option == "from" else "maps.tif")
+        write_stack("maps.tif", Stack(np.ones((48, 40), np.float32), "YX", (0.1, 0.1)))
+        (folder / "link.tif").symlink_to("maps.tif")
+        if option == "from":
+            assert reconstruct("--overwrite", output="maps.tif") == 0
+        words = ["reconstruct", "in.tif", "-o", "maps.tif", "--overwrite", "--method", "rl"]
+        words += [] if option in ("psf", "from") else ["--psf", PSF]
+        words += [f"--{option}", "link.tif" if option != "from" else "maps.tif.json"]
+        before = output.read_bytes()
+        capsys.readouterr()
+        assert main(words) == 1
+        refused(capsys, f"{output} is an input")
+        assert output.read_bytes() == before
+
+    def test_other_commands_keep_their_inputs_too(self, folder, capsys):
+        words = ["simulate", "in.tif", "--psf", "psf.tif", "--peak", "9", "-o", "psf.tif", "--overwrite"]
+        write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX", (0.1, 0.1)))
+        assert main(words) == 1
+        refused(capsys, "psf.tif is an input")
+        Path("in.tif").rename("in.png")
+        assert main(["estimate", "in.png", "--plot", "in.png", "--overwrite"]) == 1
+        refused(capsys, "in.png is an input")
+        assert main(["psf", "inspect", "in.png", "--picture", "in.png", "--overwrite"]) == 1
+        refused(capsys, "in.png is an input")
+        assert main(["psf", "distill", "in.png", "-o", "psf.tif", "--theory", "psf.tif", "--overwrite"]) == 1
+        refused(capsys, "psf.tif is an input")
 
     def test_read_only_folder(self, folder, capsys, monkeypatch):
         def refuse(self, *args):

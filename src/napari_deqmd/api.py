@@ -23,6 +23,10 @@ from napari_deqmd.reconstruction import Progress, Reconstruction, Result
 __all__ = ["Iterates", "Progress", "Reconstruction", "Result", "reconstruct", "resolve_device", "simulate"]
 
 
+# Photo-electrons in a pixel that NumPy draws; its counts have 64 bits.
+_MOST_EXPECTED = 1e18
+
+
 def reconstruct(
     image: Any,
     psf: Any,
@@ -179,6 +183,11 @@ def simulate(
         items = np.pad(items, [(0, 0), *((k - 1 - k // 2, k // 2) for k in kernel.shape)], mode="symmetric")
     blurred = np.stack([operator.forward(torch.from_numpy(x)[None, None])[0, 0].numpy() for x in items])
     expected = peak * np.clip(blurred, 0, None) / max(float(blurred.max()), 1e-30) + background
+    if not float(expected.max()) < _MOST_EXPECTED:
+        raise UserError(
+            f"{expected.max():g} photo-electrons cannot be simulated: give a peak and a background below "
+            f"{_MOST_EXPECTED:g}."
+        )
     electrons = np.random.default_rng(seed).poisson(expected.astype(np.float64))
     counts = (gain * electrons + offset).astype(np.float32).reshape(moved.shape)
     return np.ascontiguousarray(np.transpose(counts, np.argsort(order)))

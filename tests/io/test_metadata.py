@@ -1,5 +1,6 @@
 """What a file knows of its image survives read, write and read; checked with tifffile and ome-types."""
 
+import dataclasses
 import re
 import warnings
 
@@ -111,6 +112,26 @@ def test_all_of_ome_survives(tmp_path, axes, name):
         assert tif.series[0].dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [
+        ("</OME>", "</OM", "OME-XML that is damaged or cut off"),
+        ("<Pixels ", "<Pixels <", "OME-XML that is damaged or cut off"),
+        ('PhysicalSizeX="120"', 'PhysicalSizeX="NaN"', "'NaN' wide along X"),
+        ('Type="uint16"', 'Type="float"', "pixels of type uint16, and OME-XML that says float"),
+    ],
+)
+def test_doubtful_ome_is_told_and_its_pixels_read(tmp_path, right, wrong, says):
+    source = ome_tiff(tmp_path / "in.ome.tif", "ZYX")
+    with tifffile.TiffFile(source) as tif:
+        data, text = tif.asarray(), tif.ome_metadata
+    text = text.replace(right, wrong).encode()
+    tifffile.imwrite(source, data, photometric="minisblack", metadata=None, description=text)
+    with pytest.warns(UserWarning, match=says):
+        stack = read_stack(source)
+    assert np.array_equal(stack.data, data)
+
+
 @pytest.mark.parametrize("namespace", ["2016-06", "2015-01", "2011-06"])
 def test_optics(tmp_path, namespace):
     metadata = read_stack(ome_tiff(tmp_path / "in.ome.tif", "CYX", namespace=namespace)).metadata
@@ -118,6 +139,11 @@ def test_optics(tmp_path, namespace):
     assert [one.get("wavelength") for one in metadata["channel_optics"]] == [461, 509, None]
     assert [one.get("excitation") for one in metadata["channel_optics"]] == [None, 488, None]
     assert all(one["na"] == 1.4 for one in metadata["channel_optics"])
+
+
+def test_detector(tmp_path):
+    metadata = read_stack(ome_tiff(tmp_path / "in.ome.tif", "CYX")).metadata
+    assert metadata["detector"] == {"Gain": "2.2", "Offset": "100"}
 
 
 def test_optics_of_one_channel_are_those_of_the_image(tmp_path):
@@ -133,6 +159,24 @@ def test_layers_have_their_own_optics(tmp_path):
     layers = layers_of(read_stack(ome_tiff(tmp_path / "in.ome.tif", "CYX")), "in.ome.tif")
     assert [optics_of(arguments["metadata"]).get("wavelength") for _, arguments in layers] == [461, 509, None]
     assert all(optics_of(arguments["metadata"])["ni"] == 1.518 for _, arguments in layers)
+
+
+def test_colours_and_name_in_both_formats_words(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    pytest.importorskip("ome_zarr_models")
+    stack = read_stack(ome_tiff(tmp_path / "in.ome.tif", "CYX"))
+    assert (stack.metadata["name"], stack.metadata["channel_colors"]) == ("field 3", ["0000FF", "", ""])
+    assert stack.part({"C": (0, 1)}).metadata["channel_colors"] == ["0000FF", ""]
+    write_stack(tmp_path / "out.zarr", stack)
+    ome = zarr.open_group(tmp_path / "out.zarr", mode="r").attrs["ome"]
+    assert [channel["color"] for channel in ome["omero"]["channels"]] == ["0000FF", "00FF00", "00FFFF"]
+    assert ome["multiscales"][0]["name"] == "field 3"
+    changed = {"name": "zname", "channel_colors": ["00FF88", "FF0000", ""]}
+    write_stack(tmp_path / "out.ome.tif", dataclasses.replace(stack, metadata=changed))
+    with tifffile.TiffFile(tmp_path / "out.ome.tif") as tif:
+        assert 'Name="zname"' in tif.ome_metadata
+        assert re.findall(r'Color="(-?\d+)"', tif.ome_metadata) == ["16746751", "-16776961"]
+    assert read_stack(tmp_path / "out.ome.tif").metadata["channel_colors"] == changed["channel_colors"]
 
 
 def test_optics_of_another_format_become_ome(tmp_path):

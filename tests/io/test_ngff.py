@@ -204,6 +204,33 @@ class TestRoundTrip:
         assert after.metadata["zarr"]["omero"]["channels"][0]["color"] == "00FF00"
 
     @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    @pytest.mark.parametrize("between", ["between.ome.tif", "between.tif", "between.ome.zarr"])
+    def test_place_name_and_colour_come_back(self, tmp_path, there, version, between):
+        moved = {"type": "translation", "translation": [900, 20, 30]}
+        foreign(
+            there, version=version, coordinateTransformations=[{"type": "scale", "scale": [1, 1, 1]}, moved]
+        )
+        write_stack(tmp_path / between, read_stack(there), zarr_version=version)
+        write_stack(tmp_path / "out.ome.zarr", read_stack(tmp_path / between), zarr_version=version)
+        attributes = zarr.open_group(tmp_path / "out.ome.zarr", mode="r").attrs
+        ome = attributes.get("ome", attributes)
+        (moved,) = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"][1:]
+        assert moved["translation"] == pytest.approx([0.9, 0.02, 0.03])
+        assert ome["multiscales"][0]["name"] == "theirs"
+        assert ome["omero"]["channels"][0]["color"] == "00FF00"
+
+    def test_a_part_and_a_coarser_level_keep_their_places(self, tmp_path, there):
+        moved = {"type": "translation", "translation": [0, 100, 100]}
+        foreign(there, coordinateTransformations=[{"type": "scale", "scale": [1, 2, 2]}, moved])
+        part = read_stack(there).part({"Z": 1, "X": (2, 3)})
+        assert part.metadata["origin"] == pytest.approx({"Z": 0.3, "Y": 0.1, "X": 0.1 + 2 * 0.24})
+        data = np.ones((1, 300, 300), np.float32)
+        write_stack(tmp_path / "out.zarr", Stack(data, "ZYX", (1, 0.1, 0.1), (), {"origin": {"Y": 5.0}}))
+        assert read_stack(tmp_path / "out.zarr", level=1).metadata["origin"] == pytest.approx(
+            {"Y": 5.05, "X": 0.05}
+        )
+
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
     @pytest.mark.parametrize(("step", "shape"), [(0.3, (5, 150, 320)), (0.1, (2, 150, 320))])
     def test_coarser_levels(self, there, version, step, shape):
         data = np.random.default_rng(0).random((5, 301, 640), np.float32)
@@ -298,8 +325,37 @@ class TestBadInput:
 
     def test_level_that_is_gone(self, there):
         shutil.rmtree(foreign(there) / "s0")
-        with pytest.raises(UserError, match="damaged"):
+        with pytest.raises(UserError, match="damaged: its level s0 is not there"):
             read_stack(there)
+
+    def test_axis_with_another_name(self, there):
+        axes = [
+            {"name": name} | ({} if name == "lambda" else {"type": "space"}) for name in ("lambda", "y", "x")
+        ]
+        self.change(
+            foreign(there),
+            multiscales=[
+                {
+                    "axes": axes,
+                    "datasets": [
+                        {
+                            "path": "s0",
+                            "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0, 1.0]}],
+                        }
+                    ],
+                }
+            ],
+        )
+        with pytest.raises(UserError, match=r"has 3 dimensions \(4 x 5 x 6\) whose names are none of TCZYX"):
+            read_stack(there)
+        assert read_stack(there, axes="CYX").axes == "CYX"
+
+    def test_a_chunk_that_is_gone_is_told_and_one_of_zeros_is_written(self, there):
+        write_stack(there, Stack(np.zeros((2, 5, 6), np.float32), "TYX", (0.1, 0.1)))
+        read_stack(there)
+        shutil.rmtree(there / "0" / "c" / "1")
+        with pytest.warns(UserWarning, match=r"lacks 1 of its 2 chunks, which read as 0\.0"):
+            assert read_stack(there).load().data.shape == (2, 5, 6)
 
     def test_chunks_that_are_gone(self, there):
         for chunk in (foreign(there) / "s0").glob("[0-9]*"):
@@ -311,7 +367,7 @@ class TestBadInput:
         foreign(there)
         chunk = next(path for path in (there / "s0").rglob("*") if path.is_file() and path.name[0] != ".")
         chunk.write_bytes(chunk.read_bytes()[:10])
-        with pytest.raises(UserError, match="damaged"):
+        with pytest.raises(UserError, match=r"image\.ome\.zarr is not a Zarr image, or a damaged one"):
             read_stack(there).load()
 
     @pytest.mark.parametrize("text", ["", "{", "[1]"])
@@ -331,7 +387,7 @@ class TestBadInput:
 class TestBadOutput:
     def test_existing_one_is_kept_unless_allowed(self, there):
         foreign(there)
-        with pytest.raises(UserError, match="exists already"):
+        with pytest.raises(UserError, match=r"exists already: .* \(--overwrite, in Python"):
             write_stack(there, made("YX"))
         assert read_stack(there).data.shape == (4, 5, 6)
         write_stack(there, made("YX"), overwrite=True)
@@ -350,6 +406,7 @@ class TestBadOutput:
         foreign(there)
 
         def half(folder, *args):
+            folder.mkdir()
             (folder / "zarr.json").write_text("{}")
             raise error
 

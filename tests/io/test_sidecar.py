@@ -1,6 +1,8 @@
 """Provenance beside a result."""
 
+import errno
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -59,6 +61,33 @@ def test_neither_is_written_when_one_fails(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError):
         write_result(tmp_path / "out.tif", STACK, {})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.ome.zarr"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_disk_that_fills_at_any_step_leaves_what_was_there(tmp_path, monkeypatch, name, overwrite):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def second(source, target, replace=os.replace):
+        if str(target).endswith(".json") and str(source).endswith(".part") and not replaced:
+            replaced.append(target)
+            full()
+        replace(source, target)
+
+    replaced = []
+    if overwrite:
+        write_result(tmp_path / name, STACK, {"peak": 60})
+    before = sorted(tmp_path.iterdir())
+    for owner, method, broken in ((pathlib.Path, "write_bytes", full), (os, "replace", second)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, method, broken)
+            with pytest.raises(UserError, match="is full"):
+                write_result(tmp_path / name, STACK, {"peak": 7}, overwrite=overwrite)
+        assert sorted(tmp_path.iterdir()) == before
+    if overwrite:
+        assert read_sidecar(tmp_path / name)["peak"] == 60
+        assert read_stack(tmp_path / name).metadata["provenance"]["peak"] == 60
 
 
 def test_existing_sidecar_is_kept(tmp_path):

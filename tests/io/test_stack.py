@@ -48,7 +48,7 @@ class TestPlain:
 
     def test_four_dimensions_need_names(self, tif):
         save(tif, pixels("CZYX"))
-        with pytest.raises(UserError, match=r"3 x 4 x 5 x 6.*without names: give its axes"):
+        with pytest.raises(UserError, match=r"3 x 4 x 5 x 6.*whose names are none of TCZYX: give its axes"):
             read_stack(tif)
         assert read_stack(tif, axes="CZYX").data.shape == (3, 4, 5, 6)
 
@@ -267,6 +267,15 @@ class TestBadInput:
     def test_no_tiff(self, tif, content):
         tif.write_bytes(content)
         with pytest.raises(UserError, match="not a TIFF file"):
+            read_stack(tif)
+
+    def test_compression_without_its_library(self, tif, monkeypatch):
+        def missing(self, *args, **options):
+            raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+        tifffile.imwrite(tif, np.ones((4, 5), np.float32))
+        monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", missing)
+        with pytest.raises(UserError, match="pip install imagecodecs"):
             read_stack(tif)
 
     def test_nothing_but_a_header(self, tif):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.config import DTYPES, ZARR_VERSIONS, ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.names import ending, image_path
 from napari_deqmd.io.sidecar import other_versions, read_sidecar
@@ -17,6 +17,8 @@ READING = ("axes", "voxel_size", "level", "part")
 """What says how the input is read, instead of what its file says; the part has no option."""
 
 _NOT_SETTINGS = ("axes", "voxel_size")
+_SECTIONS = dict.fromkeys(("config", "input", "psf", "output", "maps", "model", "versions"), dict)
+_GIVEN = {"axes": str, "voxel_size": list, "level": int, "part": dict}
 
 
 def take_over(arguments: Namespace) -> dict[str, Any]:
@@ -30,11 +32,15 @@ def take_over(arguments: Namespace) -> dict[str, Any]:
     source = Path(arguments.sidecar).expanduser()
     content = read_sidecar(source)
     try:
-        config = ReconstructionConfig.from_dict(dict(content["config"])).to_dict()
-        psf, given = str(content["psf"]["source"]), dict(content["input"].get("given", {}))
+        _require_kinds(content, _SECTIONS)
+        config = ReconstructionConfig.from_dict(content["config"]).to_dict()
+        psf, given = str(content["psf"]["source"]), content["input"].get("given", {})
+        _require_kinds(given, _GIVEN)
         output = content.get("output", {})
+        _require_choices(output, {"dtype": DTYPES, "zarr_version": ZARR_VERSIONS})
         known = {name: value for name, value in config.items() if name not in _NOT_SETTINGS}
         known |= {"psf": psf, "dtype": output.get("dtype", "float32")}
+        known["zarr_version"] = output.get("zarr_version", ZARR_VERSIONS[-1])
         known |= {name: given.get(name) for name in READING}
         known["output"] = _beside(image_path(arguments.image), str(output.get("name", "result.tif")))
         known |= {name: str(one["source"]) for name, one in content.get("maps", {}).items()}
@@ -42,6 +48,8 @@ def take_over(arguments: Namespace) -> dict[str, Any]:
             known["max_iter"] = content["iterations"]
         if known["voxel_size"] is not None:
             known["voxel_size"] = tuple(known["voxel_size"])
+    except UserError as error:
+        raise UserError(f"{source} is damaged, or from another version: {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(
             f"{source} does not describe a reconstruction: name the .json beside a result."
@@ -92,6 +100,18 @@ def is_same(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool | None:
     """Tell whether all pixels are as they were; ``None`` where that was not recorded."""
     recorded = earlier.get("output", {}).get("sha256")
     return None if recorded is None else bool(recorded == now["output"]["sha256"])
+
+
+def _require_kinds(content: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name), kind | None):
+            raise UserError(f"its {name} is {content[name]!r}, so name the .json beside another result.")
+
+
+def _require_choices(content: Mapping[str, Any], choices: Mapping[str, Sequence[str]]) -> None:
+    for name, known in choices.items():
+        if content.get(name, known[0]) not in known:
+            raise UserError(f"its {name} is {content[name]!r}: name the .json beside another result.")
 
 
 def _beside(image: Path, earlier: str) -> str:

@@ -24,7 +24,7 @@ from napari_deqmd.cli.options import (
     add_output,
     typed,
 )
-from napari_deqmd.core.config import METHODS, PRECISIONS, SOLVERS
+from napari_deqmd.core.config import DTYPES, METHODS, PRECISIONS, SOLVERS, ZARR_VERSIONS
 from napari_deqmd.core.typed import number_or_path, numbers
 
 
@@ -114,14 +114,14 @@ def _reconstruct(commands: Any) -> None:
     add_number(command, "seed", "seed of what is random", kind=int)
     command.add_argument(
         "--dtype",
-        choices=("float32", "uint16"),
-        default="float32",
+        choices=DTYPES,
+        default=DTYPES[0],
         help="of the result's pixels; integers are scaled, without clipping, and the scale recorded (%(default)s)",
     )
     command.add_argument(
         "--zarr-version",
-        choices=("0.4", "0.5"),
-        default="0.5",
+        choices=ZARR_VERSIONS,
+        default=ZARR_VERSIONS[-1],
         help="of an OME-Zarr that is written; older programs read only 0.4 (%(default)s)",
     )
     command.add_argument(

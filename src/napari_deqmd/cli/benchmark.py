@@ -158,7 +158,7 @@ def _draw(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], path: Path) -> boo
 
 
 def _write(path: Path, content: bytes) -> None:
-    from napari_deqmd.io.atomic import atomic_files
+    from napari_deqmd.io.atomic import atomic_file
 
-    with atomic_files(path, overwrite=True) as (handle,):
+    with atomic_file(path, overwrite=True) as handle:
         handle.write(content)

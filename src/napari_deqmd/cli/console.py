@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_deqmd.core.errors import UserError
@@ -50,6 +52,13 @@ def reported(job: Callable[[], None]) -> int:
         except KeyboardInterrupt as stop:
             say(str(stop) or "interrupted: nothing was written.")
             return 130
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            say(
+                f"the name {Path(str(error.filename)).name[:40]}... is too long for a file: choose a shorter one."
+            )
+            return 1
         except MemoryError:
             say("there is not enough memory: crop the image, or choose method rl, which needs the least.")
             return 1

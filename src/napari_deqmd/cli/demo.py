@@ -17,7 +17,7 @@ from napari_deqmd.cli.jobs import run, summary
 from napari_deqmd.cli.picture import side_by_side
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.atomic import atomic_files
+from napari_deqmd.io.atomic import atomic_file
 from napari_deqmd.io.sidecar import versions, write_result
 from napari_deqmd.io.stack import Stack, write_stack
 from napari_deqmd.samples import Sample, load_sample, sample_2d
@@ -89,7 +89,7 @@ def write(
         ],
         white=white_of(result.image),
     )
-    with atomic_files(folder / "before-after.png", overwrite=True) as (handle,):
+    with atomic_file(folder / "before-after.png", overwrite=True) as handle:
         picture.save(handle, format="PNG")
     return folder
 

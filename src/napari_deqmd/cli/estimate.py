@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.cli.console import print_json, say
+from napari_deqmd.cli.outputs import check_apart
 from napari_deqmd.core.calibration import Camera
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.photons import Photons, estimate_photons, photon_histogram
-from napari_deqmd.io.atomic import atomic_files, check_target
+from napari_deqmd.io.atomic import atomic_file, check_target
 from napari_deqmd.io.stack import read_stack
 
 
@@ -26,6 +27,7 @@ def estimate(arguments: Namespace) -> None:
         if not arguments.plot.lower().endswith(".png"):
             raise UserError(f"Cannot draw {arguments.plot}: name the plot .png.")
         plot = check_target(arguments.plot, overwrite=arguments.overwrite)
+        check_apart(arguments, plot)
     stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size).load()
     dark, flat = (
         None if path is None else read_stack(path).load().data for path in (arguments.dark, arguments.flat)
@@ -133,7 +135,7 @@ def _draw(
         figure.legend(*noise.get_legend_handles_labels(), loc="outside lower right", fontsize="small")
     else:
         noise.text(0.5, 0.5, _reason(found), transform=noise.transAxes, ha="center", va="center", wrap=True)
-    with atomic_files(path, overwrite=overwrite) as (handle,):
+    with atomic_file(path, overwrite=overwrite) as handle:
         figure.savefig(handle, format="png", dpi=150)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_deqmd.cli import again
 from napari_deqmd.cli.console import ProgressLine, print_json, say
+from napari_deqmd.cli.outputs import check_apart
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.pixels import CAMERA, PixelMaps
@@ -44,6 +45,13 @@ def reconstruct(arguments: Namespace) -> None:
     values = {name: value for name, value in vars(arguments).items() if name in names}
     config = ReconstructionConfig(**values | maps.typical | {"axes": None, "voxel_size": None})
     stack, target = _read(arguments)
+    detector = " and ".join(f"{name} {text}" for name, text in stack.metadata.get("detector", {}).items())
+    if detector and earlier is None and not {"gain", "offset"} <= set(arguments.told):
+        warnings.warn(
+            f"the file says of its detector {detector}, without a unit, so that is not used: --gain takes counts per "
+            "photo-electron, and --offset counts.",
+            stacklevel=1,
+        )
     psf = load_psf(arguments.psf, stack)
     config = dataclasses.replace(config, axes=stack.axes, voxel_size=stack.voxel_size)
     content = _provenance(arguments, stack, psf)
@@ -142,7 +150,7 @@ def load_psf(text: str, stack: Stack) -> NDArray[np.float32]:
     from napari_deqmd.psf.prepare import fit_voxels
     from napari_deqmd.psf.theory import parse_psf
 
-    if not (text.lower().endswith(SUFFIXES) or Path(text).expanduser().exists()):
+    if not text.strip() or not (text.lower().endswith(SUFFIXES) or Path(text).expanduser().exists()):
         return parse_psf(text, len(stack.spatial_axes), stack.voxel_size, stack.spatial_shape)
     psf = read_stack(text).load()
     if psf.axes != psf.spatial_axes:
@@ -175,8 +183,7 @@ def _known_sizes(stack: Stack) -> dict[str, float]:
 def _read(arguments: Namespace) -> tuple[Stack, Path]:
     """Read the input, once it is known that the output can be written."""
     target = check_result(arguments.output, overwrite=arguments.overwrite)
-    if target == image_path(arguments.image).resolve():
-        raise UserError(f"{target} is the input: name another file for the output.")
+    check_apart(arguments, target)
     stack = read_stack(
         arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size, level=arguments.level
     )

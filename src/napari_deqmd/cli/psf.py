@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.cli.console import print_fields, print_json, say
+from napari_deqmd.cli.outputs import check_apart
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.atomic import atomic_files, check_target
+from napari_deqmd.io.atomic import atomic_file, check_target
 from napari_deqmd.io.names import SUFFIXES
 from napari_deqmd.io.sidecar import check_result, versions, write_result
 from napari_deqmd.io.stack import Stack, read_stack
@@ -36,8 +37,7 @@ def distill(arguments: Namespace) -> None:
     from napari_deqmd.psf.beads import distil_psf
 
     target = check_result(arguments.output, overwrite=arguments.overwrite)
-    if target == Path(arguments.image).expanduser().resolve():
-        raise UserError(f"{target} is the input: name another file for the output.")
+    check_apart(arguments, target)
     stack = read_stack(arguments.image, axes=arguments.axes, voxel_size=arguments.voxel_size).load()
     if stack.axes != stack.spatial_axes:
         raise UserError(f"{arguments.image} has the axes {stack.axes}: give one channel and time, YX or ZYX.")
@@ -80,6 +80,7 @@ def inspect(arguments: Namespace) -> None:
         if not arguments.picture.lower().endswith(".png"):
             raise UserError(f"Cannot draw {arguments.picture}: name the picture .png.")
         picture = check_target(arguments.picture, overwrite=arguments.overwrite)
+        check_apart(arguments, picture)
     image, image_shape, image_voxel_size = None, None, arguments.image_voxel_size
     if arguments.image is not None:
         looked_at = read_stack(arguments.image, voxel_size=image_voxel_size)
@@ -158,7 +159,7 @@ def _draw(path: Path, psf: NDArray[Any], report: PsfReport, *, overwrite: bool) 
         grown = Image.fromarray(plane).resize((pixels[0], pixels[1]), Image.Resampling.NEAREST)
         panels.append((name, _framed(np.asarray(grown))))
     panels.append(("OTF, 1 to 0.001, 0 to Nyquist", _plot(report)))
-    with atomic_files(path, overwrite=overwrite) as (handle,):
+    with atomic_file(path, overwrite=overwrite) as handle:
         side_by_side(panels, white=1.0, width=_PANEL, text=18).save(handle, format="PNG")
 
 

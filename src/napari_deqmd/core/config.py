@@ -18,6 +18,10 @@ SOLVERS = ("accelerated", "plain")
 BOUNDARIES = ("extended", "periodic")
 PRECISIONS = ("auto", "float32", "bfloat16")
 AXES = "TCZYX"
+DTYPES = ("float32", "uint16")
+"""How the pixels of a result can be stored."""
+ZARR_VERSIONS = ("0.4", "0.5")
+"""Of OME-Zarr, the newest last."""
 KINDS = ("clean", "paired", "noisy")
 """What a model can be fine-tuned on: sharp images, pairs of exposures, or only noisy images."""
 

@@ -42,7 +42,9 @@ def check_target(path: Path | str, *, overwrite: bool, size: int = 0, folder: bo
     if target.is_dir() and not folder:
         raise UserError(f"{target} is a folder: name a file in it.")
     if target.exists() and not overwrite:
-        raise UserError(f"{target} exists already: choose another name, or allow it to be overwritten.")
+        raise UserError(
+            f"{target} exists already: choose another name, or replace it (--overwrite, in Python overwrite=True)."
+        )
     if not target.parent.is_dir():
         raise UserError(f"There is no folder {target.parent}: create it, or choose another.")
     with _explained(target):
@@ -59,60 +61,60 @@ def check_target(path: Path | str, *, overwrite: bool, size: int = 0, folder: bo
 
 
 @contextlib.contextmanager
-def atomic_files(*paths: Path, overwrite: bool) -> Iterator[tuple[BinaryIO, ...]]:
-    """Open temporary files beside `paths` and rename them into place once all are written.
+def atomic_paths(*targets: Path) -> Iterator[tuple[Path, ...]]:
+    """Give temporary paths for files or folders to be made at, and rename all into place once the block is done.
 
-    When the block raises, whatever it is, the temporary files are removed and `paths` are as they were.
+    When the block or a renaming raises, whatever it is, the temporary ones are removed and `targets`, as `check_target`
+    returned them, are as they were.
 
     Raises
     ------
     UserError
-        As `check_target`, or the disk became full.
+        The disk became full, or a place read-only.
     """
-    targets = [check_target(path, overwrite=overwrite) for path in paths]
-    waiting = [_beside(target) for target in targets]
+    waiting, earlier = ([_beside(target) for target in targets] for _ in range(2))
     try:
-        with _explained(targets[0]):
-            with contextlib.ExitStack() as stack:
-                yield tuple(stack.enter_context(path.open("xb")) for path in waiting)
-            for temporary, target in zip(waiting, targets, strict=True):
+        with _explained(targets[0]), contextlib.ExitStack() as undo:
+            yield tuple(waiting)
+            for temporary, target, old in zip(waiting, targets, earlier, strict=True):
+                if target.exists():
+                    os.replace(target, old)
+                    undo.callback(os.replace, old, target)
                 os.replace(temporary, target)
+                undo.callback(os.replace, target, temporary)
+            undo.pop_all()
+        for old in earlier:
+            _remove(old)
     finally:
         for temporary in waiting:
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Make a temporary folder beside `path` and rename it into place once it is filled.
-
-    When the block raises, whatever it is, the temporary folder is removed and `path` is as it was.
+def atomic_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` and rename it into place once it is written, as `atomic_paths`.
 
     Raises
     ------
     UserError
         As `check_target`, or the disk became full.
     """
-    target = check_target(path, overwrite=overwrite, folder=True)
-    waiting, old = _beside(target), _beside(target)
-    try:
-        with _explained(target):
-            waiting.mkdir()
-            yield waiting
-            if target.exists():
-                os.replace(target, old)
-            os.replace(waiting, target)
-    except BaseException:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        raise
-    finally:
-        for folder in (waiting, old):
-            shutil.rmtree(folder, ignore_errors=True)
+    with (
+        atomic_paths(check_target(path, overwrite=overwrite)) as (place,),
+        place.open("xb") as handle,
+    ):
+        yield handle
 
 
 def _beside(target: Path) -> Path:
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

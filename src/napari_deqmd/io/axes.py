@@ -28,10 +28,7 @@ def axes_of(source: Path, series: Any, axes: str | None) -> tuple[tuple[int, ...
     if len(unknown) == 1 and len(letters) == 3:
         letters = letters.replace(unknown[0], "Z")
     elif unknown:
-        raise UserError(
-            f"{source.name} has {len(shape)} dimensions ({' x '.join(map(str, shape))}) without names: "
-            "give its axes, for example TZYX."
-        )
+        raise _unnamed(source, shape)
     return shape, _checked(source, letters)
 
 
@@ -48,9 +45,13 @@ def named(source: Path, data: Any, letters: str, axes: str | None) -> tuple[Any,
         for place, (size, letter) in enumerate(zip(data.shape, letters, strict=True))
         if size == 1 and letter not in "YX"
     )
-    return data.squeeze(axis=drop), "".join(
-        letter for place, letter in enumerate(letters) if place not in drop
+    data, letters = (
+        data.squeeze(axis=drop),
+        "".join(letter for place, letter in enumerate(letters) if place not in drop),
     )
+    if not set(letters) <= set(AXES):
+        raise _unnamed(source, data.shape)
+    return data, letters
 
 
 def _checked(source: Path, axes: str) -> str:
@@ -59,6 +60,13 @@ def _checked(source: Path, axes: str) -> str:
             f"The axes {axes} of {source.name} cannot be used: each of {AXES} may come once, and YX last."
         )
     return axes
+
+
+def _unnamed(source: Path, shape: tuple[int, ...]) -> UserError:
+    return UserError(
+        f"{source.name} has {len(shape)} dimensions ({' x '.join(map(str, shape))}) whose names are none of {AXES}: "
+        "give its axes, for example TZYX."
+    )
 
 
 def _miscounted(source: Path, axes: str, shape: tuple[int, ...]) -> UserError:

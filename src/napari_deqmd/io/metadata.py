@@ -5,6 +5,10 @@ The neutral form is a dictionary that may hold
 - ``"lateral"``: micrometres of X where Z is not known; ``"time_interval"``: seconds;
 - ``"optics"``: numbers by the names that a theoretical PSF has for them (``na``, ``ni``, and ``wavelength`` and
   ``excitation`` in nanometres), and ``"channel_optics"``: one such dictionary per channel;
+- ``"name"``: of the image; ``"origin"``: where the middle of its first pixel is, micrometres by spatial axis and
+  seconds for T, 0 where it is not said;
+- ``"channel_colors"``: one ``RRGGBB`` per channel, empty where it has none;
+- ``"detector"``: the texts that OME has for its ``Gain`` and ``Offset``, which are without a unit;
 - ``"provenance"``: how a result came about, as in its sidecar;
 - ``"imagej"``, ``"ome"`` and ``"zarr"``: whatever else those formats keep.
 """
@@ -48,11 +52,23 @@ _INFO = {
     "excitation": re.compile(r"excitation(wavelength)?$"),
 }
 _NUMBER = re.compile(r"([-+.\deE]+)\s*([^\W\d]*)")
-_CARRIED = (
-    "channel_optics", "imagej", "lateral", "ome", "optics", "provenance", "time_interval", "zarr",
-)  # fmt: skip
+# With the type of each; of the items in some of them as well.
+_CARRIED: dict[str, type] = {
+    "channel_colors": list, "channel_optics": list, "imagej": dict, "lateral": float, "name": str, "ome": dict,
+    "optics": dict, "origin": dict, "provenance": dict, "time_interval": float, "zarr": dict,
+}  # fmt: skip
+_ITEMS: dict[str, type] = {"channel_colors": str, "channel_optics": dict, "origin": float}
 
 Sizes = dict[str, float]
+
+
+def positive(value: Any) -> float | None:
+    """Convert to a number above 0; ``None`` where it is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
 
 
 def micrometres(value: Any, unit: str | None) -> float | None:
@@ -66,11 +82,8 @@ def micrometres(value: Any, unit: str | None) -> float | None:
         .replace("μ", "u")
     )
     factor = _MICROMETRES.get(name, _MICROMETRES.get(name.lower()))
-    try:
-        length = float(value) * (factor or math.nan)
-    except (TypeError, ValueError):
-        return None
-    return length if math.isfinite(length) and length > 0 else None
+    length = positive(value)
+    return positive(length * factor) if length and factor else None
 
 
 def nanometres(value: Any, unit: str | None) -> float | None:
@@ -81,11 +94,8 @@ def nanometres(value: Any, unit: str | None) -> float | None:
 
 def seconds(value: Any, unit: str | None) -> float | None:
     """Convert a time to seconds; ``None`` where it is none."""
-    try:
-        time = float(value) * _SECONDS[unit or ""]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return time if math.isfinite(time) and time > 0 else None
+    time, factor = positive(value), _SECONDS.get(unit or "")
+    return positive(time * factor) if time and factor else None
 
 
 def plain(value: Any) -> Any:
@@ -123,10 +133,11 @@ def restored(text: Any) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         return {}
-    kinds = {"channel_optics": list, "lateral": float, "time_interval": float}
-    kept = {key: found[key] for key in _CARRIED if isinstance(found.get(key), kinds.get(key, dict))}
-    if not all(isinstance(one, dict) for one in kept.get("channel_optics", ())):
-        del kept["channel_optics"]
+    kept = {key: found[key] for key, kind in _CARRIED.items() if isinstance(found.get(key), kind)}
+    for key, kind in _ITEMS.items():
+        items = kept.get(key, ())
+        if not all(isinstance(one, kind) for one in (items.values() if isinstance(items, dict) else items)):
+            del kept[key]
     return kept
 
 

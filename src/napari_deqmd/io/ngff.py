@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_deqmd.core.config import AXES, ZARR_VERSIONS
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.metadata import Sizes, carried, micrometres, restored, seconds
+from napari_deqmd.io.pyramid import levels_of, placed
 
 MARKS = ("zarr.json", ".zattrs", ".zgroup")
 """Files that make a folder a Zarr group."""
@@ -23,11 +26,9 @@ _UNITS = {"T": "second", "Z": "micrometer", "Y": "micrometer", "X": "micrometer"
 # Written anew, or true of the source's own files only.
 _NOT_KEPT = ("multiscales", "ome", "bioformats2raw.layout", _OURS)
 _COLORS = ("FFFFFF",), ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF0000", "0000FF")
+_COLOR = re.compile("[0-9A-Fa-f]{6}")
 # Bytes of a chunk, at most: whole planes where they fit.
 _CHUNK = 2**23
-# Pixels along Y and X from which on there is a coarser level.
-_WIDE = 256
-VERSIONS = ("0.4", "0.5")
 
 
 def is_ngff(path: Path) -> bool:
@@ -49,6 +50,11 @@ def read_ngff(source: Path, level: int) -> tuple[Any, str, Sizes, dict[str, Any]
     ------
     UserError
         The libraries are missing, or it is not an OME-Zarr image, or a damaged one.
+
+    Warns
+    -----
+    UserWarning
+        Chunks are missing.
     """
     dask, zarr = _libraries()
     with damage_reported(source.name):
@@ -65,27 +71,50 @@ def read_ngff(source: Path, level: int) -> tuple[Any, str, Sizes, dict[str, Any]
                 f"{source.name} has {len(image.datasets)} levels of resolution: choose 0 to {len(image.datasets) - 1}."
             )
         dataset = image.datasets[level]
+        if dataset.path not in group:
+            raise UserError(
+                f"{source.name} is damaged: its level {dataset.path} is not there, so copy it again."
+            )
         array = group[dataset.path]
         _require_chunks(source, array)
-    axes = "".join(str(axis.name).upper() for axis in image.axes)
+    letters = [str(axis.name).upper() for axis in image.axes]
+    axes = "".join(letter if letter in AXES else "?" for letter in letters)
     if len(axes) != array.ndim:
         raise UserError(
             f"{source.name} names {len(axes)} axes but has {array.ndim} dimensions: write it again."
         )
-    scale = [1.0] * len(axes)
-    for transform in (*dataset.coordinateTransformations, *(image.coordinateTransformations or ())):
-        more = getattr(transform, "scale", None) or [1.0] * len(axes)
-        scale = [one * other for one, other in zip(scale, more, strict=True)]
+    scale, shift = _composed(
+        (*dataset.coordinateTransformations, *(image.coordinateTransformations or ())), len(axes)
+    )
     kept = restored_from(attributes, ome)
     sizes: Sizes = {}
-    for axis, letter, step in zip(image.axes, axes, scale, strict=True):
-        if letter in "ZYX" and (size := micrometres(step, str(axis.unit or ""))):
+    origin: Sizes = {}
+    for axis, letter, step, start in zip(image.axes, axes, scale, shift, strict=True):
+        convert = seconds if letter == "T" else micrometres
+        if size := convert(step, str(axis.unit or "")):
             sizes[letter] = size
-        elif letter == "T" and (interval := seconds(step, str(axis.unit or ""))):
-            kept["time_interval"] = interval
-    channels = (ome.get("omero") or {}).get("channels") or []
-    names = tuple(str(channel.get("label") or "") for channel in channels if isinstance(channel, Mapping))
+            origin |= {letter: size / step * start} if start else {}
+    if "T" in sizes:
+        kept["time_interval"] = sizes.pop("T")
+    channels = [
+        channel for channel in (ome.get("omero") or {}).get("channels") or [] if isinstance(channel, Mapping)
+    ]
+    names = tuple(str(channel.get("label") or "") for channel in channels)
+    colors = [color if _COLOR.fullmatch(color := str(channel.get("color"))) else "" for channel in channels]
+    own = {"name": str(image.name or ""), "origin": origin, "channel_colors": colors if any(colors) else []}
+    kept |= {key: value for key, value in own.items() if value}
     return dask.from_zarr(array), axes, sizes, kept, names if names and all(names) else ()
+
+
+def _composed(transforms: Iterable[Any], ndim: int) -> tuple[list[float], list[float]]:
+    """Return scale and translation of all transformations, the first applied first."""
+    scale, shift = [1.0] * ndim, [0.0] * ndim
+    for transform in transforms:
+        factors = getattr(transform, "scale", None) or [1.0] * ndim
+        more = getattr(transform, "translation", None) or [0.0] * ndim
+        scale = [one * factor for one, factor in zip(scale, factors, strict=True)]
+        shift = [one * factor + other for one, factor, other in zip(shift, factors, more, strict=True)]
+    return scale, shift
 
 
 def restored_from(attributes: Mapping[str, Any], ome: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,9 +132,9 @@ def write_ngff(
     sizes: Sizes,
     metadata: Mapping[str, Any],
     channel_names: tuple[str, ...],
-    version: str = VERSIONS[-1],
+    version: str = ZARR_VERSIONS[-1],
 ) -> None:
-    """Write an OME-Zarr image into an empty folder, with its axes in the format's order TCZYX.
+    """Write an OME-Zarr image into a new folder, with its axes in the format's order TCZYX.
 
     Large planes have coarser levels, each the mean over 2 x 2 pixels of the one before, and over 2 planes where these
     are no further apart than the pixels.
@@ -124,18 +153,19 @@ def write_ngff(
     )
     steps: Sizes = {"T": metadata.get("time_interval", 1.0)} | known
     full = [float(steps.get(letter, 1.0)) for letter in axes]
-    levels = list(_levels(data, axes, full))
+    start = [metadata.get("origin", {}).get(letter, 0.0) if letter in units else 0.0 for letter in axes]
+    levels = list(levels_of(data, axes, full))
     description: Any = (Multiscale05 if newer else Multiscale04).model_validate(
         ({} if newer else {"version": version})
         | {
-            "name": name,
+            "name": metadata.get("name", name),
             "axes": [
                 {"name": letter.lower(), "type": _KINDS.get(letter, "space")}
                 | ({"unit": units[letter]} if letter in units else {})
                 for letter in axes
             ],
             "datasets": [
-                {"path": str(place), "coordinateTransformations": _placed(full, scale)}
+                {"path": str(place), "coordinateTransformations": placed(full, scale, start)}
                 for place, (_, scale) in enumerate(levels)
             ],
         }
@@ -148,6 +178,8 @@ def write_ngff(
             str(place),
             shape=pixels.shape,
             dtype=pixels.dtype,
+            # A chunk that is not there is one that was lost.
+            config={"write_empty_chunks": True},
             chunks=(
                 *((1,) * (pixels.ndim - 3)),
                 *((depth,) if pixels.ndim > 2 else ()),
@@ -164,45 +196,20 @@ def write_ngff(
     count = data.shape[axes.index("C")] if "C" in axes else 1
     omero = own.pop("omero", None)
     if omero is None or len(omero.get("channels", ())) != count or len(channel_names) == count:
-        omero = _omero(omero, count, channel_names, float(np.max(data)))
-    text = carried(metadata, without=("zarr", "lateral", *(("time_interval",) if "T" in axes else ())))
+        omero = _omero(omero, count, channel_names, metadata.get("channel_colors", ()), float(np.max(data)))
+    told = (
+        "zarr",
+        "lateral",
+        "name",
+        "origin",
+        "channel_colors",
+        *(("time_interval",) if "T" in axes else ()),
+    )
+    text = carried(metadata, without=told)
     ome = {"multiscales": [description.model_dump(mode="json", exclude_none=True)], "omero": omero}
     group.attrs.put(
         own | ({"ome": {"version": version} | ome} if newer else ome) | ({_OURS: text} if text else {})
     )
-
-
-def _levels(data: Any, axes: str, scale: list[float]) -> Iterator[tuple[Any, list[float]]]:
-    """Yield ever coarser pixels, with their distances."""
-    yield data, scale
-    while max(data.shape[-2:]) > _WIDE and min(data.shape[-2:]) > 1:
-        halved = [letter in "YX" for letter in axes]
-        if "Z" in axes:
-            z = axes.index("Z")
-            halved[z] = data.shape[z] > 1 and scale[z] <= max(scale[-2:])
-        for axis, yes in enumerate(halved):
-            data = _halved(data, axis) if yes else data
-        scale = [step * (2 if yes else 1) for step, yes in zip(scale, halved, strict=True)]
-        yield data, scale
-
-
-def _halved(data: Any, axis: int) -> Any:
-    """Return the means of pairs along an axis; of an odd length, the last is left out."""
-    pairs = data.shape[axis] // 2
-    first, second = (
-        data[(slice(None),) * axis + (slice(start, 2 * pairs, 2),)].astype(np.float32) for start in (0, 1)
-    )
-    mean = (first + second) / 2
-    return mean.astype(data.dtype) if data.dtype.kind == "f" else np.rint(mean).astype(data.dtype)
-
-
-def _placed(full: list[float], scale: list[float]) -> list[dict[str, Any]]:
-    """Return where a level's pixels lie: the middle of the first is that of all that it is the mean of."""
-    found: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-    if scale != full:
-        middle = [(coarse - fine) / 2 for coarse, fine in zip(scale, full, strict=True)]
-        found.append({"type": "translation", "translation": middle})
-    return found
 
 
 def require_libraries() -> None:
@@ -242,21 +249,31 @@ def _validated(source: Path, content: Any, newer: bool) -> Any:
 
 
 def _require_chunks(source: Path, array: Any) -> None:
-    """Zarr takes missing chunks for zeros; where none of them is there, or one is cut off, the copy failed."""
-    if array.nchunks_initialized == 0:
+    """Zarr takes missing chunks for its fill value; where none of them is there, the copy failed."""
+    there, count = array.nchunks_initialized, array.nchunks
+    if there == 0:
         raise UserError(f"{source.name} holds no pixels at all: copy it again, with all of its folders.")
+    if there < count:
+        warnings.warn(
+            f"{source.name} lacks {count - there} of its {count} chunks, which read as {array.fill_value}: copy it "
+            "again, unless nothing is in those places.",
+            stacklevel=4,
+        )
 
 
-def _omero(earlier: Any, count: int, names: tuple[str, ...], top: float) -> dict[str, Any]:
+def _omero(
+    earlier: Any, count: int, names: tuple[str, ...], colors: Sequence[str], top: float
+) -> dict[str, Any]:
     """Return how channels are shown; colours of the source, but limits of these pixels."""
     known = (earlier or {}).get("channels", [])
     known = known if len(known) == count else [{}] * count
-    colors = _COLORS[count > 1]
+    colors = colors if len(colors) == count else [""] * count
+    usual = _COLORS[count > 1]
     window = {"min": 0.0, "max": top, "start": 0.0, "end": top}
     channels = []
     for place, channel in enumerate(known):
         label = {"label": names[place]} if len(names) == count else {}
-        color = channel.get("color", colors[place % len(colors)])
+        color = colors[place] or channel.get("color", usual[place % len(usual)])
         channels.append({"active": True, **channel, **label, "color": color, "window": window})
     return {**(earlier or {}), "channels": channels}
 

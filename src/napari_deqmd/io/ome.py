@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +12,19 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from napari_deqmd.io.metadata import IMMERSION, Sizes, carried, micrometres, nanometres, restored, seconds
+from napari_deqmd.io.metadata import Sizes, carried, micrometres, positive, restored, seconds
+from napari_deqmd.io.ome_channels import (
+    NAMESPACE,
+    SCHEMAS,
+    add_colors,
+    add_optics,
+    color_of,
+    detector_of,
+    objective_of,
+    tag,
+    wavelengths_of,
+)
 
-_SCHEMAS = "http://www.openmicroscopy.org/Schemas/"
-_NAMESPACE = f"{_SCHEMAS}OME/2016-06"
 _OURS = "napari-deqmd"
 
 # The schema wants children in this order; those of Pixels and Image are named apart.
@@ -28,20 +38,44 @@ _IMAGE = (
 ).split()
 # These speak of other images too, of which only the first is kept.
 _OF_SEVERAL = ("Dataset", "Folder", "Plate", "Project", "ROI", "Screen")
+# Where OME and NumPy have other words.
+_TYPES = {
+    "bit": "bool", "float": "float32", "double": "float64", "complex": "complex64", "double-complex": "complex128",
+}  # fmt: skip
 _PIXELS_KEPT = ("SizeT", "SizeC", "SizeZ", "SizeY", "SizeX")
 
 
-def read_ome(text: str) -> tuple[Sizes, dict[str, Any], tuple[str, ...]]:
-    """Return voxel sizes, neutral metadata and channel names from the first image of OME-XML."""
+def read_ome(text: str, file: str, dtype: Any = None) -> tuple[Sizes, dict[str, Any], tuple[str, ...]]:
+    """Return voxel sizes, neutral metadata and channel names from the first image of OME-XML.
+
+    Parameters
+    ----------
+    text : str
+        The OME-XML.
+    file : str
+        The name of its file, for what is said of it.
+    dtype : NumPy type, optional
+        Of the pixels, where they are known.
+
+    Warns
+    -----
+    UserWarning
+        It is damaged, gives pixels a size that none can have, or another type than theirs.
+    """
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError:
+        warnings.warn(
+            f"{file} has OME-XML that is damaged or cut off: nothing of it was read, so give the voxel size.",
+            stacklevel=2,
+        )
         return {}, {}, ()
     _modernise(root)
-    image = root.find(_tag("Image"))
-    pixels = None if image is None else image.find(_tag("Pixels"))
+    image = root.find(tag("Image"))
+    pixels = None if image is None else image.find(tag("Pixels"))
     if image is None or pixels is None:
         return {}, {}, ()
+    _doubt(pixels, file, dtype)
     sizes = {}
     for axis in "XYZ":
         if size := micrometres(
@@ -51,9 +85,16 @@ def read_ome(text: str) -> tuple[Sizes, dict[str, Any], tuple[str, ...]]:
     kept = _take_ours(root, image)
     if interval := seconds(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")):
         kept["time_interval"] = interval
-    channels = pixels.findall(_tag("Channel"))
-    shared = _objective(root, image)
-    own = [shared | _wavelengths(channel) for channel in channels]
+    channels = pixels.findall(tag("Channel"))
+    if name := image.get("Name"):
+        kept["name"] = name
+    colors = [color_of(channel) for channel in channels]
+    if any(colors):
+        kept["channel_colors"] = colors
+    if detector := detector_of(root, image):
+        kept["detector"] = detector
+    shared = objective_of(root, image)
+    own = [shared | wavelengths_of(channel) for channel in channels]
     if any(own):
         kept["channel_optics"] = own
         kept["optics"] = own[0] if len(own) == 1 else shared
@@ -68,6 +109,24 @@ def read_ome(text: str) -> tuple[Sizes, dict[str, Any], tuple[str, ...]]:
         "xml": _pruned(root, image, pixels),
     }
     return sizes, kept, names if names and all(names) else ()
+
+
+def _doubt(pixels: ElementTree.Element, file: str, dtype: Any) -> None:
+    """Warn of what cannot be true of the pixels."""
+    for axis in "XYZ":
+        told = pixels.get(f"PhysicalSize{axis}")
+        if told is not None and positive(told) is None:
+            warnings.warn(
+                f"{file} says that its pixels are {told!r} wide along {axis}, which cannot be: give the voxel size.",
+                stacklevel=3,
+            )
+    told = pixels.get("Type")
+    if None not in (told, dtype) and _TYPES.get(str(told), told) != np.dtype(dtype).name:
+        warnings.warn(
+            f"{file} has pixels of type {np.dtype(dtype).name}, and OME-XML that says {told}: check that it was "
+            "exported well.",
+            stacklevel=3,
+        )
 
 
 def write_ome(
@@ -89,34 +148,33 @@ def write_ome(
     pixels = _child(image, "Pixels")
     with contextlib.suppress(ElementTree.ParseError):
         _take_over(root, image, pixels, ElementTree.fromstring(metadata.get("ome", {}).get("xml", "")))
-    channels = pixels.findall(_tag("Channel"))
+    channels = pixels.findall(tag("Channel"))
     if len(channel_names) == len(channels):
         for channel, name in zip(channels, channel_names, strict=True):
             channel.set("Name", name)
-    _add_optics(root, image, channels, metadata)
+    if "name" in metadata:
+        image.set("Name", metadata["name"])
+    add_colors(channels, metadata.get("channel_colors", ()))
+    add_optics(root, image, channels, metadata)
     _add_ours(root, image, metadata)
     for element, order in ((root, _ROOT), (image, _IMAGE)):
         element[:] = sorted(element, key=lambda child: _rank(child, order))
-    ElementTree.register_namespace("", _NAMESPACE)
+    ElementTree.register_namespace("", NAMESPACE)
     return bytes(ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True))
 
 
 def described(metadata: Mapping[str, Any]) -> dict[str, int]:
     """Return the lengths of axes that the OME-XML in neutral metadata tells."""
     text = metadata.get("ome", {}).get("xml", "")
-    pixels = ElementTree.fromstring(text).find(f".//{_tag('Pixels')}") if text else None
+    pixels = ElementTree.fromstring(text).find(f".//{tag('Pixels')}") if text else None
     told = {} if pixels is None else pixels.attrib
     return {key[-1]: int(told[key]) for key in _PIXELS_KEPT if told.get(key, "").isdecimal()}
 
 
-def _tag(name: str) -> str:
-    return f"{{{_NAMESPACE}}}{name}"
-
-
 def _child(element: ElementTree.Element, name: str) -> ElementTree.Element:
     """Return a child, made where there is none."""
-    found = element.find(_tag(name))
-    return ElementTree.SubElement(element, _tag(name)) if found is None else found
+    found = element.find(tag(name))
+    return ElementTree.SubElement(element, tag(name)) if found is None else found
 
 
 def _rank(element: ElementTree.Element, order: Sequence[str]) -> int:
@@ -127,20 +185,20 @@ def _rank(element: ElementTree.Element, order: Sequence[str]) -> int:
 def _modernise(root: ElementTree.Element) -> None:
     """Bring elements of all of OME's schemas into one namespace."""
     for element in root.iter():
-        if isinstance(element.tag, str) and element.tag.startswith(f"{{{_SCHEMAS}"):
-            element.tag = _tag(element.tag.rpartition("}")[2])
+        if isinstance(element.tag, str) and element.tag.startswith(f"{{{SCHEMAS}"):
+            element.tag = tag(element.tag.rpartition("}")[2])
 
 
 def _take_ours(root: ElementTree.Element, image: ElementTree.Element) -> dict[str, Any]:
     """Remove what this package added, and return it."""
     kept: dict[str, Any] = {}
-    annotations = root.find(_tag("StructuredAnnotations"))
+    annotations = root.find(tag("StructuredAnnotations"))
     for annotation in list(annotations) if annotations is not None else []:
         if annotations is None or annotation.get("Namespace") != _OURS:
             continue
-        kept |= restored(annotation.findtext(_tag("Value")))
+        kept |= restored(annotation.findtext(tag("Value")))
         annotations.remove(annotation)
-        for reference in image.findall(_tag("AnnotationRef")):
+        for reference in image.findall(tag("AnnotationRef")):
             if reference.get("ID") == annotation.get("ID"):
                 image.remove(reference)
     if annotations is not None and not len(annotations):
@@ -150,22 +208,22 @@ def _take_ours(root: ElementTree.Element, image: ElementTree.Element) -> dict[st
 
 def _pruned(root: ElementTree.Element, image: ElementTree.Element, pixels: ElementTree.Element) -> str:
     """Return the document without what belongs to the pixels in their file, and without further images."""
-    several = len(root.findall(_tag("Image"))) > 1
+    several = len(root.findall(tag("Image"))) > 1
     for child in list(root):
-        further = child.tag == _tag("Image") and child is not image
-        if further or (several and child.tag in map(_tag, _OF_SEVERAL)):
+        further = child.tag == tag("Image") and child is not image
+        if further or (several and child.tag in map(tag, _OF_SEVERAL)):
             root.remove(child)
     if several:
-        for reference in image.findall(_tag("ROIRef")):
+        for reference in image.findall(tag("ROIRef")):
             image.remove(reference)
     for child in list(pixels):
-        if child.tag in map(_tag, ("BinData", "TiffData", "MetadataOnly")):
+        if child.tag in map(tag, ("BinData", "TiffData", "MetadataOnly")):
             pixels.remove(child)
     for key in list(pixels.attrib):
         if key not in _PIXELS_KEPT:
             del pixels.attrib[key]
     root.attrib.clear()
-    ElementTree.register_namespace("", _NAMESPACE)
+    ElementTree.register_namespace("", NAMESPACE)
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -181,12 +239,12 @@ def _take_over(
     image.attrib |= old.attrib
     image.extend(child for child in old if child is not told)
     root.extend(child for child in source if child is not old)
-    channels = told.findall(_tag("Channel"))
-    if len(channels) == len(pixels.findall(_tag("Channel"))):
+    channels = told.findall(tag("Channel"))
+    if len(channels) == len(pixels.findall(tag("Channel"))):
         for place, channel in enumerate(channels):
             pixels[place] = copy.deepcopy(channel)
     if all(told.get(key) == pixels.get(key) for key in _PIXELS_KEPT):
-        pixels.extend(told.findall(_tag("Plane")))
+        pixels.extend(told.findall(tag("Plane")))
 
 
 def _sizes(sizes: Sizes, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -199,72 +257,12 @@ def _sizes(sizes: Sizes, metadata: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _objective(root: ElementTree.Element, image: ElementTree.Element) -> dict[str, float]:
-    """Return NA and refractive index, by the names that a theoretical PSF has for them."""
-    settings = image.find(_tag("ObjectiveSettings"))
-    objectives = list(root.iter(_tag("Objective")))
-    if settings is not None:
-        objectives = [one for one in objectives if one.get("ID") == settings.get("ID")]
-    objective = objectives[0] if len(objectives) == 1 else None
-    found: dict[str, float] = {}
-    immersion = "" if objective is None else objective.get("Immersion", "")
-    for name, text in (
-        ("na", None if objective is None else objective.get("LensNA")),
-        ("ni", None if settings is None else settings.get("RefractiveIndex")),
-        ("ni", IMMERSION.get(immersion)),
-    ):
-        with contextlib.suppress(TypeError, ValueError):
-            if name not in found and 0 < float(text) < 3:  # type: ignore[arg-type]
-                found[name] = float(text)  # type: ignore[arg-type]
-    return found
-
-
-def _wavelengths(channel: ElementTree.Element) -> dict[str, float]:
-    source = channel.find(_tag("LightSourceSettings"))
-    found = {}
-    for name, element, key in (
-        ("wavelength", channel, "EmissionWavelength"),
-        ("excitation", source, "Wavelength"),
-        ("excitation", channel, "ExcitationWavelength"),
-    ):
-        if element is not None and (length := nanometres(element.get(key), element.get(f"{key}Unit", "nm"))):
-            found[name] = length
-    return found
-
-
-def _add_optics(
-    root: ElementTree.Element,
-    image: ElementTree.Element,
-    channels: Sequence[ElementTree.Element],
-    metadata: dict[str, Any],
-) -> None:
-    """Say in OME's own words what another format knew of the optics."""
-    shared = metadata.get("optics", {})
-    own = metadata.get("channel_optics") or [shared] * len(channels)
-    if len(own) == len(channels):
-        for channel, optics in zip(channels, own, strict=True):
-            known = _wavelengths(channel)
-            for name, key in (("wavelength", "EmissionWavelength"), ("excitation", "ExcitationWavelength")):
-                if name in optics and name not in known:
-                    channel.attrib |= {key: str(optics[name]), f"{key}Unit": "nm"}
-    known = _objective(root, image)
-    if not {"na", "ni"} & (shared.keys() - known.keys()) or root.find(_tag("Instrument")) is not None:
-        return
-    instrument = ElementTree.SubElement(root, _tag("Instrument"), ID="Instrument:0")
-    objective = ElementTree.SubElement(instrument, _tag("Objective"), ID="Objective:0")
-    ElementTree.SubElement(image, _tag("InstrumentRef"), ID="Instrument:0")
-    settings = ElementTree.SubElement(image, _tag("ObjectiveSettings"), ID="Objective:0")
-    for element, key, name in ((objective, "LensNA", "na"), (settings, "RefractiveIndex", "ni")):
-        if name in shared:
-            element.set(key, str(shared[name]))
-
-
 def _add_ours(root: ElementTree.Element, image: ElementTree.Element, metadata: dict[str, Any]) -> None:
-    text = carried(metadata, without=("ome", "lateral", "time_interval"))
+    text = carried(metadata, without=("ome", "lateral", "name", "channel_colors", "time_interval"))
     if text is None:
         return
     annotations = _child(root, "StructuredAnnotations")
     name = f"Annotation:{_OURS}"
-    annotation = ElementTree.SubElement(annotations, _tag("CommentAnnotation"), ID=name, Namespace=_OURS)
-    ElementTree.SubElement(annotation, _tag("Value")).text = text
-    ElementTree.SubElement(image, _tag("AnnotationRef"), ID=name)
+    annotation = ElementTree.SubElement(annotations, tag("CommentAnnotation"), ID=name, Namespace=_OURS)
+    ElementTree.SubElement(annotation, tag("Value")).text = text
+    ElementTree.SubElement(image, tag("AnnotationRef"), ID=name)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.atomic import atomic_files
+from napari_deqmd.io.atomic import atomic_file, atomic_paths
 from napari_deqmd.io.metadata import plain
+from napari_deqmd.io.ngff import is_ngff
 from napari_deqmd.io.stack import Stack, check_output, write_into
 
 _PACKAGES = ("napari-deqmd", "numpy", "psf-generator", "scipy", "tifffile", "torch")
@@ -114,7 +115,7 @@ def write_sidecar(output: Path | str, content: Mapping[str, Any], *, overwrite: 
     UserError
         As `napari_deqmd.io.atomic.check_target`.
     """
-    with atomic_files(sidecar_path(output), overwrite=overwrite) as (handle,):
+    with atomic_file(sidecar_path(output), overwrite=overwrite) as handle:
         handle.write(_encode(content))
 
 
@@ -144,7 +145,9 @@ def check_result(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
     target = check_output(path, overwrite=overwrite, size=size)
     beside = sidecar_path(target)
     if beside.exists() and not overwrite:
-        raise UserError(f"{beside} exists already: choose another name, or allow it to be overwritten.")
+        raise UserError(
+            f"{beside} exists already: choose another name, or replace it (--overwrite, in Python overwrite=True)."
+        )
     return target
 
 
@@ -189,14 +192,16 @@ def write_result(
     pixels, scale = _stored(stack.data, dtype)
     written = dict(plain(content))
     written["output"] = {"name": target.name, "dtype": dtype, "scale": scale, "sha256": fingerprint(pixels)}
+    if is_ngff(target):
+        written["output"]["zarr_version"] = zarr_version
     earlier = stack.metadata.get("provenance")
     if earlier is not None and isinstance(written.get("input"), dict):
         written["input"] = written["input"] | {"provenance": plain(earlier)}
     embedded = {key: value for key, value in written.items() if key not in _NOT_EMBEDDED}
     made = dataclasses.replace(stack, data=pixels, metadata=stack.metadata | {"provenance": embedded})
-    with atomic_files(sidecar_path(target), overwrite=overwrite) as (beside,):
-        beside.write(_encode(written))
-        write_into(target, made, overwrite=overwrite, zarr_version=zarr_version)
+    with atomic_paths(target, sidecar_path(target)) as (image, beside):
+        write_into(image, target, made, zarr_version=zarr_version)
+        beside.write_bytes(_encode(written))
     return written
 
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from napari_deqmd.core.config import ZARR_VERSIONS
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.atomic import atomic_files, atomic_folder, check_target
+from napari_deqmd.io.atomic import atomic_paths, check_target
 from napari_deqmd.io.axes import named
 from napari_deqmd.io.metadata import Sizes
 from napari_deqmd.io.names import SUFFIXES, image_path, is_ome
 from napari_deqmd.io.names import ending as ending
 from napari_deqmd.io.ngff import (
     MARKS,
-    VERSIONS,
     damage_reported,
     is_ngff,
     read_ngff,
@@ -46,6 +46,8 @@ class Stack:
         One per channel, or none.
     metadata : dict
         What else the file keeps, to be written again; see `napari_deqmd.io.metadata`.
+    file : str
+        The name of its file, for what is said of it.
     """
 
     data: Any
@@ -53,6 +55,7 @@ class Stack:
     voxel_size: tuple[float, ...] | None = None
     channel_names: tuple[str, ...] = ()
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    file: str = "The image"
 
     @property
     def spatial_axes(self) -> str:
@@ -83,6 +86,8 @@ class Stack:
             There is no such axis, or it is shorter.
         """
         slices: list[int | slice] = [slice(None)] * len(self.axes)
+        metadata = dict(self.metadata)
+        steps = self.sizes | {"T": self.metadata.get("time_interval", 0.0)}
         for letter, place in places.items():
             axis = self.axes.find(letter)
             first, last = (place, place) if isinstance(place, int) else (int(place[0]), int(place[1]))
@@ -92,6 +97,9 @@ class Stack:
                     f"{' x '.join(map(str, self.data.shape))} pixels: choose the image that it was taken from."
                 )
             slices[axis] = place if isinstance(place, int) else slice(first, last + 1)
+            if moved := first * steps.get(letter, 0.0):
+                origin = metadata.get("origin", {})
+                metadata["origin"] = origin | {letter: origin.get(letter, 0.0) + moved}
         kept = [
             (letter, cut) for letter, cut in zip(self.axes, slices, strict=True) if isinstance(cut, slice)
         ]
@@ -101,12 +109,14 @@ class Stack:
             data=self.data[tuple(slices)],
             axes="".join(letter for letter, _ in kept),
             voxel_size=tuple(self.sizes[letter] for letter in spatial) if self.voxel_size else None,
+            metadata=metadata,
         )
         if "C" not in places:
             return found
         cut = slices[self.axes.index("C")]
         cut = cut if isinstance(cut, slice) else slice(cut, cut + 1)
-        metadata = dict(self.metadata)
+        if colors := metadata.pop("channel_colors", ())[cut]:
+            metadata["channel_colors"] = colors
         if own := metadata.pop("channel_optics", ())[cut]:
             metadata |= {
                 "channel_optics": own,
@@ -116,7 +126,7 @@ class Stack:
 
     def load(self) -> Stack:
         """Return the same with its pixels as an array, native and not lazy; a mapped file may stay mapped."""
-        with damage_reported("The image"):
+        with damage_reported(self.file):
             data = np.asarray(self.data)
         if not data.dtype.isnative:
             data = data.astype(data.dtype.newbyteorder("="))
@@ -156,7 +166,8 @@ def read_stack(
     Warns
     -----
     UserWarning
-        There are further images in the file, or pixels have a size but planes no distance.
+        There are further images in the file, pixels have a size but planes no distance, chunks of an OME-Zarr are
+        missing, or OME-XML is damaged or not that of the pixels.
     """
     source = Path(path).expanduser()
     if not source.exists():
@@ -180,7 +191,7 @@ def read_stack(
         data, letters = data.transpose([letters.index(letter) for letter in order]), order
     if "C" not in letters or len(names) != data.shape[letters.index("C")]:
         names = names if "C" not in letters and len(names) == 1 else ()
-    stack = Stack(data, letters, None, names, metadata)
+    stack = Stack(data, letters, None, names, metadata, source.name)
     spatial = stack.spatial_axes
     if voxel_size is not None:
         check_voxel_size(voxel_size, spatial)
@@ -208,7 +219,7 @@ def check_voxel_size(voxel_size: tuple[float, ...], spatial_axes: str) -> None:
 
 
 def write_stack(
-    path: Path | str, stack: Stack, *, overwrite: bool = False, zarr_version: str = VERSIONS[-1]
+    path: Path | str, stack: Stack, *, overwrite: bool = False, zarr_version: str = ZARR_VERSIONS[-1]
 ) -> None:
     """Write an OME-TIFF, an ImageJ hyperstack (``.tif``) or an OME-Zarr as float32, whole or not at all.
 
@@ -232,9 +243,8 @@ def write_stack(
     """
     target = check_output(path, overwrite=overwrite, size=4 * stack.data.size)
     pixels = np.asarray(stack.data, dtype=np.float32)
-    write_into(
-        target, dataclasses.replace(stack, data=pixels), overwrite=overwrite, zarr_version=zarr_version
-    )
+    with atomic_paths(target) as (place,):
+        write_into(place, target, dataclasses.replace(stack, data=pixels), zarr_version=zarr_version)
 
 
 def check_output(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
@@ -252,23 +262,21 @@ def check_output(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
     return target
 
 
-def write_into(target: Path, stack: Stack, *, overwrite: bool, zarr_version: str = VERSIONS[-1]) -> None:
-    """Write an image in the type of its pixels, at the path that `check_output` returned."""
+def write_into(place: Path, target: Path, stack: Stack, *, zarr_version: str = ZARR_VERSIONS[-1]) -> None:
+    """Write an image in the type of its pixels at a new path, in the format that the name of `target` asks for."""
     if is_ngff(target):
-        with atomic_folder(target, overwrite=overwrite) as folder:
-            name = target.name.removesuffix(ending(target))
-            write_ngff(
-                folder,
-                name,
-                stack.data,
-                stack.axes,
-                stack.sizes,
-                stack.metadata,
-                stack.channel_names,
-                zarr_version,
-            )
+        write_ngff(
+            place,
+            target.name.removesuffix(ending(target)),
+            stack.data,
+            stack.axes,
+            stack.sizes,
+            stack.metadata,
+            stack.channel_names,
+            zarr_version,
+        )
         return
-    with atomic_files(target, overwrite=overwrite) as (handle,):
+    with place.open("xb") as handle:
         write_tiff(
             handle,
             np.asarray(stack.data),

@@ -17,6 +17,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.axes import axes_of
 from napari_deqmd.io.metadata import Sizes, read_imagej, read_resolution, write_imagej
 from napari_deqmd.io.ome import described, read_ome, write_ome
+from napari_deqmd.io.ome_channels import SCHEMAS
 
 # Bytes from which on a file is left on the disk, and only what is used of it is read.
 LARGE = 2**30
@@ -59,7 +60,7 @@ def read_tiff(
         _refuse_colour(source, series)
         others = len(tif.series) - 1
         shape, letters = axes_of(source, series, axes)
-        sizes, metadata, names, order = _metadata_of(tif, series)
+        sizes, metadata, names, order = _metadata_of(source, tif, series)
         lie = _lie_of(tif, series, metadata)
         mapped = series.dataoffset is not None and series.nbytes >= LARGE
         data = (tifffile.memmap(source, series=0, mode="r") if mapped else series.asarray()).reshape(shape)
@@ -123,9 +124,13 @@ def _refuse_colour(source: Path, series: Any) -> None:
         )
 
 
-def _metadata_of(tif: Any, series: Any) -> tuple[Sizes, dict[str, Any], tuple[str, ...], str | None]:
-    if tif.is_ome and tif.ome_metadata:
-        return *read_ome(tif.ome_metadata), None
+def _metadata_of(
+    source: Path, tif: Any, series: Any
+) -> tuple[Sizes, dict[str, Any], tuple[str, ...], str | None]:
+    text = tif.pages.first.description
+    # tifffile knows OME-XML by its end, which may be cut off; this package cites it in ImageJ's files.
+    if tif.is_ome or (SCHEMAS in text and not tif.is_imagej):
+        return *read_ome(text, source.name, series.dtype), None
     if tif.is_imagej:
         return read_imagej(tif)
     return read_resolution(series.keyframe, None), {}, (), None
@@ -157,8 +162,12 @@ def _damage_reported(source: Path) -> Iterator[None]:
             f"{source.name} is not a TIFF file, or a damaged one: save it as TIFF again."
         ) from error
     except Exception as error:  # a damaged file can make a parser raise anything
-        reason = " ".join(str(error).split())
-        raise UserError(f"{source.name} is damaged or cut off ({reason}): copy or save it again.") from error
+        if "requires the 'imagecodecs' package" in str(error):
+            raise UserError(
+                f"{source.name} is compressed in a way that needs a library: pip install imagecodecs, or "
+                "save the image without compression."
+            ) from error
+        raise UserError(f"{source.name} is damaged or cut off: copy or save it again.") from error
     finally:
         logger.removeHandler(listener)
         logger.propagate = propagate

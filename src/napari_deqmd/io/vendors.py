@@ -47,7 +47,7 @@ def read_vendor(source: Path) -> tuple[Any, str, Sizes, dict[str, Any], tuple[st
         pixel = image.physical_pixel_sizes
         names = tuple(str(name) for name in image.channel_names or ())
         with contextlib.suppress(Exception):  # many plugins have no OME metadata, each in a way of its own
-            kept = read_ome(image.ome_metadata.to_xml())[1]
+            kept = read_ome(image.ome_metadata.to_xml(), source.name)[1]
     except Exception as error:  # plugins read whatever they like, and fail as they like
         unknown = type(error).__name__ == "UnsupportedFileFormatError"
         reason = "no plugin of bioio takes it" if unknown else " ".join(str(error).split())[:200]

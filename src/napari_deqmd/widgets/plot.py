@@ -16,7 +16,7 @@ from qtpy.QtGui import QAction, QFont
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.atomic import atomic_files
+from napari_deqmd.io.atomic import atomic_file
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.reports import Point
@@ -218,7 +218,7 @@ def _trailing(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
 
 def _write(path: str | Path, content: bytes) -> None:
     # The dialog has asked whether a file that exists may go.
-    with atomic_files(Path(path), overwrite=True) as (file,):
+    with atomic_file(Path(path), overwrite=True) as file:
         file.write(content)
 
 
