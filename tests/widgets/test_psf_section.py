@@ -211,3 +211,44 @@ def test_the_image_is_not_its_own_psf(bench: Any, shown: Any) -> None:
     bench.viewer.add_image(make_psf(ndim=3, sigma=2), name="psf", scale=(0.3, 0.1, 0.1), units=("um",) * 3)
     bench.find("psf_layer").setCurrentText("psf")
     shown("FWHM")
+
+
+def test_what_the_user_chose_for_an_image_stays(bench: Any, shown: Any) -> None:
+    """Its metadata name a PSF, as a sample's do: neither another layer nor an edit of the axes brings that back."""
+    bench.add(metadata={"psf": "gaussian:sigma=2"})
+    for name, sigma in (("psf a", 1.0), ("psf b", 3.0)):
+        bench.viewer.add_image(make_psf(sigma=sigma), name=name)
+    shown("4.71")
+    bench.find("psf_source").setCurrentText("Layer")
+    for name in ("psf b", "psf a"):
+        bench.find("psf_layer").setCurrentText(name)
+    shown("2.35")
+    bench.find("axes").setText("YZ")
+    bench.find("axes").setText("YX")
+    assert bench.find("psf_source").currentText() == "Layer"
+    bench.viewer.add_image(np.ones((16, 16)), name="next", metadata={"psf": "gaussian:sigma=2"})
+    bench.find("image_layer").setCurrentText("next")
+    assert bench.find("psf_source").currentText() == "Theory"
+
+
+def test_a_voxel_size_that_is_typed_is_the_layers(bench: Any, shown: Any) -> None:
+    layer = bench.add((5, 32, 32))
+    bench.find("psf_kind").setCurrentText("Wide-field")
+    shown("needs the image's voxel size")
+    edit = bench.find("voxel_size")
+    assert edit.text() == ""
+    for text in ("0.3", "0.3, 0.1, 0", "three"):
+        _type(edit, text)
+        assert "voxel size" in bench.find("image_summary").text()
+        assert layer.scale.tolist() == [1, 1, 1]
+    _type(edit, "300nm 100nm 100nm")
+    shown("FWHM")
+    assert layer.scale == pytest.approx((0.3, 0.1, 0.1))
+    assert {str(unit) for unit in layer.units} == {"micrometer"}
+    assert edit.text() == "0.3, 0.1, 0.1"
+
+
+def _type(edit: Any, text: str) -> None:
+    edit.clear()
+    edit.insert(text)
+    edit.editingFinished.emit()

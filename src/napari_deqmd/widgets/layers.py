@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,6 +128,32 @@ def voxel_size(layer: Image, axes: str) -> tuple[float, ...] | None:
             except pint.DimensionalityError:
                 return None
     return tuple(sizes)
+
+
+def voxels_of(layer: Image, axes: str) -> str:
+    """Return the voxel size as one would type it, nothing where it is not known."""
+    sizes = voxel_size(layer, axes) if len(axes) == layer.ndim else None
+    return "" if sizes is None else ", ".join(f"{size:.4g}" for size in sizes)
+
+
+def set_voxel_size(layer: Image, axes: str, sizes: Sequence[float]) -> None:
+    """Give a layer a voxel size along its spatial axes, micrometres.
+
+    Raises
+    ------
+    UserError
+        Other than one positive number for each.
+    """
+    spatial = [place for place, letter in enumerate(axes) if letter in SPATIAL]
+    if len(sizes) != len(spatial) or not all(0 < size < math.inf for size in sizes):
+        raise UserError(
+            f"The voxel size is {sizes}: give {len(spatial)} numbers above 0, one for each spatial axis."
+        )
+    scale, units = list(layer.scale), list(layer.units)
+    for place, size in zip(spatial, sizes, strict=True):
+        scale[place], units[place] = size, "micrometer"
+    layer.units = units
+    layer.scale = scale
 
 
 def spatial_shape(shape: tuple[int, ...], axes: str) -> tuple[int, ...]:

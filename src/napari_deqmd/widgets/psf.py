@@ -16,7 +16,7 @@ from napari_deqmd.core.typed import lengths
 from napari_deqmd.widgets.choices import LayerCombo
 from napari_deqmd.widgets.dock import MINIMUM_WIDTH, PREFERRED_WIDTH
 from napari_deqmd.widgets.form import Place, PsfChoice
-from napari_deqmd.widgets.layers import LayerImage, guess_axes, level_0, read_layer, spatial_shape, voxel_size
+from napari_deqmd.widgets.layers import LayerImage, guess_axes, level_0, read_layer, spatial_shape, voxels_of
 from napari_deqmd.widgets.messages import note, tell
 from napari_deqmd.widgets.opening import place_of
 from napari_deqmd.widgets.psf_view import Glance, PsfLook, glance_of
@@ -177,10 +177,8 @@ class PsfWidget(QWidget):
         if layer is None or layer.rgb or layer.multiscale:
             return
         self.theory.take(layer.metadata)
-        axes = guess_axes(layer)
-        sizes = voxel_size(layer, axes) if len(axes) == layer.ndim else None
-        if sizes is not None:
-            self.voxel_edit.setText(", ".join(f"{size:.4g}" for size in sizes))
+        if text := voxels_of(layer, guess_axes(layer)):
+            self.voxel_edit.setText(text)
 
     def _shape(self, axes: str) -> tuple[int, ...] | None:
         """Return the shape of the chosen image, if it has the PSF's axes."""

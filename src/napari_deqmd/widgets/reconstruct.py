@@ -192,7 +192,8 @@ class ReconstructWidget(DockWidget):
         self.image.open_button.clicked.connect(self._ask_for_file)
         self.welcome.open_file.clicked.connect(self._ask_for_file)
         self.image.layer_combo.layer_changed.connect(self._follow_image)
-        self.image.axes_edit.textChanged.connect(self._show_psf)
+        for edit in (self.image.axes_edit, self.image.voxel_edit):
+            edit.textChanged.connect(self._show_psf)
         self.photons.estimate_button.clicked.connect(self.estimate)
         self.run_section.run_button.clicked.connect(self.run)
         self.run_section.preview_button.clicked.connect(self.preview)

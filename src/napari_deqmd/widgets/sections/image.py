@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QWi
 
 from napari_deqmd.core.config import AXES
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.typed import lengths
 from napari_deqmd.widgets.choices import LayerCombo, PartCombo, RegionCombo
 from napari_deqmd.widgets.layers import (
     LayerImage,
@@ -20,7 +21,9 @@ from napari_deqmd.widgets.layers import (
     read_layer,
     require_fitting,
     saturation_of,
+    set_voxel_size,
     sizes_of,
+    voxels_of,
 )
 from napari_deqmd.widgets.region import (
     ALL,
@@ -80,6 +83,14 @@ class ImageSection(SectionBox):
             "One letter for each dimension: T time, C channel, Z depth, Y, X. Times and channels are deconvolved one "
             "by one; Z, Y, X together. A time series of planes is TYX, a focus stack ZYX.",
         )
+        self.voxel_edit = named(QLineEdit(), "voxel_size")
+        self.voxel_edit.setPlaceholderText("unknown: 0.3, 0.1, 0.1  or  300nm 100nm 100nm")
+        self.row(
+            "Voxel µm",
+            self.voxel_edit,
+            "The layer's, along z, y, x: micrometres, or with their unit. A theoretical PSF needs it, and a measured "
+            "one is resampled to it. What is typed here becomes the layer's scale and units, and so the result's.",
+        )
         self.part_combos = {
             "T": ("Time", named(PartCombo(), "time_choice")),
             "C": ("Channel", named(PartCombo(), "channel_choice")),
@@ -102,6 +113,7 @@ class ImageSection(SectionBox):
         self._soon.timeout.connect(self._summarise)
         self.layer_combo.layer_changed.connect(self._show_layer)
         self.axes_edit.textChanged.connect(self._axes_changed)
+        self.voxel_edit.editingFinished.connect(self._take_voxels)
         self.region_combo.currentIndexChanged.connect(self._summarise)
         for _, combo in self.part_combos.values():
             combo.currentTextChanged.connect(self._summarise)
@@ -200,6 +212,16 @@ class ImageSection(SectionBox):
         if layer is not None:
             self.axes_edit.setText(guess_axes(layer))
 
+    def _take_voxels(self) -> None:
+        layer, text = self.layer_combo.layer, self.voxel_edit.text().strip()
+        if layer is None or not self.voxel_edit.isModified() or not text:
+            return
+        self.voxel_edit.setModified(False)
+        try:
+            set_voxel_size(require_fitting(layer, self.axes), self.axes, lengths(text, "The voxel size"))
+        except UserError as error:
+            self.summary.complain(str(error))
+
     def _look_for_saturation(self) -> None:
         layer = self.layer_combo.layer
         self._saturated = "" if layer is None or layer.rgb else saturation_of(layer)
@@ -213,6 +235,8 @@ class ImageSection(SectionBox):
         if not isalive(self):
             return
         layer = self.layer_combo.layer
+        if not self.voxel_edit.isModified():
+            self.voxel_edit.setText("" if layer is None else voxels_of(layer, self.axes))
         if layer is None:
             self.summary.setText("Open an image, or one of File > Open Sample > DEQ-MD Deconvolution.")
         elif layer.rgb:
@@ -222,8 +246,7 @@ class ImageSection(SectionBox):
         else:
             found, part, wrong = describe(layer, self.axes), "", False
             try:
-                require_fitting(layer, self.axes)
-                part = _describe_region(self._region(layer, preview=False))
+                part = _describe_region(self.read(keep=False).part)
             except UserError as error:
                 part, wrong = str(error), True
             text = "<br>".join(filter(None, (found, part, self._saturated)))
