@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.psf.faults import shifted
 from napari_deqmd.psf.measures import cutoff_of, light_beyond, otf_of, tapered, widths_of
 from napari_deqmd.psf.parameters import voxels_of
 from napari_deqmd.psf.prepare import (
@@ -18,6 +19,7 @@ from napari_deqmd.psf.prepare import (
     NEGATIVE,
     PEDESTAL,
     SAME_VOXEL,
+    centred,
     centroid,
     check_values,
     fit_voxels,
@@ -30,9 +32,8 @@ from napari_deqmd.psf.spectrum import disagreements
 
 # Both Abbe's limit and Nyquist's: a spot of 0.51 wavelength / NA needs pixels of 0.25 wavelength / NA.
 _UNDERSAMPLED = 2.0
-# Voxels, and widths at half maximum.
-_OFF_CENTRE = 0.25
-_OFF_SHARE = 0.1
+# Voxels from which on a spot is centred on use.
+_OFF_CENTRE = 0.75
 _ODD = 0.2
 _OUTSIDE = 0.05
 # Voxels that are drawn, in widths at half maximum, and at least.
@@ -165,7 +166,7 @@ def inspect_psf(
         negative=float((total - array.sum()) / total),
         warnings=(),
     )
-    found = _warnings(report, tails, image_voxel_size)
+    found = [*_warnings(report, tails, image_voxel_size), *shifted(centred(spot.clip(min=0)))]
     if image is not None:
         found += disagreements(image, fit_voxels(spot, voxels, image_voxel_size))
     return dataclasses.replace(report, warnings=tuple(found))
@@ -222,15 +223,10 @@ def _warnings(report: PsfReport, tails: Sequence[float], image: Sequence[float] 
         found.append(
             f"Negative values make {report.negative:.0%} of the PSF and are set to 0 on use: check its background."
         )
-    off = [
-        abs(by) - max(_OFF_CENTRE, _OFF_SHARE * width)
-        for by, width in zip(report.offset, report.fwhm, strict=True)
-    ]
-    if max(off) > 0:
+    if max(map(abs, report.offset)) > _OFF_CENTRE:
         where = ", ".join(f"{offset:+.2f}" for offset in report.offset)
         found.append(
-            f"The spot is off the middle by {where} voxels ({names}): on use it is centred by whole voxels, and what "
-            "is left of it shifts the result."
+            f"The spot is off the middle by {where} voxels ({names}): on use it is centred by whole voxels."
         )
     if report.odd > _ODD:
         found.append(

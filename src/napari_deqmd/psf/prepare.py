@@ -71,7 +71,7 @@ def prepare_psf(
     """
     array = _clip_negatives(_match_dimensions(check_values(psf), ndim))
     array = _without_pedestal(array)
-    array = _odd_and_centred(array, center=center)
+    array = centred(array, center=center)
     array = _crop_to_energy(array, ENERGY_LOST)
     if boundary == "periodic":
         array = _wrap_into_image(array, tuple(image_shape))
@@ -196,8 +196,8 @@ def _without_pedestal(psf: NDArray[np.float64]) -> NDArray[np.float64]:
     return (psf - pedestal).clip(min=0)
 
 
-def _odd_and_centred(psf: NDArray[np.float64], *, center: bool) -> NDArray[np.float64]:
-    """Pad with zeros, rather than roll, so that nothing comes back in at the other side."""
+def centred(psf: NDArray[np.float64], *, center: bool = True) -> NDArray[np.float64]:
+    """Bring the origin into the middle of odd sides, by zeros: what is rolled would come back in at the other side."""
     if center:
         psf = from_corner(psf)
     origin = _spot(psf) if center else _middle(psf)
