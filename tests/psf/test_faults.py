@@ -1,11 +1,11 @@
-"""What is told of a PSF that is used: where it shifts the result."""
+"""What is told of a PSF that is used: where it shifts the result, and where it is too narrow."""
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from napari_deqmd import reconstruct
-from napari_deqmd.psf.faults import shift_of, shifted
+from napari_deqmd.psf.faults import faults, shift_of, shifted
 from napari_deqmd.psf.inspect import inspect_psf
 from napari_deqmd.psf.prepare import prepare_psf
 from napari_deqmd.psf.theory import make_psf
@@ -55,3 +55,16 @@ def test_lop_sided_planes_deep_in_a_sample_shift_nothing(kind, depth):
 def test_inspect_says_the_same():
     (sentence,) = shifted(prepared(gaussian(17, 8.4, 8)))
     assert sentence in inspect_psf(gaussian(17, 8.4, 8)).warnings
+
+
+def test_undersampling_is_told_of_a_run():
+    lens = {"na": 1.4, "wavelength": 0.52, "ni": 1.515}
+    psf = prepared(make_psf("widefield", ndim=3, voxel_size=(1.0, 0.4, 0.4), **lens))
+    (sentence,) = faults(psf)
+    assert "less than 2 voxels wide along Z, Y, X:" in sentence
+    assert sentence in inspect_psf(psf).warnings
+    assert faults(prepared(make_psf("widefield", ndim=3, voxel_size=(0.2, 0.08, 0.08), **lens))) == ()
+    image = np.random.default_rng(0).poisson(9, (12, 32, 32))
+    assert (
+        sentence in reconstruct(image, psf, method="rl", max_iter=1, peak=20, background=1).report["warnings"]
+    )

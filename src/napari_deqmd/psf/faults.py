@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
-from napari_deqmd.psf.measures import middle_of, profiles_through_peak
+from napari_deqmd.psf.measures import middle_of, profiles_through_peak, widths_of
 
 # Voxels from which on a shift is told, and by which the middles at other heights may be elsewhere.
 _SHIFT = 0.1
 # A spot further off was left there on purpose: `prepare_psf` brings every other one nearer.
 _NO_SPOT = 0.75
 _HEIGHTS = (0.25, 0.5, 0.75)
+# Both Abbe's limit and Nyquist's: a spot of 0.51 wavelength / NA needs pixels of 0.25 wavelength / NA.
+_UNDERSAMPLED = 2.0
+
+
+def faults(psf: NDArray[Any]) -> tuple[str, ...]:
+    """Return what is wrong with a PSF in use, a sentence each."""
+    return (*shifted(psf), *undersampled(widths_of(psf)))
+
+
+def undersampled(fwhm: Sequence[float]) -> tuple[str, ...]:
+    """Say along which axes a PSF is too narrow, in voxels, to be sampled."""
+    few = [axis for axis, width in zip("ZYX"[-len(fwhm) :], fwhm, strict=True) if width < _UNDERSAMPLED]
+    if not few:
+        return ()
+    return (
+        f"The PSF is less than {_UNDERSAMPLED:g} voxels wide along {', '.join(few)}: an image of these voxels is "
+        "undersampled there, and finer detail cannot come back.",
+    )
 
 
 def shift_of(psf: NDArray[Any]) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.psf.faults import shifted
+from napari_deqmd.psf.faults import shifted, undersampled
 from napari_deqmd.psf.measures import cutoff_of, light_beyond, otf_of, tapered, widths_of
 from napari_deqmd.psf.parameters import voxels_of
 from napari_deqmd.psf.prepare import (
@@ -30,8 +30,6 @@ from napari_deqmd.psf.prepare import (
 )
 from napari_deqmd.psf.spectrum import disagreements
 
-# Both Abbe's limit and Nyquist's: a spot of 0.51 wavelength / NA needs pixels of 0.25 wavelength / NA.
-_UNDERSAMPLED = 2.0
 # Voxels from which on a spot is centred on use.
 _OFF_CENTRE = 0.75
 _ODD = 0.2
@@ -244,15 +242,11 @@ def _warnings(report: PsfReport, tails: Sequence[float], image: Sequence[float] 
         )
     if any(math.isnan(width) for width in report.fwhm):
         found.append("The PSF has no width at half maximum: it is no spot.")
-    if (few := [width < _UNDERSAMPLED for width in report.fwhm]) and any(few):
-        found.append(
-            f"Less than {_UNDERSAMPLED:g} voxels per width along {axes(few)}: an image of these voxels is "
-            "undersampled there, and finer detail cannot come back."
-        )
+    found += undersampled(report.fwhm)
     if any(even := [size % 2 == 0 for size in report.shape]):
         found.append(
-            f"An even number of voxels along {axes(even)}: the voxel size // 2 counts as the middle unless the spot "
-            "is elsewhere, and zeros are added to make it odd."
+            f"An even number of voxels along {axes(even)} has no middle: the first voxel of the second half counts as "
+            "such unless the spot is elsewhere, and zeros are added to make it odd."
         )
     if image is not None and report.voxel_size is not None and len(image) == len(report.voxel_size):
         differ = [
