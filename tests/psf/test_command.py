@@ -10,6 +10,7 @@ from PIL import Image
 from napari_deqmd.cli import main
 from napari_deqmd.io.sidecar import read_sidecar
 from napari_deqmd.io.stack import Stack, read_stack, write_stack
+from napari_deqmd.psf.theory import make_psf
 from psf.test_beads import HALVES, VOXEL, field
 
 CONFOCAL = "confocal:na=1.2,wavelength=0.52,ni=1.333,size=15,21,21"
@@ -132,3 +133,19 @@ def test_words_that_cannot_work(folder, capsys, words, status, says):
     assert main(["psf", *words]) == status
     assert says in capsys.readouterr().err
     assert list(folder.iterdir()) == []
+
+
+def test_what_inspect_knows_of_its_image(folder, capsys):
+    """A PSF's planes without their distance are compared across; a theory is at the image's voxel size."""
+    psf = make_psf(ndim=3, sigma=(2, 2, 2))
+    write_stack("psf.ome.tif", Stack(psf, "ZYX", metadata={"lateral": 0.05}))
+    assert main(["psf", "inspect", "psf.ome.tif", "--image-voxel-size", "0.3,0.1,0.1"]) == 0
+    printed = capsys.readouterr()
+    assert "The PSF's voxels are 0.05 × 0.05 µm (Y, X) but the image's 0.1 × 0.1 µm (Y, X)" in printed.err
+    assert main(["psf", "inspect", "psf.ome.tif", "--image-voxel-size", "0.2,0.1"]) == 1
+    assert "has 2 numbers for a PSF of 3 axes" in capsys.readouterr().err
+    write_stack("in.ome.tif", Stack(np.random.default_rng(0).poisson(9, (20, 20)), "YX", (0.1, 0.1)))
+    assert main(["psf", "inspect", "confocal:na=1.2,wavelength=0.52", "--image", "in.ome.tif", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["voxel_size"] == [0.1, 0.1]
+    assert main(["psf", "inspect", "confocal:na=1.2,wavelength=0.52"]) == 1
+    assert "--voxel-size" in capsys.readouterr().err

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.cli.console import print_fields, print_json, say
+from napari_deqmd.cli.jobs import known_voxels
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_files, check_target
 from napari_deqmd.io.names import SUFFIXES
 from napari_deqmd.io.sidecar import check_result, versions, write_result
 from napari_deqmd.io.stack import Stack, read_stack
 from napari_deqmd.psf.inspect import PsfReport, inspect_psf, middle_planes
+from napari_deqmd.psf.parameters import voxels_of
 
 # Pixels of a picture's panel.
 _PANEL = 320
@@ -80,18 +82,20 @@ def inspect(arguments: Namespace) -> None:
         if not arguments.picture.lower().endswith(".png"):
             raise UserError(f"Cannot draw {arguments.picture}: name the picture .png.")
         picture = check_target(arguments.picture, overwrite=arguments.overwrite)
-    image, image_shape, image_voxel_size = None, None, arguments.image_voxel_size
+    looked_at, image_voxel_size = None, arguments.image_voxel_size
     if arguments.image is not None:
-        looked_at = read_stack(arguments.image, voxel_size=image_voxel_size)
-        image, image_voxel_size = looked_at.load().data, looked_at.voxel_size
-        image_shape = looked_at.spatial_shape
+        looked_at = read_stack(arguments.image, voxel_size=image_voxel_size).load()
     if arguments.psf.lower().endswith(SUFFIXES) or Path(arguments.psf).is_file():
         stack = read_stack(arguments.psf, voxel_size=arguments.voxel_size)
         if stack.axes != stack.spatial_axes:
             raise UserError(f"The PSF {arguments.psf} has the axes {stack.axes}: give one PSF, YX or ZYX.")
-        psf, voxel_size = stack.data, stack.voxel_size
+        psf, voxel_size = stack.data, known_voxels(stack, stack.axes)
     else:
-        psf, voxel_size = _theory(arguments, image_shape)
+        psf, voxel_size = _theory(arguments, looked_at)
+    voxels_of(image_voxel_size, psf.ndim, name="image's voxel size")
+    image = None
+    if looked_at is not None:
+        image, image_voxel_size = looked_at.data, known_voxels(looked_at, "ZYX"[-psf.ndim :])
     report = inspect_psf(psf, voxel_size, image_voxel_size=image_voxel_size, image=image)
     if picture is not None:
         _draw(picture, psf, report, overwrite=arguments.overwrite)
@@ -100,13 +104,17 @@ def inspect(arguments: Namespace) -> None:
 
 
 def _theory(
-    arguments: Namespace, image_shape: tuple[int, ...] | None = None
+    arguments: Namespace, image: Stack | None = None
 ) -> tuple[NDArray[np.float32], tuple[float, ...] | None]:
+    """Compute a PSF; what its own options leave open is as the image, where there is one."""
     from napari_deqmd.psf.theory import parse_psf
 
-    ndim, voxel_size = arguments.ndim, arguments.voxel_size
-    known = image_shape if image_shape is not None and len(image_shape) == ndim else None
-    return parse_psf(arguments.psf, ndim, voxel_size, known), voxel_size
+    ndim, voxel_size, shape = arguments.ndim, arguments.voxel_size, None
+    if image is not None:
+        ndim = ndim or len(image.spatial_axes)
+        voxel_size = voxel_size or image.voxel_size
+        shape = image.spatial_shape if len(image.spatial_axes) == ndim else None
+    return parse_psf(arguments.psf, ndim or 3, voxel_size, shape), voxel_size
 
 
 def _write(

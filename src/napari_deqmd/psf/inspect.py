@@ -24,6 +24,7 @@ from napari_deqmd.psf.prepare import (
     check_values,
     fit_voxels,
     from_corner,
+    known_sizes,
     light_at_ends,
     pedestal_of,
     profiles_of,
@@ -107,9 +108,9 @@ def inspect_psf(
     psf : array_like
         Shape ``(Y, X)`` or ``(Z, Y, X)``; any scale. Its spot may lie in the corner, as FFTs want it.
     voxel_size : sequence of float, optional
-        Micrometres along its axes, > 0.
+        Micrometres along its axes, > 0; NaN for an axis along which it is not known.
     image_voxel_size : sequence of float, optional
-        Micrometres of the image that it is for, to be compared.
+        Micrometres of the image that it is for, to be compared along the axes where both are known.
     image : ndarray, optional
         Counts ``(..., Y, X)`` of the image that it is for, whose blur is compared; see `disagreements`.
 
@@ -131,7 +132,7 @@ def inspect_psf(
     array = from_corner(check_values(psf).squeeze())
     if array.ndim not in (2, 3):
         raise UserError(f"The PSF has {array.ndim} dimensions: give one PSF with the axes YX or ZYX.")
-    voxels = voxels_of(voxel_size, array.ndim)
+    voxels = voxels_of(voxel_size, array.ndim, partly=True)
     positive = array.clip(min=0)
     total = positive.sum()
     if not total > 0:
@@ -188,7 +189,9 @@ def middle_planes(psf: Any, report: PsfReport) -> tuple[tuple[str, NDArray[np.fl
     """
     array = from_corner(np.asarray(psf, np.float64).squeeze())
     middle = tuple(int(place) for place in np.unravel_index(int(array.argmax()), array.shape))
-    voxel = report.voxel_size or (1.0,) * array.ndim
+    voxel = report.voxel_size or (math.nan,)
+    if any(map(math.isnan, voxel)):
+        voxel = (1.0,) * array.ndim
     planes = [("XY", array[middle[:-2]], (-2, -1))]
     if array.ndim == 3:
         planes.append(("XZ", array[:, middle[1]], (0, 2)))
@@ -249,13 +252,11 @@ def _warnings(report: PsfReport, tails: Sequence[float], image: Sequence[float] 
             "such unless the spot is elsewhere, and zeros are added to make it odd."
         )
     if image is not None and report.voxel_size is not None and len(image) == len(report.voxel_size):
-        differ = [
-            not math.isclose(a, b, rel_tol=SAME_VOXEL) for a, b in zip(report.voxel_size, image, strict=True)
-        ]
+        differ = [abs(a / b - 1) > SAME_VOXEL for a, b in zip(report.voxel_size, image, strict=True)]
         if any(differ):
-            sizes = [" × ".join(f"{size:.3g}" for size in voxel) for voxel in (report.voxel_size, image)]
+            own, theirs = known_sizes(report.voxel_size, image)
             found.append(
-                f"The PSF's voxels are {sizes[0]} µm but the image's {sizes[1]} µm ({axes(differ)} differ): "
+                f"The PSF's voxels are {own} but the image's {theirs}, and differ along {axes(differ)}: "
                 "it is resampled on use."
             )
     return found

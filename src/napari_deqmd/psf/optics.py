@@ -194,8 +194,8 @@ def _radius(scope: Microscope, lens: _Lens) -> float:
 def _grid(lens: _Lens, size: Values | None, voxel_size: Any, ndim: int, reach: tuple[float, float]) -> _Grid:
     if voxel_size is None:
         raise UserError(
-            "A PSF of a microscope needs the image's voxel size: set it for the image, "
-            "or give voxel_size in micrometres."
+            "A PSF of a microscope needs the image's voxel size in micrometres: set it for the image, "
+            "or give voxel_size (on the command line --voxel-size)."
         )
     voxel = per_axis("voxel_size", voxel_size, ndim)
     if min(voxel) <= 0:

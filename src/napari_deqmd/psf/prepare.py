@@ -90,7 +90,7 @@ def fit_voxels(
     psf : array_like
         ``(Y, X)`` or ``(Z, Y, X)``.
     voxel_size, image_voxel_size : sequence of float or None
-        Micrometres along its axes.
+        Micrometres along its axes; an axis along which one is NaN stays as it is.
 
     Returns
     -------
@@ -109,13 +109,14 @@ def fit_voxels(
         or not len(voxel_size) == len(image_voxel_size) == array.ndim
     ):
         return array
-    steps = np.divide(image_voxel_size, voxel_size)
+    steps = np.nan_to_num(np.divide(image_voxel_size, voxel_size), nan=1.0)
     if np.allclose(steps, 1, rtol=SAME_VOXEL):
         return array
     if steps.max() > _LARGEST_STEP or steps.min() < 1 / _LARGEST_STEP:
         raise UserError(
-            f"The PSF's voxels are {_text(voxel_size)} µm but the image's are {_text(image_voxel_size)} µm: "
-            "check their units."
+            "The PSF's voxels are {} but the image's are {}: check their units.".format(
+                *known_sizes(voxel_size, image_voxel_size)
+            )
         )
     array = from_corner(check_values(array))
     bright = np.where(array >= array.max() / 2, array, 0.0)
@@ -125,6 +126,17 @@ def fit_voxels(
         half = int(max(middle, size - 1 - middle) / step)
         places.append(middle + step * np.arange(-half, half + 1))
     return np.asarray(map_coordinates(array, np.meshgrid(*places, indexing="ij"), order=3))
+
+
+def known_sizes(voxel_size: Sequence[float], other: Sequence[float]) -> tuple[str, str]:
+    """Return two voxel sizes as text, of the axes along which both are known."""
+    names = "ZYX"[-len(voxel_size) :]
+    both = [
+        (name, *pair) for name, *pair in zip(names, voxel_size, other, strict=True) if np.isfinite(pair).all()
+    ]
+    axes = ", ".join(name for name, _, _ in both)
+    one, two = (" × ".join(f"{sizes[i]:.4g}" for sizes in both) for i in (1, 2))
+    return f"{one} µm ({axes})", f"{two} µm ({axes})"
 
 
 def check_values(psf: Any) -> NDArray[np.float64]:
