@@ -107,7 +107,7 @@ def test_inspect_finds_a_pedestal(folder, capsys):
         (np.full((16, 48, 48), np.nan, np.float32), (), "NaN"),
         (np.ones((2, 3, 48, 48), np.uint16), (), "axes"),
         (field(HALVES[:1], columns=1), ("--size", "8,9,9"), "odd numbers"),
-        (field(HALVES[:1], columns=1), ("--bead-diameter", "100nm"), "needs a voxel size"),
+        (field(HALVES[:1], columns=1), ("--bead-diameter", "100nm"), "need the voxel size"),
     ],
 )
 def test_beads_that_cannot_work(folder, capsys, stack, more, says):

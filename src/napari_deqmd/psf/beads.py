@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from napari_deqmd.psf.bead_mean import aligned, denoised, mean_of
 from napari_deqmd.psf.inspect import inspect_psf
 from napari_deqmd.psf.parameters import voxels_of
 from napari_deqmd.psf.prepare import check_values
+
+# A ball's shadow is 0.87 of its diameter wide at half its maximum; nothing that blurs it makes it narrower.
+_AS_WIDE = 1.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,14 +108,14 @@ def distil_psf(
     height as the weight, without voxels that are nearer to another bead, outside the image, or far from the median.
     """
     raw = np.asarray(stack)
-    image = check_values(raw).squeeze()
+    image = check_values(raw, "image of beads").squeeze()
     if image.ndim not in (2, 3):
         raise UserError(
             f"The image of beads has {image.ndim} dimensions: give one stack with the axes YX or ZYX."
         )
     voxels = voxels_of(voxel_size, image.ndim)
-    if bead_diameter is not None and (voxels is None or bead_diameter <= 0):
-        raise UserError("A bead diameter needs a voxel size, and is above 0: give both in micrometres.")
+    if bead_diameter is not None:
+        _check_diameter(bead_diameter, voxels)
     full = full_scale(raw, image) if saturation is None else saturation
     candidates, half = find(image)
     reach = half
@@ -126,6 +130,8 @@ def distil_psf(
     good = [bead for bead in fitted if not bead.reason]
     if not good:
         raise UserError(none_left(fitted))
+    if bead_diameter is not None and voxels is not None:
+        _compare_diameter(bead_diameter, np.median([bead.fwhm for bead in good], axis=0) * voxels)
     boxes = np.stack([aligned(image, bead, fitted, reach) for bead in good])
     psf, noise, residual = mean_of(boxes, np.array([bead.height for bead in good]))
     psf = denoised(psf)
@@ -144,6 +150,26 @@ def distil_psf(
         residual=residual,
         warnings=(*_warnings(good, residual, bead_diameter, report.fwhm_um), *report.warnings),
     )
+
+
+def _check_diameter(diameter: float, voxels: tuple[float, ...] | None) -> None:
+    if not 0 < diameter < math.inf:
+        raise UserError(f"The bead diameter is {diameter:g}: give micrometres above 0.")
+    if voxels is None:
+        raise UserError(
+            "Beads of a known diameter need the voxel size along every axis: set it for the image "
+            "(on the command line with --voxel-size)."
+        )
+
+
+def _compare_diameter(diameter: float, seen: NDArray[np.float64]) -> None:
+    """Refuse a ball that is wider than its image."""
+    if diameter > _AS_WIDE * seen.min():
+        widths = " × ".join(f"{width:.2g}" for width in seen)
+        raise UserError(
+            f"The beads look {widths} µm wide but their diameter is said to be {diameter:g} µm: give it in "
+            "micrometres, or with its unit, such as 100nm."
+        )
 
 
 def _warnings(

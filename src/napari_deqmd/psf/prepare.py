@@ -139,14 +139,14 @@ def known_sizes(voxel_size: Sequence[float], other: Sequence[float]) -> tuple[st
     return f"{one} µm ({axes})", f"{two} µm ({axes})"
 
 
-def check_values(psf: Any) -> NDArray[np.float64]:
-    """Return a PSF's values, which must be real and finite."""
+def check_values(psf: Any, name: str = "PSF") -> NDArray[np.float64]:
+    """Return the values of a PSF, or what one is made of, which must be real and finite."""
     array = np.asarray(psf)
     if array.dtype.kind not in "uif":
-        raise UserError(f"The PSF has values of type {array.dtype}: give real numbers (an intensity PSF).")
+        raise UserError(f"The {name} has values of type {array.dtype}: give real numbers (intensities).")
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
-        raise UserError("The PSF holds NaN or infinite values: give a PSF with finite numbers only.")
+        raise UserError(f"The {name} holds NaN or infinite values: give one with finite numbers only.")
     return array
 
 
