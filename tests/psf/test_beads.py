@@ -70,6 +70,22 @@ def test_places_of_beads_are_found_to_a_twentieth_of_a_voxel():
     assert np.isnan(found.residual)
 
 
+def test_tails_are_kept_as_far_as_they_are_seen():
+    """The box that a bead is judged by, 19 voxels along each axis, would cut off more than is missing here."""
+    found = distil_psf(field(peak=5000), VOXEL).psf
+    whole = np.pad(found, [(max(0, (31 - n) // 2),) * 2 for n in found.shape])
+    assert distance(whole, lens()) < 0.03
+    noisy = distil_psf(field(peak=100), VOXEL).psf
+    assert noisy.size < found.size / 4
+
+
+def test_a_box_that_nobody_fills_is_told():
+    assert distil_psf(field(), VOXEL, size=(41, 39, 39)).warnings[0].startswith("No bead diameter")
+    wide = distil_psf(field(), VOXEL, size=(51, 61, 61)).warnings
+    assert "larger than the image (41 × 80 × 120)" in wide[0]
+    assert "half-way to the next bead" in wide[1]
+
+
 def test_a_larger_box_leaves_no_bead_out():
     found = distil_psf(field(), VOXEL, size=(31, 37, 37))
     assert len(found.beads) == len(HALVES)
@@ -114,6 +130,7 @@ def test_close_pair_is_left_out():
     image[5:36, 5:36, 12:43] += 2000 * lens() / lens().max()
     found = distil_psf(image, VOXEL)
     assert reasons(found) == ["overlapping", "overlapping"]
+    assert len({bead.place for bead in found.rejected}) == 2
     assert distance(found.psf, lens()) < 0.05
 
 

@@ -163,7 +163,7 @@ def _psf(commands: Any) -> None:
         "--size",
         type=typed(numbers, "The size"),
         metavar="Z,Y,X",
-        help="odd voxels of the PSF (about 5 widths)",
+        help="odd voxels of the PSF (up to 10 widths, as far as the light goes)",
     )
     add_output(distill)
     look = add_command(actions, "inspect", "measure a PSF and say what is wrong with it", "psf", "inspect")

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from napari_deqmd.psf.measures import middle_of, profiles_through_peak, widths_of
 
 # Voxels from which on a shift is told, and by which the middles at other heights may be elsewhere.
-_SHIFT = 0.1
+_SHIFT = 0.15
+_ELSEWHERE = 0.1
 # A spot further off was left there on purpose: `prepare_psf` brings every other one nearer.
 _NO_SPOT = 0.75
 _HEIGHTS = (0.25, 0.5, 0.75)
@@ -45,7 +46,7 @@ def shift_of(psf: NDArray[Any]) -> tuple[float, ...]:
         low, half, high = (middle_of(line, height) - line.size // 2 for height in _HEIGHTS)
         if abs(half) > _NO_SPOT:
             return (0.0,) * psf.ndim
-        shifts.append(half if max(low, half, high) - min(low, half, high) <= _SHIFT else 0.0)
+        shifts.append(half if max(low, half, high) - min(low, half, high) <= _ELSEWHERE else 0.0)
     return tuple(shifts)
 
 

@@ -72,7 +72,7 @@ def prepare_psf(
     array = _clip_negatives(_match_dimensions(check_values(psf), ndim))
     array = _without_pedestal(array)
     array = centred(array, center=center)
-    array = _crop_to_energy(array, ENERGY_LOST)
+    array = crop_to_energy(array, ENERGY_LOST)
     if boundary == "periodic":
         array = _wrap_into_image(array, tuple(image_shape))
     else:
@@ -268,7 +268,7 @@ def light_at_ends(psf: NDArray[Any]) -> float:
     return float(max(light[0], light[-1]) / light.max())
 
 
-def _crop_to_energy(psf: NDArray[np.float64], lost: float) -> NDArray[np.float64]:
+def crop_to_energy(psf: NDArray[np.float64], lost: float) -> NDArray[np.float64]:
     """Crop each axis about the middle by as much as its share of `lost` allows."""
     allowed = lost / psf.ndim * psf.sum()
     keep = []
