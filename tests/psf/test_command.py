@@ -43,7 +43,7 @@ def test_make_writes_a_psf_that_reconstruct_reads(folder, capsys):
 
 def test_make_a_plane(folder, capsys):
     assert main(["psf", "make", "gaussian:sigma=1.5", "--ndim", "2", "-o", "psf.ome.tif"]) == 0
-    assert "fwhm: 3.53" in capsys.readouterr().out
+    assert "width at half maximum, voxels: 3.53" in capsys.readouterr().out
     assert read_stack("psf.ome.tif").data.ndim == 2
 
 
@@ -60,7 +60,7 @@ def test_distill(folder, capsys):
     assert read_stack("psf.tif").voxel_size == pytest.approx(VOXEL)
     assert read_sidecar("psf.tif")["report"]["residual"] == pytest.approx(found["residual"])
     assert main(["psf", "inspect", "psf.tif"]) == 0
-    assert "fwhm_um: " in capsys.readouterr().out
+    assert "width at half maximum, µm: 0.5" in capsys.readouterr().out
 
 
 def test_distill_compares_with_theory(folder, capsys):

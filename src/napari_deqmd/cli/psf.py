@@ -21,6 +21,25 @@ from napari_deqmd.psf.parameters import voxels_of
 
 # Pixels of a picture's panel.
 _PANEL = 320
+# What is printed, in words; programs get the names.
+_WORDS = {
+    "shape": "size, voxels",
+    "voxel_size": "voxel size, µm",
+    "fwhm": "width at half maximum, voxels",
+    "fwhm_um": "width at half maximum, µm",
+    "theory_fwhm": "width of the theory, voxels",
+    "cutoff": "OTF ends at, of Nyquist's frequency",
+    "outside": "light outside the box",
+    "offset": "spot off the middle, voxels",
+    "odd": "lop-sided part",
+    "pedestal": "background, in the PSF's values",
+    "pedestal_share": "background, of the sum",
+    "negative": "negative values",
+    "beads": "beads used",
+    "rejected": "beads left out",
+    "residual": "a bead off their mean, typically",
+}
+_SHARES = ("cutoff", "outside", "odd", "pedestal_share", "negative", "residual")
 # Widths of beads and theory differ by this much before it is told.
 _AS_THEORY = 0.2
 
@@ -89,7 +108,8 @@ def inspect(arguments: Namespace) -> None:
         stack = read_stack(arguments.psf, voxel_size=arguments.voxel_size)
         if stack.axes != stack.spatial_axes:
             raise UserError(f"The PSF {arguments.psf} has the axes {stack.axes}: give one PSF, YX or ZYX.")
-        psf, voxel_size = stack.data, known_voxels(stack, stack.axes)
+        psf: NDArray[Any] = stack.data
+        voxel_size: tuple[float, ...] | None = known_voxels(stack, stack.axes)
     else:
         psf, voxel_size = _theory(arguments, looked_at)
     voxels_of(image_voxel_size, psf.ndim, name="image's voxel size")
@@ -142,14 +162,20 @@ def _print(arguments: Namespace, content: dict[str, Any]) -> None:
     for name in ("beads", "rejected"):
         if name in told:
             told[name] = len(told[name])
-    print_fields({name: _rounded(value) for name, value in told.items() if value is not None})
+    print_fields(
+        {
+            _WORDS.get(name, name): _rounded(value, ".1%" if name in _SHARES else ".4g")
+            for name, value in told.items()
+            if value is not None
+        }
+    )
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: Any, how: str) -> Any:
     if isinstance(value, float):
-        return "unknown" if np.isnan(value) else f"{value:.4g}"
+        return "unknown" if np.isnan(value) else f"{value:{how}}"
     if isinstance(value, tuple):
-        return ", ".join(str(_rounded(one)) for one in value)
+        return ", ".join(str(_rounded(one, how)) for one in value)
     return value
 
 

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.psf.background import NEGATIVE, PEDESTAL, negative_share, pedestal_of
 from napari_deqmd.psf.faults import shifted, undersampled
 from napari_deqmd.psf.measures import cutoff_of, light_beyond, otf_of, tapered, widths_of
 from napari_deqmd.psf.parameters import voxels_of
 from napari_deqmd.psf.prepare import (
     FADED,
-    NEGATIVE,
-    PEDESTAL,
     SAME_VOXEL,
     centred,
     centroid,
@@ -26,7 +25,6 @@ from napari_deqmd.psf.prepare import (
     from_corner,
     known_sizes,
     light_at_ends,
-    pedestal_of,
     profiles_of,
 )
 from napari_deqmd.psf.spectrum import disagreements
@@ -68,7 +66,7 @@ class PsfReport:
     pedestal_share : float
         Its share of the PSF's sum.
     negative : float
-        Share of negative values, in units of the positive ones' sum.
+        Share of negative values in the sum of all without their signs.
     warnings : tuple of str
         One sentence each.
     """
@@ -134,8 +132,7 @@ def inspect_psf(
         raise UserError(f"The PSF has {array.ndim} dimensions: give one PSF with the axes YX or ZYX.")
     voxels = voxels_of(voxel_size, array.ndim, partly=True)
     positive = array.clip(min=0)
-    total = positive.sum()
-    if not total > 0:
+    if not positive.any():
         raise UserError("The PSF is zero everywhere: choose a PSF with a bright spot in it.")
     pedestal, share = pedestal_of(positive)
     # Real tails have a floor too: only what is far more than that is taken away before measuring.
@@ -162,7 +159,7 @@ def inspect_psf(
         odd=odd,
         pedestal=pedestal,
         pedestal_share=share,
-        negative=float((total - array.sum()) / total),
+        negative=negative_share(array),
         warnings=(),
     )
     found = [*_warnings(report, tails, image_voxel_size), *shifted(centred(spot.clip(min=0)))]
@@ -222,7 +219,8 @@ def _warnings(report: PsfReport, tails: Sequence[float], image: Sequence[float] 
         )
     if report.negative > NEGATIVE:
         found.append(
-            f"Negative values make {report.negative:.0%} of the PSF and are set to 0 on use: check its background."
+            f"Negative values make {report.negative:.0%} of all values and are set to 0 on use: check the PSF's "
+            "background."
         )
     if max(map(abs, report.offset)) > _OFF_CENTRE:
         where = ", ".join(f"{offset:+.2f}" for offset in report.offset)

@@ -11,13 +11,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.psf.background import clip_negatives, without_pedestal
 
 # Share of the energy that cropping may drop without a word.
 ENERGY_LOST = 1e-3
-# Share of negative energy that passes for the noise of a background subtraction.
-NEGATIVE = 0.05
-# Share of the sum that a constant pedestal may have.
-PEDESTAL = 0.1
 # Voxel sizes of image and PSF may differ by this much before it matters; and by so much only by mistake.
 SAME_VOXEL = 0.02
 # A plane has faded when it has less than this share of the brightest one's light.
@@ -69,8 +66,8 @@ def prepare_psf(
         The PSF is larger than the image and was cropped, has many negative values, or lay on a background, which was
         subtracted.
     """
-    array = _clip_negatives(_match_dimensions(check_values(psf), ndim))
-    array = _without_pedestal(array)
+    array = clip_negatives(_match_dimensions(check_values(psf), ndim))
+    array = without_pedestal(array)
     array = centred(array, center=center)
     array = crop_to_energy(array, ENERGY_LOST)
     if boundary == "periodic":
@@ -130,12 +127,9 @@ def fit_voxels(
 
 def known_sizes(voxel_size: Sequence[float], other: Sequence[float]) -> tuple[str, str]:
     """Return two voxel sizes as text, of the axes along which both are known."""
-    names = "ZYX"[-len(voxel_size) :]
-    both = [
-        (name, *pair) for name, *pair in zip(names, voxel_size, other, strict=True) if np.isfinite(pair).all()
-    ]
-    axes = ", ".join(name for name, _, _ in both)
-    one, two = (" × ".join(f"{sizes[i]:.4g}" for sizes in both) for i in (1, 2))
+    known = np.isfinite(voxel_size) & np.isfinite(other)
+    axes = ", ".join(name for name, yes in zip("ZYX"[-len(voxel_size) :], known, strict=True) if yes)
+    one, two = (" × ".join(f"{size:.4g}" for size in np.array(sizes)[known]) for sizes in (voxel_size, other))
     return f"{one} µm ({axes})", f"{two} µm ({axes})"
 
 
@@ -162,50 +156,6 @@ def _match_dimensions(psf: NDArray[np.float64], ndim: int) -> NDArray[np.float64
             "The PSF is 2D but the image is a 3D stack: give a 3D PSF, or name the first axis T, not Z."
         )
     raise UserError(f"The PSF has shape {psf.shape}: give {ndim} dimensions for this image.")
-
-
-def _clip_negatives(psf: NDArray[np.float64]) -> NDArray[np.float64]:
-    positive = psf.clip(min=0)
-    total = positive.sum()
-    if not total > 0:
-        raise UserError("The PSF is zero everywhere: choose a PSF with a bright spot in it.")
-    negative = (total - psf.sum()) / total
-    if negative > NEGATIVE:
-        warnings.warn(
-            f"Negative values ({negative:.0%} of the PSF) were set to 0: check its background subtraction.",
-            stacklevel=3,
-        )
-    return positive
-
-
-def pedestal_of(psf: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the constant background of a PSF without negative values, and its share of the sum.
-
-    A camera's offset left in a measured PSF is small beside the peak, but most of the sum. It is what even the
-    darkest places have, averaged over blocks against noise; a flat kernel has none.
-    """
-    blocks = psf
-    for axis, size in enumerate(psf.shape):
-        width = max(1, size // 8)
-        starts = np.arange(0, size - width + 1, width)
-        blocks = np.add.reduceat(blocks, starts, axis=axis)
-        counts = np.diff([*starts, size])
-        blocks = blocks / counts.reshape([-1 if one == axis else 1 for one in range(psf.ndim)])
-    pedestal = float(np.percentile(blocks, 2))
-    if pedestal > 0.1 * psf.max():
-        return 0.0, 0.0
-    return pedestal, float(pedestal * psf.size / psf.sum())
-
-
-def _without_pedestal(psf: NDArray[np.float64]) -> NDArray[np.float64]:
-    pedestal, share = pedestal_of(psf)
-    if share <= PEDESTAL:
-        return psf
-    warnings.warn(
-        f"The PSF lies on a background of {pedestal:.3g}, {share:.0%} of its sum, which was subtracted: check it.",
-        stacklevel=3,
-    )
-    return (psf - pedestal).clip(min=0)
 
 
 def centred(psf: NDArray[np.float64], *, center: bool = True) -> NDArray[np.float64]:
