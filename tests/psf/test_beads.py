@@ -110,6 +110,14 @@ def test_the_ball_is_taken_out():
     assert any("bead diameter" in sentence for sentence in kept.warnings)
 
 
+def test_a_ball_may_look_narrower_than_it_is():
+    """What a long PSF sees of a ball is nearly its shadow."""
+    blurred = fftconvolve(lens(), ball_of(0.4, VOXEL), mode="same").clip(min=0)
+    found = distil_psf(field(spot=blurred, peak=4000), VOXEL, bead_diameter=0.4)
+    assert min(bead.fwhm[1] * VOXEL[1] for bead in found.beads) < 0.35
+    assert distance(found.psf, lens()) < 0.15
+
+
 def test_beads_cut_by_the_edge_are_left_out():
     found = distil_psf(field()[:, :, 18:], VOXEL)
     assert reasons(found) == ["at the edge", "at the edge"]
@@ -154,7 +162,7 @@ def test_report_is_json():
         (
             field(HALVES[:1], columns=1),
             {"voxel_size": VOXEL, "bead_diameter": 2},
-            r"look 0\.\d+ × 0\.2\d* × 0\.2\d* µm wide but their diameter is said to be 2 µm",
+            r"look 0\.\d+ × 0\.2\d* × 0\.2\d* µm wide, but of a diameter of 2 µm",
         ),
         (field(HALVES[:1], columns=1), {"voxel_size": (0.1, 0.1)}, "2 numbers for a PSF of 3 axes"),
         (field(HALVES[:1], columns=1), {"size": (4, 5, 5)}, "odd numbers"),

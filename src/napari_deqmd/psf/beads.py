@@ -18,8 +18,8 @@ from napari_deqmd.psf.inspect import inspect_psf
 from napari_deqmd.psf.parameters import voxels_of
 from napari_deqmd.psf.prepare import check_values, crop_to_energy
 
-# A ball's shadow is 0.87 of its diameter wide at half its maximum; nothing that blurs it makes it narrower.
-_AS_WIDE = 1.2
+# Of its diameter, the width of the Gaussian that fits a ball (0.67) or its shadow (0.64) best; blur makes it wider.
+_SHARP = 0.64
 # How many times as large as the box that a bead needs is the PSF's at most.
 _TAILS = 2.0
 
@@ -209,12 +209,12 @@ def _check_diameter(diameter: float, voxels: tuple[float, ...] | None) -> None:
 
 
 def _compare_diameter(diameter: float, seen: NDArray[np.float64]) -> None:
-    """Refuse a ball that is wider than its image."""
-    if diameter > _AS_WIDE * seen.min():
+    """Refuse a ball that would be wider than its image."""
+    if _SHARP * diameter > seen.min():
         widths = " × ".join(f"{width:.2g}" for width in seen)
         raise UserError(
-            f"The beads look {widths} µm wide but their diameter is said to be {diameter:g} µm: give it in "
-            "micrometres, or with its unit, such as 100nm."
+            f"The beads look {widths} µm wide, but of a diameter of {diameter:g} µm they would be at least "
+            f"{_SHARP * diameter:.2g} µm: give the bead diameter in micrometres, or with its unit, such as 100nm."
         )
 
 
