@@ -17,6 +17,7 @@ from napari_deqmd.cli import main
 from napari_deqmd.cli.picture import side_by_side
 from napari_deqmd.io.sidecar import read_sidecar, sidecar_path
 from napari_deqmd.io.stack import Stack, read_stack, write_stack
+from napari_deqmd.psf.theory import make_psf
 
 KEYS = {
     "seconds", "iterations", "stopped_by", "objective_first", "objective_last", "certificate", "peak", "background",
@@ -505,6 +506,15 @@ class TestRefused:
         assert "the PSF was resampled" in capsys.readouterr().err
         assert reconstruct(output="same.tif") == 0
         assert read_stack("out.tif").data == pytest.approx(read_stack("same.tif").data, rel=1e-2, abs=0.1)
+
+    def test_only_sizes_that_are_known_are_compared_and_told(self, folder, capsys):
+        counts = np.random.default_rng(0).poisson(20, (6, 24, 24)).astype(np.uint16)
+        write_stack("flat.ome.tif", Stack(counts, "ZYX", metadata={"lateral": 0.1}))
+        write_stack("psf.ome.tif", Stack(make_psf(ndim=3, sigma=(1, 2, 2)), "ZYX", (0.3, 0.05, 0.05)))
+        assert reconstruct(psf="psf.ome.tif", image="flat.ome.tif") == 0
+        told = capsys.readouterr().err
+        assert "the image has no voxel size along Z: taken to be the PSF's" in told
+        assert "from voxels of 0.05 × 0.05 µm (Y, X) to those of the image, 0.1 × 0.1 µm (Y, X)." in told
 
     def test_psf_without_voxel_size_is_told(self, folder, capsys):
         write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX"))

@@ -25,6 +25,7 @@ from napari_deqmd.core.photons import Photons
 from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers import Step
+from napari_deqmd.psf.faults import faults
 from napari_deqmd.psf.prepare import prepare_psf
 from napari_deqmd.psf.spectrum import disagreements
 from napari_deqmd.recording import Recording
@@ -319,5 +320,5 @@ class Reconstruction:
             card=None if self._info is None else self._info.card,
             maps=self.maps,
             full=self._recorded.full,
-            of_the_psf=disagreements(self._recorded.counts, self.psf),
+            of_the_psf=(*faults(self.psf), *disagreements(self._recorded.counts, self.psf)),
         )

@@ -87,7 +87,7 @@ def whole_report(
     full : float or None
         Counts at which pixels are saturated.
     of_the_psf : sequence of str
-        What of the image it does not explain.
+        What is wrong with it, and what of the image it does not explain.
     """
     last = items[-1]
     left_out = {name: sum(report[name] for report in items) for name in LEFT_OUT}

@@ -70,6 +70,22 @@ def test_places_of_beads_are_found_to_a_twentieth_of_a_voxel():
     assert np.isnan(found.residual)
 
 
+def test_tails_are_kept_as_far_as_they_are_seen():
+    """The box that a bead is judged by, 19 voxels along each axis, would cut off more than is missing here."""
+    found = distil_psf(field(peak=5000), VOXEL).psf
+    whole = np.pad(found, [(max(0, (31 - n) // 2),) * 2 for n in found.shape])
+    assert distance(whole, lens()) < 0.03
+    noisy = distil_psf(field(peak=100), VOXEL).psf
+    assert noisy.size < found.size / 4
+
+
+def test_a_box_that_nobody_fills_is_told():
+    assert distil_psf(field(), VOXEL, size=(41, 39, 39)).warnings[0].startswith("No bead diameter")
+    wide = distil_psf(field(), VOXEL, size=(51, 61, 61)).warnings
+    assert "larger than the image (41 × 80 × 120)" in wide[0]
+    assert "half-way to the next bead" in wide[1]
+
+
 def test_a_larger_box_leaves_no_bead_out():
     found = distil_psf(field(), VOXEL, size=(31, 37, 37))
     assert len(found.beads) == len(HALVES)
@@ -94,6 +110,14 @@ def test_the_ball_is_taken_out():
     assert any("bead diameter" in sentence for sentence in kept.warnings)
 
 
+def test_a_ball_may_look_narrower_than_it_is():
+    """What a long PSF sees of a ball is nearly its shadow."""
+    blurred = fftconvolve(lens(), ball_of(0.4, VOXEL), mode="same").clip(min=0)
+    found = distil_psf(field(spot=blurred, peak=4000), VOXEL, bead_diameter=0.4)
+    assert min(bead.fwhm[1] * VOXEL[1] for bead in found.beads) < 0.35
+    assert distance(found.psf, lens()) < 0.15
+
+
 def test_beads_cut_by_the_edge_are_left_out():
     found = distil_psf(field()[:, :, 18:], VOXEL)
     assert reasons(found) == ["at the edge", "at the edge"]
@@ -114,6 +138,7 @@ def test_close_pair_is_left_out():
     image[5:36, 5:36, 12:43] += 2000 * lens() / lens().max()
     found = distil_psf(image, VOXEL)
     assert reasons(found) == ["overlapping", "overlapping"]
+    assert len({bead.place for bead in found.rejected}) == 2
     assert distance(found.psf, lens()) < 0.05
 
 
@@ -128,12 +153,17 @@ def test_report_is_json():
         (np.random.default_rng(0).poisson(100, (20, 64, 64)), {}, "No beads"),
         (np.zeros((20, 64, 64)), {}, "No beads"),
         (np.full((20, 64, 64), 7.0), {}, "No beads"),
-        (np.full((5, 5, 5), np.nan), {}, "NaN"),
+        (np.full((5, 5, 5), np.nan), {}, "image of beads holds NaN"),
         (np.ones((2, 3, 4, 5)), {}, "4 dimensions"),
         (np.minimum(field(HALVES[:1], columns=1, peak=9000), 4095), {}, "1 saturated"),
         (field(HALVES[:1], columns=1)[:, 18:], {}, "1 at the edge"),
-        (field(HALVES[:1], columns=1), {"bead_diameter": 0.1}, "needs a voxel size"),
-        (field(HALVES[:1], columns=1), {"voxel_size": VOXEL, "bead_diameter": -1}, "above 0"),
+        (field(HALVES[:1], columns=1), {"bead_diameter": 0.1}, "need the voxel size"),
+        (field(HALVES[:1], columns=1), {"voxel_size": VOXEL, "bead_diameter": -1}, "diameter is -1: give"),
+        (
+            field(HALVES[:1], columns=1),
+            {"voxel_size": VOXEL, "bead_diameter": 2},
+            r"look 0\.\d+ × 0\.2\d* × 0\.2\d* µm wide, but of a diameter of 2 µm",
+        ),
         (field(HALVES[:1], columns=1), {"voxel_size": (0.1, 0.1)}, "2 numbers for a PSF of 3 axes"),
         (field(HALVES[:1], columns=1), {"size": (4, 5, 5)}, "odd numbers"),
     ],

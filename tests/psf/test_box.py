@@ -15,7 +15,7 @@ VOXEL = (0.3, 0.13, 0.13)
 
 
 def make(kind, image_shape=None, **more):
-    return make_psf(kind, ndim=3, voxel_size=VOXEL, image_shape=image_shape, **OIL, **more)
+    return make_psf(kind, ndim=3, voxel_size=VOXEL, image_shape=image_shape, **OIL | more)
 
 
 def test_a_wide_field_psf_is_as_tall_as_the_stack_can_see_and_no_wider_than_the_image():
@@ -44,7 +44,7 @@ def test_a_thin_stack_sees_no_more_than_its_planes():
     [
         ("confocal", {}),
         ("spinning-disc", {}),
-        ("two-photon", {}),
+        ("two-photon", {"wavelength": 0.9}),
         ("lightsheet", {"sheet": 1.0}),
         ("widefield", {"size": (9, 33, 33)}),
     ],

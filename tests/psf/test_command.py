@@ -10,6 +10,7 @@ from PIL import Image
 from napari_deqmd.cli import main
 from napari_deqmd.io.sidecar import read_sidecar
 from napari_deqmd.io.stack import Stack, read_stack, write_stack
+from napari_deqmd.psf.theory import make_psf
 from psf.test_beads import HALVES, VOXEL, field
 
 CONFOCAL = "confocal:na=1.2,wavelength=0.52,ni=1.333,size=15,21,21"
@@ -42,7 +43,7 @@ def test_make_writes_a_psf_that_reconstruct_reads(folder, capsys):
 
 def test_make_a_plane(folder, capsys):
     assert main(["psf", "make", "gaussian:sigma=1.5", "--ndim", "2", "-o", "psf.ome.tif"]) == 0
-    assert "fwhm: 3.53" in capsys.readouterr().out
+    assert "width at half maximum, voxels: 3.53" in capsys.readouterr().out
     assert read_stack("psf.ome.tif").data.ndim == 2
 
 
@@ -59,7 +60,7 @@ def test_distill(folder, capsys):
     assert read_stack("psf.tif").voxel_size == pytest.approx(VOXEL)
     assert read_sidecar("psf.tif")["report"]["residual"] == pytest.approx(found["residual"])
     assert main(["psf", "inspect", "psf.tif"]) == 0
-    assert "fwhm_um: " in capsys.readouterr().out
+    assert "width at half maximum, µm: 0.5" in capsys.readouterr().out
 
 
 def test_distill_compares_with_theory(folder, capsys):
@@ -106,7 +107,7 @@ def test_inspect_finds_a_pedestal(folder, capsys):
         (np.full((16, 48, 48), np.nan, np.float32), (), "NaN"),
         (np.ones((2, 3, 48, 48), np.uint16), (), "axes"),
         (field(HALVES[:1], columns=1), ("--size", "8,9,9"), "odd numbers"),
-        (field(HALVES[:1], columns=1), ("--bead-diameter", "100nm"), "needs a voxel size"),
+        (field(HALVES[:1], columns=1), ("--bead-diameter", "100nm"), "need the voxel size"),
     ],
 )
 def test_beads_that_cannot_work(folder, capsys, stack, more, says):
@@ -132,3 +133,19 @@ def test_words_that_cannot_work(folder, capsys, words, status, says):
     assert main(["psf", *words]) == status
     assert says in capsys.readouterr().err
     assert list(folder.iterdir()) == []
+
+
+def test_what_inspect_knows_of_its_image(folder, capsys):
+    """A PSF's planes without their distance are compared across; a theory is at the image's voxel size."""
+    psf = make_psf(ndim=3, sigma=(2, 2, 2))
+    write_stack("psf.ome.tif", Stack(psf, "ZYX", metadata={"lateral": 0.05}))
+    assert main(["psf", "inspect", "psf.ome.tif", "--image-voxel-size", "0.3,0.1,0.1"]) == 0
+    printed = capsys.readouterr()
+    assert "The PSF's voxels are 0.05 × 0.05 µm (Y, X) but the image's 0.1 × 0.1 µm (Y, X)" in printed.err
+    assert main(["psf", "inspect", "psf.ome.tif", "--image-voxel-size", "0.2,0.1"]) == 1
+    assert "has 2 numbers for a PSF of 3 axes" in capsys.readouterr().err
+    write_stack("in.ome.tif", Stack(np.random.default_rng(0).poisson(9, (20, 20)), "YX", (0.1, 0.1)))
+    assert main(["psf", "inspect", "confocal:na=1.2,wavelength=0.52", "--image", "in.ome.tif", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["voxel_size"] == [0.1, 0.1]
+    assert main(["psf", "inspect", "confocal:na=1.2,wavelength=0.52"]) == 1
+    assert "--voxel-size" in capsys.readouterr().err

@@ -133,6 +133,9 @@ def test_negative_values():
     psf = gaussian((25, 25), 1.5)
     psf[:3] = -0.02
     assert "Negative values make" in inspect_psf(psf).warnings[0]
+    share = 75 * 0.02 / np.abs(psf).sum()
+    assert inspect_psf(psf).negative == pytest.approx(share)
+    assert 0.9 < inspect_psf(psf - 0.2).negative < 1
 
 
 def test_voxels_other_than_the_images():

@@ -89,3 +89,15 @@ def test_bad_parameters_from_python():
         make_psf(sigma="wide")
     with pytest.raises(UserError, match="2 or 3 dimensions"):
         make_psf(ndim=4, sigma=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("two-photon:na=1,wavelength=0.52", "give the laser's wavelength"),
+        ("confocal:na=1.2,wavelength=0.488,excitation=0.52", "longer than the emission"),
+    ],
+)
+def test_wavelengths_that_are_mixed_up_are_told(text, says):
+    with pytest.warns(UserWarning, match=says):
+        parse_psf(text, 2, 0.1)

@@ -163,15 +163,13 @@ def _psf(commands: Any) -> None:
         "--size",
         type=typed(numbers, "The size"),
         metavar="Z,Y,X",
-        help="odd voxels of the PSF (about 5 widths)",
+        help="odd voxels of the PSF (up to 10 widths, as far as the light goes)",
     )
     add_output(distill)
     look = add_command(actions, "inspect", "measure a PSF and say what is wrong with it", "psf", "inspect")
     look.add_argument("psf", metavar="PSF", help=PSF)
-    look.add_argument(
-        "--ndim", type=int, choices=(2, 3), default=3, help="of a theoretical PSF (%(default)s)"
-    )
-    add_lengths(look, "--voxel-size", "voxel size (what the file says)")
+    look.add_argument("--ndim", type=int, choices=(2, 3), help="of a theoretical PSF (as the image, or 3)")
+    add_lengths(look, "--voxel-size", "voxel size (what the file says, of a theory the image's)")
     add_lengths(look, "--image-voxel-size", "voxel size of the image that it is for, to be compared")
     look.add_argument(
         "--image", metavar="FILE", help="the image that it is for: is it blurred as the PSF says?"

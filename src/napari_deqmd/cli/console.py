@@ -59,13 +59,13 @@ def reported(job: Callable[[], None]) -> int:
                 f"the name {Path(str(error.filename)).name[:40]}... is too long for a file: choose a shorter one."
             )
             return 1
-        except MemoryError:
-            say("there is not enough memory: crop the image, or choose method rl, which needs the least.")
-            return 1
-        except RuntimeError as error:
-            if "out of memory" not in str(error) and "not enough memory" not in str(error):
+        except (MemoryError, RuntimeError) as error:
+            if "out of memory" in str(error):
+                say("the device ran out of memory: crop the image, use --device cpu, or method rl.")
+            elif isinstance(error, MemoryError) or "not enough memory" in str(error):
+                say("there is not enough memory for this: crop the image, or close other programs.")
+            else:
                 raise
-            say("the device ran out of memory: crop the image, use --device cpu, or method rl.")
             return 1
     return 0
 

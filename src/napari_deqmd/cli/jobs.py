@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from argparse import Namespace
 from contextlib import closing
@@ -147,7 +148,7 @@ def simulate(arguments: Namespace) -> None:
 
 def load_psf(text: str, stack: Stack) -> NDArray[np.float32]:
     """Return the PSF that ``--psf`` names, at the voxel size of the image."""
-    from napari_deqmd.psf.prepare import fit_voxels
+    from napari_deqmd.psf.prepare import fit_voxels, known_sizes
     from napari_deqmd.psf.theory import parse_psf
 
     if not text.strip() or not (text.lower().endswith(SUFFIXES) or Path(text).expanduser().exists()):
@@ -155,29 +156,30 @@ def load_psf(text: str, stack: Stack) -> NDArray[np.float32]:
     psf = read_stack(text).load()
     if psf.axes != psf.spatial_axes:
         raise UserError(f"The PSF {text} has the axes {psf.axes}: give one PSF, with the axes YX or ZYX.")
-    image_sizes, psf_sizes = _known_sizes(stack), _known_sizes(psf)
-    for axis in psf.axes:
-        if (axis in image_sizes) != (axis in psf_sizes) and axis in stack.axes:
-            silent = "PSF" if axis in image_sizes else "image"
+    own, wanted = known_voxels(psf, psf.axes), known_voxels(stack, psf.axes)
+    shared = np.array([axis in stack.axes for axis in psf.axes])
+    for name, other, silent in (
+        ("PSF", "image", np.isnan(own) & np.isfinite(wanted)),
+        ("image", "PSF", np.isnan(wanted) & np.isfinite(own)),
+    ):
+        if axes := ", ".join(np.array(list(psf.axes))[silent & shared]):
             warnings.warn(
-                f"the {silent} has no voxel size along {axis}: taken to be the other's.", stacklevel=2
+                f"the {name} has no voxel size along {axes}: taken to be the {other}'s.", stacklevel=2
             )
-    known = [axis in image_sizes and axis in psf_sizes for axis in psf.axes]
-    voxels, wanted = (
-        [sizes[axis] if yes else 1.0 for axis, yes in zip(psf.axes, known, strict=True)]
-        for sizes in (psf_sizes, image_sizes)
-    )
-    fitted = fit_voxels(psf.data, voxels, wanted)
+    fitted = fit_voxels(psf.data, own, wanted)
     if fitted is not psf.data:
+        before, after = known_sizes(own, wanted)
         warnings.warn(
-            f"the PSF was resampled from voxels of {voxels} to those of the image, {wanted} µm.", stacklevel=2
+            f"the PSF was resampled from voxels of {before} to those of the image, {after}.", stacklevel=2
         )
     return np.asarray(fitted, dtype=np.float32)
 
 
-def _known_sizes(stack: Stack) -> dict[str, float]:
+def known_voxels(stack: Stack, axes: str) -> tuple[float, ...]:
+    """Return the micrometres along some axes, NaN where they are not known."""
     lateral = stack.metadata.get("lateral")
-    return stack.sizes or ({"Y": lateral, "X": lateral} if lateral else {})
+    known = stack.sizes or ({"Y": lateral, "X": lateral} if lateral else {})
+    return tuple(known.get(axis, math.nan) for axis in axes)
 
 
 def _read(arguments: Namespace) -> tuple[Stack, Path]:

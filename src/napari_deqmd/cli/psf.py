@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.cli.console import print_fields, print_json, say
+from napari_deqmd.cli.jobs import known_voxels
 from napari_deqmd.cli.outputs import check_apart
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_file, check_target
@@ -17,9 +18,29 @@ from napari_deqmd.io.names import SUFFIXES
 from napari_deqmd.io.sidecar import check_result, versions, write_result
 from napari_deqmd.io.stack import Stack, read_stack
 from napari_deqmd.psf.inspect import PsfReport, inspect_psf, middle_planes
+from napari_deqmd.psf.parameters import voxels_of
 
 # Pixels of a picture's panel.
 _PANEL = 320
+# What is printed, in words; programs get the names.
+_WORDS = {
+    "shape": "size, voxels",
+    "voxel_size": "voxel size, µm",
+    "fwhm": "width at half maximum, voxels",
+    "fwhm_um": "width at half maximum, µm",
+    "theory_fwhm": "width of the theory, voxels",
+    "cutoff": "OTF ends at, of Nyquist's frequency",
+    "outside": "light outside the box",
+    "offset": "spot off the middle, voxels",
+    "odd": "lop-sided part",
+    "pedestal": "background, in the PSF's values",
+    "pedestal_share": "background, of the sum",
+    "negative": "negative values",
+    "beads": "beads used",
+    "rejected": "beads left out",
+    "residual": "a bead off their mean, typically",
+}
+_SHARES = ("cutoff", "outside", "odd", "pedestal_share", "negative", "residual")
 # Widths of beads and theory differ by this much before it is told.
 _AS_THEORY = 0.2
 
@@ -81,18 +102,21 @@ def inspect(arguments: Namespace) -> None:
             raise UserError(f"Cannot draw {arguments.picture}: name the picture .png.")
         picture = check_target(arguments.picture, overwrite=arguments.overwrite)
         check_apart(arguments, picture)
-    image, image_shape, image_voxel_size = None, None, arguments.image_voxel_size
+    looked_at, image_voxel_size = None, arguments.image_voxel_size
     if arguments.image is not None:
-        looked_at = read_stack(arguments.image, voxel_size=image_voxel_size)
-        image, image_voxel_size = looked_at.load().data, looked_at.voxel_size
-        image_shape = looked_at.spatial_shape
+        looked_at = read_stack(arguments.image, voxel_size=image_voxel_size).load()
     if arguments.psf.lower().endswith(SUFFIXES) or Path(arguments.psf).is_file():
         stack = read_stack(arguments.psf, voxel_size=arguments.voxel_size)
         if stack.axes != stack.spatial_axes:
             raise UserError(f"The PSF {arguments.psf} has the axes {stack.axes}: give one PSF, YX or ZYX.")
-        psf, voxel_size = stack.data, stack.voxel_size
+        psf: NDArray[Any] = stack.data
+        voxel_size: tuple[float, ...] | None = known_voxels(stack, stack.axes)
     else:
-        psf, voxel_size = _theory(arguments, image_shape)
+        psf, voxel_size = _theory(arguments, looked_at)
+    voxels_of(image_voxel_size, psf.ndim, name="image's voxel size")
+    image = None
+    if looked_at is not None:
+        image, image_voxel_size = looked_at.data, known_voxels(looked_at, "ZYX"[-psf.ndim :])
     report = inspect_psf(psf, voxel_size, image_voxel_size=image_voxel_size, image=image)
     if picture is not None:
         _draw(picture, psf, report, overwrite=arguments.overwrite)
@@ -101,13 +125,17 @@ def inspect(arguments: Namespace) -> None:
 
 
 def _theory(
-    arguments: Namespace, image_shape: tuple[int, ...] | None = None
+    arguments: Namespace, image: Stack | None = None
 ) -> tuple[NDArray[np.float32], tuple[float, ...] | None]:
+    """Compute a PSF; what its own options leave open is as the image, where there is one."""
     from napari_deqmd.psf.theory import parse_psf
 
-    ndim, voxel_size = arguments.ndim, arguments.voxel_size
-    known = image_shape if image_shape is not None and len(image_shape) == ndim else None
-    return parse_psf(arguments.psf, ndim, voxel_size, known), voxel_size
+    ndim, voxel_size, shape = arguments.ndim, arguments.voxel_size, None
+    if image is not None:
+        ndim = ndim or len(image.spatial_axes)
+        voxel_size = voxel_size or image.voxel_size
+        shape = image.spatial_shape if len(image.spatial_axes) == ndim else None
+    return parse_psf(arguments.psf, ndim or 3, voxel_size, shape), voxel_size
 
 
 def _write(
@@ -135,14 +163,20 @@ def _print(arguments: Namespace, content: dict[str, Any]) -> None:
     for name in ("beads", "rejected"):
         if name in told:
             told[name] = len(told[name])
-    print_fields({name: _rounded(value) for name, value in told.items() if value is not None})
+    print_fields(
+        {
+            _WORDS.get(name, name): _rounded(value, ".1%" if name in _SHARES else ".4g")
+            for name, value in told.items()
+            if value is not None
+        }
+    )
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: Any, how: str) -> Any:
     if isinstance(value, float):
-        return "unknown" if np.isnan(value) else f"{value:.4g}"
+        return "unknown" if np.isnan(value) else f"{value:{how}}"
     if isinstance(value, tuple):
-        return ", ".join(str(_rounded(one)) for one in value)
+        return ", ".join(str(_rounded(one, how)) for one in value)
     return value
 
 

@@ -115,7 +115,8 @@ def judge(
     if any(min(at, n - 1 - at) < _INSIDE * h for at, h, n in zip(place, half, image.shape, strict=True)):
         return dataclasses.replace(bead, reason="at the edge")
     if any(other != place and far(other, place, half) < 1 for other in all_places):
-        return dataclasses.replace(bead, reason="overlapping")
+        # The fit may have found the neighbour.
+        return dataclasses.replace(bead, place=tuple(map(float, place)), reason="overlapping")
     if not all(abs(a - b) <= 2 for a, b in zip(bead.place, place, strict=True)) or bead.height <= 0:
         return dataclasses.replace(bead, reason="not of a bead's shape")
     return bead

@@ -11,28 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.psf.background import NEGATIVE, PEDESTAL, negative_share, pedestal_of
+from napari_deqmd.psf.faults import shifted, undersampled
 from napari_deqmd.psf.measures import cutoff_of, light_beyond, otf_of, tapered, widths_of
 from napari_deqmd.psf.parameters import voxels_of
 from napari_deqmd.psf.prepare import (
     FADED,
-    NEGATIVE,
-    PEDESTAL,
     SAME_VOXEL,
+    centred,
     centroid,
     check_values,
     fit_voxels,
     from_corner,
+    known_sizes,
     light_at_ends,
-    pedestal_of,
     profiles_of,
 )
 from napari_deqmd.psf.spectrum import disagreements
 
-# Both Abbe's limit and Nyquist's: a spot of 0.51 wavelength / NA needs pixels of 0.25 wavelength / NA.
-_UNDERSAMPLED = 2.0
-# Voxels, and widths at half maximum.
-_OFF_CENTRE = 0.25
-_OFF_SHARE = 0.1
+# Voxels from which on a spot is centred on use.
+_OFF_CENTRE = 0.75
 _ODD = 0.2
 _OUTSIDE = 0.05
 # Voxels that are drawn, in widths at half maximum, and at least.
@@ -68,7 +66,7 @@ class PsfReport:
     pedestal_share : float
         Its share of the PSF's sum.
     negative : float
-        Share of negative values, in units of the positive ones' sum.
+        Share of negative values in the sum of all without their signs.
     warnings : tuple of str
         One sentence each.
     """
@@ -108,9 +106,9 @@ def inspect_psf(
     psf : array_like
         Shape ``(Y, X)`` or ``(Z, Y, X)``; any scale. Its spot may lie in the corner, as FFTs want it.
     voxel_size : sequence of float, optional
-        Micrometres along its axes, > 0.
+        Micrometres along its axes, > 0; NaN for an axis along which it is not known.
     image_voxel_size : sequence of float, optional
-        Micrometres of the image that it is for, to be compared.
+        Micrometres of the image that it is for, to be compared along the axes where both are known.
     image : ndarray, optional
         Counts ``(..., Y, X)`` of the image that it is for, whose blur is compared; see `disagreements`.
 
@@ -132,10 +130,9 @@ def inspect_psf(
     array = from_corner(check_values(psf).squeeze())
     if array.ndim not in (2, 3):
         raise UserError(f"The PSF has {array.ndim} dimensions: give one PSF with the axes YX or ZYX.")
-    voxels = voxels_of(voxel_size, array.ndim)
+    voxels = voxels_of(voxel_size, array.ndim, partly=True)
     positive = array.clip(min=0)
-    total = positive.sum()
-    if not total > 0:
+    if not positive.any():
         raise UserError("The PSF is zero everywhere: choose a PSF with a bright spot in it.")
     pedestal, share = pedestal_of(positive)
     # Real tails have a floor too: only what is far more than that is taken away before measuring.
@@ -162,10 +159,10 @@ def inspect_psf(
         odd=odd,
         pedestal=pedestal,
         pedestal_share=share,
-        negative=float((total - array.sum()) / total),
+        negative=negative_share(array),
         warnings=(),
     )
-    found = _warnings(report, tails, image_voxel_size)
+    found = [*_warnings(report, tails, image_voxel_size), *shifted(centred(spot.clip(min=0)))]
     if image is not None:
         found += disagreements(image, fit_voxels(spot, voxels, image_voxel_size))
     return dataclasses.replace(report, warnings=tuple(found))
@@ -189,7 +186,9 @@ def middle_planes(psf: Any, report: PsfReport) -> tuple[tuple[str, NDArray[np.fl
     """
     array = from_corner(np.asarray(psf, np.float64).squeeze())
     middle = tuple(int(place) for place in np.unravel_index(int(array.argmax()), array.shape))
-    voxel = report.voxel_size or (1.0,) * array.ndim
+    voxel = report.voxel_size or (math.nan,)
+    if any(map(math.isnan, voxel)):
+        voxel = (1.0,) * array.ndim
     planes = [("XY", array[middle[:-2]], (-2, -1))]
     if array.ndim == 3:
         planes.append(("XZ", array[:, middle[1]], (0, 2)))
@@ -220,17 +219,13 @@ def _warnings(report: PsfReport, tails: Sequence[float], image: Sequence[float] 
         )
     if report.negative > NEGATIVE:
         found.append(
-            f"Negative values make {report.negative:.0%} of the PSF and are set to 0 on use: check its background."
+            f"Negative values make {report.negative:.0%} of all values and are set to 0 on use: check the PSF's "
+            "background."
         )
-    off = [
-        abs(by) - max(_OFF_CENTRE, _OFF_SHARE * width)
-        for by, width in zip(report.offset, report.fwhm, strict=True)
-    ]
-    if max(off) > 0:
+    if max(map(abs, report.offset)) > _OFF_CENTRE:
         where = ", ".join(f"{offset:+.2f}" for offset in report.offset)
         found.append(
-            f"The spot is off the middle by {where} voxels ({names}): on use it is centred by whole voxels, and what "
-            "is left of it shifts the result."
+            f"The spot is off the middle by {where} voxels ({names}): on use it is centred by whole voxels."
         )
     if report.odd > _ODD:
         found.append(
@@ -248,24 +243,18 @@ def _warnings(report: PsfReport, tails: Sequence[float], image: Sequence[float] 
         )
     if any(math.isnan(width) for width in report.fwhm):
         found.append("The PSF has no width at half maximum: it is no spot.")
-    if (few := [width < _UNDERSAMPLED for width in report.fwhm]) and any(few):
-        found.append(
-            f"Less than {_UNDERSAMPLED:g} voxels per width along {axes(few)}: an image of these voxels is "
-            "undersampled there, and finer detail cannot come back."
-        )
+    found += undersampled(report.fwhm)
     if any(even := [size % 2 == 0 for size in report.shape]):
         found.append(
-            f"An even number of voxels along {axes(even)}: the voxel size // 2 counts as the middle unless the spot "
-            "is elsewhere, and zeros are added to make it odd."
+            f"An even number of voxels along {axes(even)} has no middle: the first voxel of the second half counts as "
+            "such unless the spot is elsewhere, and zeros are added to make it odd."
         )
     if image is not None and report.voxel_size is not None and len(image) == len(report.voxel_size):
-        differ = [
-            not math.isclose(a, b, rel_tol=SAME_VOXEL) for a, b in zip(report.voxel_size, image, strict=True)
-        ]
+        differ = [abs(a / b - 1) > SAME_VOXEL for a, b in zip(report.voxel_size, image, strict=True)]
         if any(differ):
-            sizes = [" × ".join(f"{size:.3g}" for size in voxel) for voxel in (report.voxel_size, image)]
+            own, theirs = known_sizes(report.voxel_size, image)
             found.append(
-                f"The PSF's voxels are {sizes[0]} µm but the image's {sizes[1]} µm ({axes(differ)} differ): "
+                f"The PSF's voxels are {own} but the image's {theirs}, and differ along {axes(differ)}: "
                 "it is resampled on use."
             )
     return found

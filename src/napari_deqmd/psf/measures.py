@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,30 +22,48 @@ _MANY = 12
 _SHORTEST_FFT = 128
 
 
+def profiles_through_peak(spot: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return the values along each axis through the brightest voxel."""
+    peak = np.unravel_index(int(spot.argmax()), spot.shape)
+    return [np.moveaxis(spot, axis, -1)[tuple(np.delete(peak, axis))] for axis in range(spot.ndim)]
+
+
 def widths_of(spot: NDArray[np.float64]) -> tuple[float, ...]:
     """Return the full width at half maximum through the brightest voxel along each axis, in voxels."""
-    peak = np.unravel_index(int(spot.argmax()), spot.shape)
-    lines = [np.moveaxis(spot, axis, -1)[tuple(np.delete(peak, axis))] for axis in range(spot.ndim)]
-    return tuple(width_of(line) for line in lines)
+    return tuple(width_of(line) for line in profiles_through_peak(spot))
 
 
 def width_of(profile: NDArray[np.float64]) -> float:
     """Return the full width at half maximum of a profile around its maximum, in samples; outside it is 0."""
+    left, right = _ends(profile, 0.5)
+    return right - left
+
+
+def middle_of(profile: NDArray[np.float64], height: float) -> float:
+    """Return the middle, in samples, between the ends of a profile's peak at a share of its maximum."""
+    return sum(_ends(profile, height)) / 2
+
+
+def _ends(profile: NDArray[np.float64], height: float) -> tuple[float, float]:
+    """Return where a profile has a share of its maximum on either side of it; NaN where it never falls so low."""
     # Light is band-limited, so Fourier's interpolation is the right one; zeros keep the two ends apart.
-    padded = np.pad(profile, profile.size // 2 + 2)
+    around = profile.size // 2 + 2
+    padded = np.pad(profile, around)
     curve = np.fft.irfft(np.fft.rfft(padded), padded.size * _FINER)
     top = int(curve.argmax())
-    below = curve < curve[top] / 2
+    level = curve[top] * height
+    below = curve < level
     left, right = np.flatnonzero(below[:top]), np.flatnonzero(below[top:])
     if not left.size or not right.size:
-        return math.nan
-    return (_crossing(curve, top + int(right[0]), -1) - _crossing(curve, int(left[-1]), +1)) / _FINER
+        return math.nan, math.nan
+    ends = (_crossing(curve, int(left[-1]), +1, level), _crossing(curve, top + int(right[0]), -1, level))
+    return ends[0] / _FINER - around, ends[1] / _FINER - around
 
 
-def _crossing(curve: NDArray[np.float64], below: int, towards: int) -> float:
-    """Return where the curve has half its maximum, between a place below it and the next one above."""
-    half, low, high = curve.max() / 2, curve[below], curve[below + towards]
-    return float(below + towards * (half - low) / (high - low))
+def _crossing(curve: NDArray[np.float64], below: int, towards: int, level: float) -> float:
+    """Return where the curve has a level, between a place below it and the next one above."""
+    low, high = curve[below], curve[below + towards]
+    return float(below + towards * (level - low) / (high - low))
 
 
 def tapered(spot: NDArray[np.float64], tails: Sequence[float]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ _OPEN = (17.0, 4.0)
 _CONFINED = (8.0, 6.0)
 LARGEST = 1025
 LARGEST_VOLUME = 30_000_000
+# Two photons below this have less than 0.325 micrometres together: no lens is made for what that would excite.
+_TWO_PHOTONS = 0.65
 # Picometres: the library cuts the ends of its focus stack to whole numbers.
 _UNITS = 1e6
 # Samples of the pupil for each turn of the phase across it, and at least.
@@ -49,7 +52,7 @@ class Microscope:
     na : float
         Numerical aperture, below `ni`.
     wavelength : float
-        In vacuum: of the emission; of the laser for two photons.
+        In vacuum: of the emission; of the laser for two photons, about twice as long.
     ni, ns : float
         Refractive indices of immersion (by default the one that such an aperture needs) and sample (the same).
     depth : float
@@ -137,13 +140,21 @@ def spinning_disc(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
 def two_photon(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
     """Return the excitation squared; whatever light comes back is collected."""
     lens = _lens(scope)
+    if lens.wavelength < _TWO_PHOTONS:
+        warnings.warn(
+            f"Two photons of {lens.wavelength:g} µm excite as ultraviolet does: give the laser's wavelength, such "
+            "as 0.92, not that of the emission.",
+            stacklevel=2,
+        )
     return np.asarray(_image(lens, _grid(lens, scope.size, voxel_size, ndim, _CONFINED)) ** 2)
 
 
 def light_sheet(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
     """Return emission x the profile of a Gaussian sheet in the plane of focus."""
     lens = _lens(scope)
-    width = within("sheet", scope.sheet, 0, 100, "its full width at half maximum in micrometres, such as 2")
+    width = within(
+        "sheet", scope.sheet, 0, 100, "its full width at half maximum in micrometres, at most 100, such as 2"
+    )
     grid = _grid(lens, scope.size, voxel_size, ndim, (_OPEN[0], min(_OPEN[1], 1.5 * width / lens.axial)))
     z = (np.arange(grid.shape[0]) - grid.shape[0] // 2) * grid.dz
     return np.asarray(_image(lens, grid) * np.exp2(-((2 * z / width) ** 2))[:, None, None])
@@ -183,19 +194,27 @@ def _laser(scope: Microscope) -> _Lens:
     if scope.excitation is None:
         return lens
     wavelength = within("excitation", scope.excitation, 0.1, 5, "micrometres, such as 0.488")
+    if wavelength > lens.wavelength:
+        warnings.warn(
+            f"The excitation ({wavelength:g} µm) is longer than the emission (wavelength, {lens.wavelength:g} µm): "
+            "check which is which.",
+            stacklevel=2,
+        )
     return dataclasses.replace(lens, wavelength=wavelength)
 
 
 def _radius(scope: Microscope, lens: _Lens) -> float:
-    pinhole = within("pinhole", scope.pinhole, 0, 20, "its diameter in Airy units, such as 1")
+    pinhole = within(
+        "pinhole", scope.pinhole, 0, 20, "its diameter in Airy units, above 0 and at most 20, such as 1"
+    )
     return pinhole * lens.airy
 
 
 def _grid(lens: _Lens, size: Values | None, voxel_size: Any, ndim: int, reach: tuple[float, float]) -> _Grid:
     if voxel_size is None:
         raise UserError(
-            "A PSF of a microscope needs the image's voxel size: set it for the image, "
-            "or give voxel_size in micrometres."
+            "A PSF of a microscope needs the image's voxel size in micrometres: set it for the image, "
+            "or give voxel_size (on the command line --voxel-size)."
         )
     voxel = per_axis("voxel_size", voxel_size, ndim)
     if min(voxel) <= 0:

@@ -39,15 +39,17 @@ def within(name: str, value: Any, low: float, high: float, example: str) -> floa
     return number
 
 
-def voxels_of(voxel_size: Sequence[float] | None, ndim: int) -> tuple[float, ...] | None:
-    """Return the micrometres of a voxel, where they are known."""
-    if voxel_size is None:
+def voxels_of(
+    voxel_size: Sequence[float] | None, ndim: int, *, partly: bool = False, name: str = "voxel size"
+) -> tuple[float, ...] | None:
+    """Return the micrometres of a voxel, where they are known; `partly` allows NaN for an axis."""
+    sizes = tuple(float(size) for size in (() if voxel_size is None else voxel_size))
+    if all(map(math.isnan, sizes)):
         return None
-    sizes = tuple(float(size) for size in voxel_size)
     if len(sizes) != ndim:
-        raise UserError(f"The voxel size has {len(sizes)} numbers for a PSF of {ndim} axes: give {ndim}.")
-    if not all(math.isfinite(size) and size > 0 for size in sizes):
-        raise UserError(f"The voxel size {sizes} is not possible: give micrometres above 0.")
+        raise UserError(f"The {name} has {len(sizes)} numbers for a PSF of {ndim} axes: give {ndim}.")
+    if not all(0 < size < math.inf or (partly and math.isnan(size)) for size in sizes):
+        raise UserError(f"The {name} {sizes} is not possible: give micrometres above 0.")
     return sizes
 
 

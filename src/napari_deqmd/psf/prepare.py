@@ -11,13 +11,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.psf.background import clip_negatives, without_pedestal
 
 # Share of the energy that cropping may drop without a word.
 ENERGY_LOST = 1e-3
-# Share of negative energy that passes for the noise of a background subtraction.
-NEGATIVE = 0.05
-# Share of the sum that a constant pedestal may have.
-PEDESTAL = 0.1
 # Voxel sizes of image and PSF may differ by this much before it matters; and by so much only by mistake.
 SAME_VOXEL = 0.02
 # A plane has faded when it has less than this share of the brightest one's light.
@@ -69,10 +66,10 @@ def prepare_psf(
         The PSF is larger than the image and was cropped, has many negative values, or lay on a background, which was
         subtracted.
     """
-    array = _clip_negatives(_match_dimensions(check_values(psf), ndim))
-    array = _without_pedestal(array)
-    array = _odd_and_centred(array, center=center)
-    array = _crop_to_energy(array, ENERGY_LOST)
+    array = clip_negatives(_match_dimensions(check_values(psf), ndim))
+    array = without_pedestal(array)
+    array = centred(array, center=center)
+    array = crop_to_energy(array, ENERGY_LOST)
     if boundary == "periodic":
         array = _wrap_into_image(array, tuple(image_shape))
     else:
@@ -90,7 +87,7 @@ def fit_voxels(
     psf : array_like
         ``(Y, X)`` or ``(Z, Y, X)``.
     voxel_size, image_voxel_size : sequence of float or None
-        Micrometres along its axes.
+        Micrometres along its axes; an axis along which one is NaN stays as it is.
 
     Returns
     -------
@@ -109,13 +106,14 @@ def fit_voxels(
         or not len(voxel_size) == len(image_voxel_size) == array.ndim
     ):
         return array
-    steps = np.divide(image_voxel_size, voxel_size)
+    steps = np.nan_to_num(np.divide(image_voxel_size, voxel_size), nan=1.0)
     if np.allclose(steps, 1, rtol=SAME_VOXEL):
         return array
     if steps.max() > _LARGEST_STEP or steps.min() < 1 / _LARGEST_STEP:
         raise UserError(
-            f"The PSF's voxels are {_text(voxel_size)} µm but the image's are {_text(image_voxel_size)} µm: "
-            "check their units."
+            "The PSF's voxels are {} but the image's are {}: check their units.".format(
+                *known_sizes(voxel_size, image_voxel_size)
+            )
         )
     array = from_corner(check_values(array))
     bright = np.where(array >= array.max() / 2, array, 0.0)
@@ -127,14 +125,22 @@ def fit_voxels(
     return np.asarray(map_coordinates(array, np.meshgrid(*places, indexing="ij"), order=3))
 
 
-def check_values(psf: Any) -> NDArray[np.float64]:
-    """Return a PSF's values, which must be real and finite."""
+def known_sizes(voxel_size: Sequence[float], other: Sequence[float]) -> tuple[str, str]:
+    """Return two voxel sizes as text, of the axes along which both are known."""
+    known = np.isfinite(voxel_size) & np.isfinite(other)
+    axes = ", ".join(name for name, yes in zip("ZYX"[-len(voxel_size) :], known, strict=True) if yes)
+    one, two = (" × ".join(f"{size:.4g}" for size in np.array(sizes)[known]) for sizes in (voxel_size, other))
+    return f"{one} µm ({axes})", f"{two} µm ({axes})"
+
+
+def check_values(psf: Any, name: str = "PSF") -> NDArray[np.float64]:
+    """Return the values of a PSF, or what one is made of, which must be real and finite."""
     array = np.asarray(psf)
     if array.dtype.kind not in "uif":
-        raise UserError(f"The PSF has values of type {array.dtype}: give real numbers (an intensity PSF).")
+        raise UserError(f"The {name} has values of type {array.dtype}: give real numbers (intensities).")
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
-        raise UserError("The PSF holds NaN or infinite values: give a PSF with finite numbers only.")
+        raise UserError(f"The {name} holds NaN or infinite values: give one with finite numbers only.")
     return array
 
 
@@ -152,52 +158,8 @@ def _match_dimensions(psf: NDArray[np.float64], ndim: int) -> NDArray[np.float64
     raise UserError(f"The PSF has shape {psf.shape}: give {ndim} dimensions for this image.")
 
 
-def _clip_negatives(psf: NDArray[np.float64]) -> NDArray[np.float64]:
-    positive = psf.clip(min=0)
-    total = positive.sum()
-    if not total > 0:
-        raise UserError("The PSF is zero everywhere: choose a PSF with a bright spot in it.")
-    negative = (total - psf.sum()) / total
-    if negative > NEGATIVE:
-        warnings.warn(
-            f"Negative values ({negative:.0%} of the PSF) were set to 0: check its background subtraction.",
-            stacklevel=3,
-        )
-    return positive
-
-
-def pedestal_of(psf: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the constant background of a PSF without negative values, and its share of the sum.
-
-    A camera's offset left in a measured PSF is small beside the peak, but most of the sum. It is what even the
-    darkest places have, averaged over blocks against noise; a flat kernel has none.
-    """
-    blocks = psf
-    for axis, size in enumerate(psf.shape):
-        width = max(1, size // 8)
-        starts = np.arange(0, size - width + 1, width)
-        blocks = np.add.reduceat(blocks, starts, axis=axis)
-        counts = np.diff([*starts, size])
-        blocks = blocks / counts.reshape([-1 if one == axis else 1 for one in range(psf.ndim)])
-    pedestal = float(np.percentile(blocks, 2))
-    if pedestal > 0.1 * psf.max():
-        return 0.0, 0.0
-    return pedestal, float(pedestal * psf.size / psf.sum())
-
-
-def _without_pedestal(psf: NDArray[np.float64]) -> NDArray[np.float64]:
-    pedestal, share = pedestal_of(psf)
-    if share <= PEDESTAL:
-        return psf
-    warnings.warn(
-        f"The PSF lies on a background of {pedestal:.3g}, {share:.0%} of its sum, which was subtracted: check it.",
-        stacklevel=3,
-    )
-    return (psf - pedestal).clip(min=0)
-
-
-def _odd_and_centred(psf: NDArray[np.float64], *, center: bool) -> NDArray[np.float64]:
-    """Pad with zeros, rather than roll, so that nothing comes back in at the other side."""
+def centred(psf: NDArray[np.float64], *, center: bool = True) -> NDArray[np.float64]:
+    """Bring the origin into the middle of odd sides, by zeros: what is rolled would come back in at the other side."""
     if center:
         psf = from_corner(psf)
     origin = _spot(psf) if center else _middle(psf)
@@ -256,7 +218,7 @@ def light_at_ends(psf: NDArray[Any]) -> float:
     return float(max(light[0], light[-1]) / light.max())
 
 
-def _crop_to_energy(psf: NDArray[np.float64], lost: float) -> NDArray[np.float64]:
+def crop_to_energy(psf: NDArray[np.float64], lost: float) -> NDArray[np.float64]:
     """Crop each axis about the middle by as much as its share of `lost` allows."""
     allowed = lost / psf.ndim * psf.sum()
     keep = []

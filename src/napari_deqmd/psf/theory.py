@@ -44,8 +44,9 @@ def make_psf(
     **params : float or sequence of float
         ``gaussian``: `sigma`, standard deviation in pixels, > 0. ``uniform``: `size`, odd width of the box in
         pixels. One value serves all axes; several are in the order (z,) y, x. Microscopes: `na` and `wavelength`
-        (micrometres), and as in `napari_deqmd.psf.optics.Microscope` `ni`, `ns`, `depth`, `vectorial`, `size`;
-        ``confocal`` and ``spinning-disc`` also `pinhole` and `excitation`, ``lightsheet`` needs `sheet`.
+        (micrometres, of the emission; for ``two-photon`` of the laser), and as in
+        `napari_deqmd.psf.optics.Microscope` `ni`, `ns`, `depth`, `vectorial`, `size`; ``confocal`` and
+        ``spinning-disc`` also `pinhole` and `excitation`, ``lightsheet`` needs `sheet`.
 
     Returns
     -------
