@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -348,6 +349,24 @@ def test_scores_take_a_share_of_the_time(monkeypatch, noisy):
     assert seen[-1] == 100  # the last weights are always scored
     assert 3 <= len(seen) <= 6
     assert job.result().best_step == 100
+
+
+def test_on_a_slow_machine_fewer_patches_judge(monkeypatch, noisy):
+    clock, solved = [0.0], []
+
+    def slow(problem, **options):
+        clock[0] += 10
+        solved.append(len(problem.likelihood.y))
+        return problem.start(), torch.zeros(solved[-1])
+
+    monkeypatch.setattr(finetune, "fixed_point", slow)
+    monkeypatch.setattr(finetune.time, "monotonic", lambda: clock[0])
+    held = len(noisy.held_out.peak)
+    job = Finetuning(base(1.0), noisy, replace(QUICK, minutes=1))
+    next(job.steps())
+    assert (sum(solved), held > 3) == (3, True)  # a batch took 10 seconds of the 12 there are
+    assert job.result().notes[-2] == f"In this time 3 of the {held} held-out patches judge."
+    assert len(job._score(Weighted(1.0))) == 3
 
 
 # --- settings, base, card ---

@@ -162,10 +162,12 @@ class Finetuning:
 
     def _begin(self, regularizer: Regularizer) -> _State:
         began = time.monotonic()
-        before = self._score(regularizer, limit=FIRST_SCORING * 60 * self.settings.minutes)
+        before = self._score(regularizer)
         self._cost = time.monotonic() - began
-        best = _weights(regularizer)
-        return _State(before, best, rate=self.settings.learning_rate, seconds=self._cost)
+        state = _State(before, _weights(regularizer), rate=self.settings.learning_rate, seconds=self._cost)
+        if len(before) < (held := len(self.source.held_out.peak)):
+            state.notes.append(f"In this time {len(before)} of the {held} held-out patches judge.")
+        return state
 
     def _train(self, regularizer: Regularizer, state: _State) -> Generator[Progress, None, None]:
         """Train from the best weights until steps or time are up."""
@@ -239,15 +241,18 @@ class Finetuning:
         self._save()
         return scores.mean().item()
 
-    def _score(self, regularizer: Regularizer, limit: float = math.inf) -> Tensor:
+    def _score(self, regularizer: Regularizer) -> Tensor:
         """Return the scores of the held-out patches, ``(N,)``, solved afresh: what a user would get.
 
-        They are those that the base was scored on, itself on as many as a `limit` of seconds allows.
+        They are those that the base was scored on, itself on as many as its share of the time allows.
         """
         scores: list[Tensor] = []
         model = in_precision(regularizer, self.settings.precision)
         data = self.source.held_out
-        judging = len(data.peak) if self._state is None else len(self._state.before)
+        if self._state is None:
+            judging, limit = len(data.peak), FIRST_SCORING * 60 * self.settings.minutes
+        else:
+            judging, limit = len(self._state.before), math.inf
         part_of = min(self.settings.batch, _SCORED_AT_ONCE)
         began = time.monotonic()
         for start in range(0, judging, part_of):
