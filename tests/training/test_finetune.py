@@ -369,6 +369,18 @@ def test_on_a_slow_machine_fewer_patches_judge(monkeypatch, noisy):
     assert len(job._score(Weighted(1.0))) == 3
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (11.02, 11.5, "from 11.02 to 11.5"),
+        (1.06238, 1.06188, "from 1.0624 to 1.0619"),
+        (2.0, 2.0, "from 2.0 to 2.0"),
+    ],
+)
+def test_a_gain_is_seen_in_its_sentence(before, after, text):
+    assert finetune._from_to(before, after) == text
+
+
 # --- settings, base, card ---
 
 

@@ -134,9 +134,7 @@ class Finetuning:
         kept, figure = state.gain > 0, self.source.held_out.figure
         before, after = self._mean(0.0), self._mean(state.gain)
         if kept:
-            verdict = (
-                f"Fine-tuning helped: {figure} of held-out patches went from {before:.4g} to {after:.4g}."
-            )
+            verdict = f"Fine-tuning helped: {figure} of held-out patches went {_from_to(before, after)}."
         elif not state.steps + self._step:
             verdict = "No training step was taken, so the base model is kept: give it more time."
         else:
@@ -319,6 +317,12 @@ class Finetuning:
             raise UserError(
                 f"{self._checkpoint} is not a checkpoint of this fine-tuning: choose another checkpoint file."
             ) from error
+
+
+def _from_to(before: float, after: float) -> str:
+    """Write two numbers with as many digits as tell them apart, four at least."""
+    told = (f"from {before:.{digits}g} to {after:.{digits}g}" for digits in range(4, 9))
+    return next((text for text in told if text.split()[1] != text.split()[3]), f"from {before} to {after}")
 
 
 def _weights(regularizer: Regularizer) -> dict[str, Tensor]:
