@@ -16,6 +16,7 @@ from qtpy.QtCore import Qt, QThreadPool
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.comparison import Comparison, Contender, score
+from napari_deqmd.widgets.region import camera_of
 from napari_deqmd.widgets.side_by_side import grid_of
 from widgets.driving import adder, finder, track
 from widgets.jobs import FakeJob
@@ -467,6 +468,25 @@ def test_line_profile_follows_the_line(compare: Any, qtbot: Any) -> None:
     line.data = [np.array([[5.0, 30.0], [5.0, 60.0]])]
     qtbot.waitUntil(lambda: len(plot.curves[0].x) == 31, timeout=5000)
     assert np.isnan(plot.curves[0].y[-5:]).all()
+
+
+@pytest.mark.parametrize("voxel", [1e-4, 0.1, 300.0])
+def test_the_line_is_two_pixels_wide_at_any_zoom(compare: Any, qtbot: Any, voxel: float) -> None:
+    compare.add((20, 40), scale=(voxel, voxel))
+    check(compare, "md-tv")
+    compare.run()
+    compare.find("compare_profile").click()
+    lines = [layer for layer in compare.viewer.layers if layer.name.startswith("Profile")]
+    assert len(lines) == 2
+    camera = camera_of(compare.viewer)
+
+    def on_canvas() -> list[float]:
+        return [float(line.edge_width[0]) * voxel * camera.zoom for line in lines]
+
+    assert on_canvas() == pytest.approx([2, 2])
+    for factor in (0.05, 200):
+        camera.zoom *= factor
+        qtbot.waitUntil(lambda: on_canvas() == pytest.approx([2, 2]), timeout=2000)
 
 
 def test_the_line_comes_and_goes_with_the_images(compare: Any, qtbot: Any) -> None:

@@ -9,10 +9,13 @@ import numpy as np
 from napari.layers import Image, Layer, Shapes
 from qtpy.QtCore import QObject, QTimer
 
+from napari_deqmd.widgets.region import camera_of
 from napari_deqmd.widgets.side_by_side import SideBySide
 
 NAME = "Profile"
 _COLOR = "#ffd400"
+# Pixels of the canvas, at any zoom: napari's own widths are pixels of the image, and below one of the canvas unseen.
+_WIDTH = 2.0
 # Milliseconds in which a moving line is drawn once.
 _INTERVAL = 40
 # Share of the width that the first line spans.
@@ -117,12 +120,10 @@ class ProfileLine(QObject):
         return np.array([main.data_to_world(vertex)[-2:] for vertex in (shape[0], shape[-1])])
 
     def _add(self, image: Image, lines: list[np.ndarray]) -> None:
-        width = max(image.data.shape[-2:]) / 250
         layer = self._viewer.add_shapes(
             lines,
             shape_type="line",
             edge_color=_COLOR,
-            edge_width=width,
             name=NAME,
             scale=image.scale[-2:],
             translate=image.translate[-2:],
@@ -132,19 +133,25 @@ class ProfileLine(QObject):
             metadata={"profile": True},
         )
         self._lines.append(layer)
+        self._widen(layer)
         if len(self._lines) == 1:
             for event in (layer.events.set_data, layer.events.data, layer.events.highlight):
                 event.connect(self.refresh)
 
     def _follow(self) -> None:
-        if len(self._lines) < 2:
-            return
-        main = self._lines[0]
-        for line in self._lines[1:]:
+        for line in self._lines:
+            main = self._lines[0]
             if len(line.data) != len(main.data) or any(
                 not np.array_equal(mine, its) for mine, its in zip(line.data, main.data, strict=True)
             ):
                 line.data = list(zip(main.data, main.shape_type, strict=True))
+            self._widen(line)
+
+    def _widen(self, line: Shapes) -> None:
+        width = _WIDTH / (camera_of(self._viewer).zoom * float(np.min(line.scale)))
+        if not np.allclose(line.edge_width, width):
+            line.edge_width = width
+            line.refresh()
 
 
 def along(image: Image, ends: np.ndarray, point: Any) -> tuple[np.ndarray, np.ndarray]:
