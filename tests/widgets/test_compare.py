@@ -251,6 +251,42 @@ def test_the_region_that_is_meant_is_compared_where_it_lies(compare: Any) -> Non
     assert float(compare.cell(1, 4)) > 0
 
 
+def test_a_region_fills_its_cells(compare: Any) -> None:
+    compare.add((400, 400), scale=(0.5, 0.5), translate=(3, 4))
+    corners = np.array([[40, 60], [40, 99], [69, 99], [69, 60]])
+    box = compare.viewer.add_shapes(corners, scale=(0.5, 0.5), translate=(3, 4), name="box")
+    compare.find("compare_roi").setCurrentText("box")
+
+    def run_and_measure() -> tuple[float, Any]:
+        compare.run()
+        found = compare.viewer.layers[LAYERS[0]].extent.world
+        camera = camera_of(compare.viewer)
+        np.testing.assert_allclose(camera.center[-2:], found.mean(axis=0), atol=0.5)
+        cells = grid_of(compare.viewer).shape
+        room = np.array(compare.viewer.canvas.size) / cells
+        return float(max(camera.zoom * (found[1] - found[0]) / room)), camera
+
+    share, camera = run_and_measure()
+    assert 0.85 < share <= 1
+    # What the user makes of the view stays, until another region is compared.
+    camera.zoom *= 2
+    zoom = camera.zoom
+    compare.run()
+    assert camera.zoom == zoom
+    box.data = [corners + (200, 100)]
+    assert 0.85 < run_and_measure()[0] <= 1
+
+
+def test_the_view_fits_what_has_fewer_axes_than_the_viewer(compare: Any) -> None:
+    compare.add((3, 20, 40), axis_labels=("t", "y", "x"), scale=(5, 0.1, 0.1))
+    check(compare, "md-tv")
+    compare.run()
+    camera = camera_of(compare.viewer)
+    np.testing.assert_allclose(camera.center[-2:], (0.95, 1.95))
+    rows, columns = np.array(compare.viewer.canvas.size) / grid_of(compare.viewer).shape
+    assert camera.zoom == pytest.approx(0.95 * min(rows / 2, columns / 4), rel=0.01)
+
+
 def test_a_reference_is_scaled_and_scores(compare: Any) -> None:
     source = compare.add()
     truth = compare.viewer.add_image(3.0 * source.data, name="truth", visible=False)

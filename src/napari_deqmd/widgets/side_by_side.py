@@ -12,12 +12,14 @@ from napari.layers import Image, Layer
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.widgets.layers import LayerImage
-from napari_deqmd.widgets.region import SPATIAL, Region
+from napari_deqmd.widgets.region import SPATIAL, Region, camera_of
 from napari_deqmd.widgets.result import ResultLayer
 
 #: In the metadata of every layer of a comparison.
 MARK = "comparison"
 _FONT = 9.0
+# Share of its cell that an image takes, along one axis.
+_FILLED = 0.95
 _LINKED = ("contrast_limits", "contrast_limits_range")
 
 
@@ -36,6 +38,7 @@ class SideBySide:
         self._names: dict[int, str] = {}
         self._limits: tuple[float, float] | None = None
         self._count = 0
+        self._extent = np.zeros((2, 2))
         self._fitted = False
         #: Layers of which each lies above one of these, in their order.
         self.companions: list[Layer] = []
@@ -146,12 +149,15 @@ class SideBySide:
             grid.stride = stride
 
     def _lay_out(self, count: int) -> None:
-        """Choose the shape of the grid in which images are largest; after that it is the user's."""
-        size = getattr(getattr(self._viewer, "canvas", None), "size", None)
-        if count == self._count or size is None or self._source is None:
-            return
-        self._count, self._fitted = count, False
+        """Choose the shape of the grid in which images are largest; after that it is the user's, as the view is."""
+        assert self._source is not None
         extent = self._source.extent.world[:, -2:]
+        if count == self._count and np.array_equal(extent, self._extent):
+            return
+        self._count, self._extent, self._fitted = count, extent, False
+        size = getattr(getattr(self._viewer, "canvas", None), "size", None)
+        if size is None:
+            return
         height, width = np.maximum(extent[1] - extent[0], 1e-9)
 
         def zoom(columns: int) -> float:
@@ -162,9 +168,22 @@ class SideBySide:
         grid_of(self._viewer).shape = (math.ceil(count / columns), columns)
 
     def _fit(self) -> None:
-        if not self._fitted and grid_of(self._viewer).enabled:
-            self._fitted = True
+        """Look at the images alone: napari's own view of everything takes in what is hidden."""
+        if self._fitted or not grid_of(self._viewer).enabled or self._source is None:
+            return
+        self._fitted = True
+        dims, extent = self._viewer.dims, self._source.extent
+        # Counted from the last: the viewer may have more axes than the images.
+        shown = [axis - dims.ndim for axis in dims.displayed]
+        canvas = getattr(self._viewer, "canvas", None)
+        if canvas is None or min(shown) < -len(extent.step):
             self._viewer.reset_view()
+            return
+        low, high = extent.world[:, shown]
+        camera = camera_of(self._viewer)
+        camera.center = tuple((low + high) / 2)
+        cell = np.asarray(canvas.viewbox_size(self._viewer.layers))
+        camera.zoom = _FILLED * float(np.min(cell / (high - low + extent.step[shown])[-2:]))
 
     def _join(self, place: int, layer: Image) -> None:
         others = list(self.layers.values())
