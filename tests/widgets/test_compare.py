@@ -273,7 +273,7 @@ def test_a_region_fills_its_cells(compare: Any) -> None:
     zoom = camera.zoom
     compare.run()
     assert camera.zoom == zoom
-    box.data = [corners + (200, 100)]
+    box.data = [np.add(corners, (200, 100))]
     assert 0.85 < run_and_measure()[0] <= 1
 
 
@@ -305,6 +305,7 @@ def test_a_reference_is_scaled_and_scores(compare: Any) -> None:
     assert table.item(0, 6).font().bold()
     assert not table.item(2, 6).font().bold()
     assert compare.cell(4, 0) == "reference"
+    assert shown_whole(table)
     assert len(compare.find("compare_frc_plot").curves) == 3
     shown = compare.viewer.layers["reference · cells"]
     assert np.median(shown.data / source.data) == pytest.approx(np.median([3 * f.factor for f in expected]))
@@ -313,10 +314,22 @@ def test_a_reference_is_scaled_and_scores(compare: Any) -> None:
     assert table.isColumnHidden(4)
     assert "reference · cells" not in names(compare)
     assert table.rowCount() == 4
+    assert shown_whole(table)
     assert compare.find("compare_frc_plot").curves == []
     compare.find("compare_reference").choose(truth)
     compare.wait()
     assert compare.cell(1, 4) == f"{expected[0].psnr:.2f}"
+    assert shown_whole(table)
+    # From the start there is room for the reference, which comes last.
+    compare.find("compare_run").click()
+    assert compare.cell(4, 0) == "reference"
+    compare.wait()
+
+
+def shown_whole(table: Any) -> bool:
+    """Whether a table is as high as its rows."""
+    rows = sum(table.rowHeight(row) for row in range(table.rowCount()))
+    return table.height() == rows + table.horizontalHeader().sizeHint().height() + 2 * table.frameWidth()
 
 
 def test_a_reference_of_another_shape_is_refused(compare: Any, notices: list[str]) -> None:

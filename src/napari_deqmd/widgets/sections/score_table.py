@@ -128,9 +128,9 @@ class ScoreTable(QTableWidget):
                 self._cell(rows, column, "", "")
             self._cell(rows, 0, name, SCALED)
             self._item(rows, 0).setIcon(_swatch(color))
-            self._fit()
         elif has and not shown:
             self.setRowCount(rows - 1)
+        self._fit()
 
     def clear_scores(self) -> None:
         """Empty the columns of the scores."""
