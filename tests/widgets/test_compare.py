@@ -492,6 +492,36 @@ def test_closing_the_dock_mid_run_stops_it_and_leaks_nothing(
     assert not notices
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_closing_puts_the_viewer_back(compare: Any, before: bool) -> None:
+    cells, other, hidden = (compare.add(name=name) for name in ("cells", "other", "hidden"))
+    hidden.visible = False
+    grid = grid_of(compare.viewer)
+    grid.enabled, grid.shape = before, (1, 7)
+    compare.find("compare_image_layer").choose(cells)
+    for _ in range(2):
+        compare.run()
+    compare.find("compare_profile").click()
+    compare.viewer.layers.remove(other)
+    assert grid.enabled
+    compare.viewer.window.remove_dock_widget(compare.dock)
+    assert (grid.enabled, grid.shape, grid.stride) == (before, (1, 7), 1)
+    assert names(compare) == [*LAYERS, "cells", "hidden"]
+    assert (cells.visible, hidden.visible) == (True, False)
+    assert not any(layer.name_overlay.visible for layer in compare.viewer.layers)
+
+
+def test_closing_leaves_what_the_user_changed(compare: Any) -> None:
+    grid = grid_of(compare.viewer)
+    cells = compare.add()
+    grid.enabled = True
+    compare.run()
+    cells.visible, grid.enabled = True, False
+    compare.viewer.window.remove_dock_widget(compare.dock)
+    assert not grid.enabled
+    assert cells.visible
+
+
 def test_line_profile_follows_the_line(compare: Any, qtbot: Any) -> None:
     source = compare.add((20, 40), scale=(0.1, 0.1), translate=(1, 2), units=("um", "um"))
     check(compare, "md-tv")

@@ -140,6 +140,8 @@ class CompareWidget(DockWidget):
     def _let_go(self) -> None:
         super()._let_go()
         self.image.let_go()
+        self.images.leave()
+        self.line.leave()
 
     def _connect(self) -> None:
         section = self.run_section
@@ -189,6 +191,7 @@ class CompareWidget(DockWidget):
     def _begin(self, electrons: np.ndarray) -> None:
         assert self.order is not None
         self._electrons = electrons
+        self.images.enter()
         self._line_again = self.line.shown
         order = self.order
         count = order.reference_place + (self.methods.reference_combo.layer is not None)

@@ -84,6 +84,13 @@ class ProfileLine(QObject):
             line.visible = False
         self._images.companions = []
 
+    def leave(self) -> None:
+        """Take the line out of the viewer."""
+        for timer in (self._timer, self._tidy):
+            timer.stop()
+        self._gone, self._lines, self._images.companions = self._gone + self._lines, [], []
+        self._take_out()
+
     def refresh(self, event: Any = None) -> None:
         """Sample again, soon."""
         if not self._timer.isActive():
@@ -97,14 +104,17 @@ class ProfileLine(QObject):
         self._tidy.start(0)
 
     def _tidy_up(self) -> None:
-        gone, self._gone = self._gone, []
-        for line in gone:
-            if line in self._viewer.layers:
-                self._viewer.layers.remove(line)
+        self._take_out()
         if self.shown and self._images.layers:
             self.draw()
         self._images.arrange()
         self.refresh()
+
+    def _take_out(self) -> None:
+        gone, self._gone = self._gone, []
+        for line in gone:
+            if line in self._viewer.layers:
+                self._viewer.layers.remove(line)
 
     def sample(self, image: Image) -> tuple[np.ndarray, np.ndarray] | None:
         """Return distance and brightness along the line, in the layer's units; ``None`` without a line."""

@@ -40,10 +40,17 @@ class SideBySide:
         self._count = 0
         self._extent = np.zeros((2, 2))
         self._fitted = False
+        self._grid_before: tuple[Any, ...] | None = None
+        self._hidden: list[Layer] = []
         #: Layers of which each lies above one of these, in their order.
         self.companions: list[Layer] = []
         #: Layers by place.
         self.layers: dict[int, Image] = {}
+
+    def enter(self) -> None:
+        """Keep the grid in mind as it is before the first comparison, for `leave`."""
+        grid = grid_of(self._viewer)
+        self._grid_before = self._grid_before or (grid.enabled, grid.shape, grid.stride)
 
     def matches(self, source: Image, names: dict[int, str], count: int) -> bool:
         """Whether the first `count` of these layers lie there already, and no others."""
@@ -73,6 +80,7 @@ class SideBySide:
                 self._viewer.layers.remove(layer)
             elif layer.visible and layer not in self.companions:
                 layer.visible = False
+                self._hidden.append(layer)
         self._lay_out(count)
 
     def spread(self) -> None:
@@ -148,6 +156,20 @@ class SideBySide:
                     layers.move(layers.index(layer), index)
             grid.stride = stride
 
+    def leave(self) -> None:
+        """Put the grid back as it was before the first comparison, and show what was hidden."""
+        if self._grid_before is not None:
+            grid = grid_of(self._viewer)
+            before, shape, stride = self._grid_before
+            grid.enabled = grid.enabled and before  # the user may have switched it off
+            grid.shape, grid.stride = shape, stride
+        for layer in self._hidden:
+            if layer in self._viewer.layers:
+                layer.visible = True
+        for layer in self.layers.values():
+            _say_name(layer, False)
+        self._grid_before, self._hidden = None, []
+
     def _lay_out(self, count: int) -> None:
         """Choose the shape of the grid in which images are largest; after that it is the user's, as the view is."""
         assert self._source is not None
@@ -194,12 +216,16 @@ class SideBySide:
         elif self._limits is None:
             self._limits = tuple(layer.contrast_limits)
         layer.visible = True
-        # Of napari 0.9: without it nothing says which image is which.
-        if (overlay := getattr(layer, "name_overlay", None)) is not None:
-            overlay.visible = True
-            overlay.font_size = _FONT
+        _say_name(layer, True)
         if others:
             self._viewer.layers.link_layers([*others, layer], _LINKED)
+
+
+def _say_name(layer: Image, shown: bool) -> None:
+    # Of napari 0.9: in a grid nothing else says which image is which.
+    if (overlay := getattr(layer, "name_overlay", None)) is not None:
+        overlay.visible = shown
+        overlay.font_size = _FONT
 
 
 def grid_of(viewer: Any) -> Any:
