@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+import re
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -43,12 +45,12 @@ class QuickJob(FakeJob):
         for progress in super().steps():
             yield progress
             if progress.step.iteration == self.steps_left:
+                self.stopped_by = "converged"
                 return
 
     def result(self) -> Any:
         found = super().result()
         found.image = (self.input / self.config.gain + len(self.config.method)).astype(np.float32)
-        found.stopped_by = "converged"
         found.report |= {"peak": 20.0, "background": 2.0}
         return found
 
@@ -435,7 +437,25 @@ def test_stop_keeps_what_is_done(compare: Any, qtbot: Any) -> None:
     assert len(compare.jobs) == 2
     assert names(compare) == [*LAYERS[:3], "cells"]
     assert compare.cell(3, 1) == ""
-    assert compare.find("compare_status").text().startswith("Stopped: 2 of 3 methods")
+    assert compare.cell(2, 3) == "stopped"
+    said = compare.find("compare_status").text()
+    assert re.fullmatch(r"Stopped: 1 of 3 methods done in .*, and md-tv up to iteration \d+\.", said)
+
+
+def test_a_stop_says_what_the_table_says(compare: Any, qtbot: Any) -> None:
+    compare.add()
+    check(compare, "rl-accelerated", "md-tv")
+    slow(compare, qtbot)
+    qtbot.waitUntil(lambda: "md-tv" in compare.find("compare_status").text(), timeout=5000)
+    compare.find("compare_stop").click()
+    compare.wait()
+    assert compare.find("compare_status").text().startswith("Stopped: 1 of 2 methods")
+    assert compare.find("compare_progress").format() != "done"
+    # A stop that came when all had ended stopped nothing.
+    ended = [dataclasses.replace(one, stopped_by="converged") for one in compare.widget.outcomes.values()]
+    late = SimpleNamespace(stopping=True, electrons=None, outcome=ended)
+    compare.widget.runner.show_outcome(late)
+    assert compare.find("compare_status").text().startswith("Every method done")
 
 
 @pytest.mark.parametrize("which", ["cells", LAYERS[1]])
@@ -726,4 +746,4 @@ def test_bad_moments(compare: Any, notices: list[str], qtbot: Any) -> None:
     compare.find("compare_stop").click()
     compare.wait()
     assert len(notices) == 3
-    assert compare.find("compare_status").text().startswith("Stopped: 2 of 3 methods")
+    assert compare.find("compare_status").text().startswith("Stopped: 1 of 3 methods")
