@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QLineEdit, QPushButton, QTabWidget, QVBoxLayout, QWid
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.typed import lengths
 from napari_deqmd.widgets.choices import LayerCombo
-from napari_deqmd.widgets.dock import MINIMUM_WIDTH, PREFERRED_WIDTH
+from napari_deqmd.widgets.dock import MINIMUM_WIDTH, PREFERRED_WIDTH, paint
 from napari_deqmd.widgets.form import Place, PsfChoice
 from napari_deqmd.widgets.layers import LayerImage, guess_axes, level_0, read_layer, spatial_shape, voxel_size
 from napari_deqmd.widgets.messages import note, tell
@@ -99,6 +99,7 @@ class PsfWidget(QWidget):
         for event, callback in self._listening():
             event.connect(callback)
         self._follow(self.image_combo.layer)
+        self._follow_theme()
 
     def make(self) -> None:
         """Compute a theoretical PSF in another thread and add it as a layer."""
@@ -161,12 +162,19 @@ class PsfWidget(QWidget):
     def _listening(self) -> list[tuple[Any, Callable[..., None]]]:
         layers = self._viewer.layers
         changes = [getattr(layers.events, name) for name in ("inserted", "removed", "reordered", "renamed")]
-        return [(event, self._layers_changed) for event in (*changes, layers.selection.events.active)]
+        return [
+            *((event, self._layers_changed) for event in (*changes, layers.selection.events.active)),
+            (self._viewer.events.theme, self._follow_theme),
+        ]
 
     def _layers_changed(self, event: Any = None) -> None:
         if isalive(self):
             for combo in (self.image_combo, self.beads_combo, self.psf_combo):
                 combo.refresh()
+
+    def _follow_theme(self, event: Any = None) -> None:
+        if isalive(self):
+            paint(self, self._viewer.theme)
 
     def _follow(self, layer: Any) -> None:
         if layer is None or layer.rgb or layer.multiscale:
