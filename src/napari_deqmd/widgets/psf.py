@@ -43,10 +43,19 @@ class PsfWidget(QWidget):
         self.voxel_edit = named(QLineEdit(), "make_voxel_size")
         self.voxel_edit.setPlaceholderText("0.3, 0.1, 0.1  or  300nm 100nm 100nm")
         self.make_button = named(QPushButton("Make"), "make_psf")
+        taught(
+            self.make_button,
+            "Compute this PSF for these voxels and add it as a layer: Reconstruct offers it under Source, Layer.",
+        )
         self.beads_combo = named(LayerCombo(napari_viewer), "beads_layer")
         self.diameter_edit = named(QLineEdit(), "bead_diameter")
         self.diameter_edit.setPlaceholderText("not deconvolved  or  200nm")
         self.distill_button = named(QPushButton("Distil"), "distill_psf")
+        taught(
+            self.distill_button,
+            "Find the beads, leave out what is no single whole bead, and add the mean of the others as a layer; below "
+            "it is said how many were used and how much they differ.",
+        )
         self.psf_combo = named(LayerCombo(napari_viewer, psf=True), "inspect_layer")
         self.tabs = named(QTabWidget(), "psf_tabs")
         self.tabs.addTab(
