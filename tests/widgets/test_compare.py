@@ -641,6 +641,8 @@ def test_the_winner_goes_to_reconstruct(compare: Any, reconstruct_beside: Callab
     compare.find("compare_mask_layer").choose(hot)
     compare.find("compare_background").setText("1.5")
     compare.find("compare_strength").setValue(2.5)
+    compare.viewer.add_shapes([np.array([[2, 3], [2, 13], [12, 13], [12, 3]])], name="box")
+    compare.find("compare_roi").setCurrentText("box")
     compare.run()
     # What counts is what it was run with.
     compare.find("compare_background").setText("7")
@@ -652,6 +654,7 @@ def test_the_winner_goes_to_reconstruct(compare: Any, reconstruct_beside: Callab
     compare.find("compare_winner").click()
     assert not reconstruct.parent().isHidden()
     assert reconstruct.image.layer_combo.layer == cells
+    assert reconstruct.image.region_combo.currentText() == "box"
     assert reconstruct.psf.source_combo.currentText() == "Layer"
     assert reconstruct.psf.layer_combo.layer == psf
     assert reconstruct.photons.mask_combo.layer == hot
