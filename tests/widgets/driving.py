@@ -42,3 +42,14 @@ def track(widget: Any, kind: Callable[..., Any] = FakeJob) -> list[Any]:
 
     widget.job_factory = factory
     return jobs
+
+
+def painted_as(view: Any, theme: str) -> bool:
+    """Whether a view has the colours of a theme."""
+    from napari.utils.theme import get_theme
+    from qtpy.QtGui import QColor
+
+    expected = get_theme(theme)
+    axis = view._plot.getAxis("bottom")
+    found = view.backgroundBrush().color(), axis.textPen().color()
+    return found == (QColor(expected.background.as_hex()), QColor(expected.text.as_hex()))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from napari_deqmd.widgets.clock import PREVIEW_INTERVAL, PreviewClock, duration, iterations_left
+from napari_deqmd.widgets.reports import News, Point
+from napari_deqmd.widgets.sections.run import RunSection
 
 
 def test_preview_clock_keeps_previews_rare_and_cheap() -> None:
@@ -44,3 +48,13 @@ def test_iterations_left(certificates: list[float], left: int | None) -> None:
 
 def test_durations_read_well() -> None:
     assert [duration(s) for s in (3.21, 42.4, 600, 36_000)] == ["3.2 s", "42 s", "10 min", "10.0 h"]
+
+
+def test_no_time_is_told_before_there_is_a_pace(qtbot: Any) -> None:
+    section = RunSection()
+    qtbot.addWidget(section)
+    section.reset(203, 1e-4)
+    for iteration, told in ((1, ""), (2, ""), (3, " · at most 3.3 h left")):
+        point = Point(iteration, 1.0, 0.1, 1.0)
+        section.show_progress(News(0, 1, iteration, iteration, 60.0 * iteration, (point,)))
+        assert section.progress.format() == f"{iteration} / 203{told}"

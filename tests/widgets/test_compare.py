@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+import re
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -16,6 +18,7 @@ from qtpy.QtCore import Qt, QThreadPool
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.comparison import Comparison, Contender, score
+from napari_deqmd.widgets.region import camera_of
 from napari_deqmd.widgets.side_by_side import grid_of
 from widgets.driving import adder, finder, track
 from widgets.jobs import FakeJob
@@ -42,12 +45,12 @@ class QuickJob(FakeJob):
         for progress in super().steps():
             yield progress
             if progress.step.iteration == self.steps_left:
+                self.stopped_by = "converged"
                 return
 
     def result(self) -> Any:
         found = super().result()
         found.image = (self.input / self.config.gain + len(self.config.method)).astype(np.float32)
-        found.stopped_by = "converged"
         found.report |= {"peak": 20.0, "background": 2.0}
         return found
 
@@ -250,6 +253,42 @@ def test_the_region_that_is_meant_is_compared_where_it_lies(compare: Any) -> Non
     assert float(compare.cell(1, 4)) > 0
 
 
+def test_a_region_fills_its_cells(compare: Any) -> None:
+    compare.add((400, 400), scale=(0.5, 0.5), translate=(3, 4))
+    corners = np.array([[40, 60], [40, 99], [69, 99], [69, 60]])
+    box = compare.viewer.add_shapes(corners, scale=(0.5, 0.5), translate=(3, 4), name="box")
+    compare.find("compare_roi").setCurrentText("box")
+
+    def run_and_measure() -> tuple[float, Any]:
+        compare.run()
+        found = compare.viewer.layers[LAYERS[0]].extent.world
+        camera = camera_of(compare.viewer)
+        np.testing.assert_allclose(camera.center[-2:], found.mean(axis=0), atol=0.5)
+        cells = grid_of(compare.viewer).shape
+        room = np.array(compare.viewer.canvas.size) / cells
+        return float(max(camera.zoom * (found[1] - found[0]) / room)), camera
+
+    share, camera = run_and_measure()
+    assert 0.85 < share <= 1
+    # What the user makes of the view stays, until another region is compared.
+    camera.zoom *= 2
+    zoom = camera.zoom
+    compare.run()
+    assert camera.zoom == zoom
+    box.data = [np.add(corners, (200, 100))]
+    assert 0.85 < run_and_measure()[0] <= 1
+
+
+def test_the_view_fits_what_has_fewer_axes_than_the_viewer(compare: Any) -> None:
+    compare.add((3, 20, 40), axis_labels=("t", "y", "x"), scale=(5, 0.1, 0.1))
+    check(compare, "md-tv")
+    compare.run()
+    camera = camera_of(compare.viewer)
+    np.testing.assert_allclose(camera.center[-2:], (0.95, 1.95))
+    rows, columns = np.array(compare.viewer.canvas.size) / grid_of(compare.viewer).shape
+    assert camera.zoom == pytest.approx(0.95 * min(rows / 2, columns / 4), rel=0.01)
+
+
 def test_a_reference_is_scaled_and_scores(compare: Any) -> None:
     source = compare.add()
     truth = compare.viewer.add_image(3.0 * source.data, name="truth", visible=False)
@@ -268,6 +307,7 @@ def test_a_reference_is_scaled_and_scores(compare: Any) -> None:
     assert table.item(0, 6).font().bold()
     assert not table.item(2, 6).font().bold()
     assert compare.cell(4, 0) == "reference"
+    assert shown_whole(table)
     assert len(compare.find("compare_frc_plot").curves) == 3
     shown = compare.viewer.layers["reference · cells"]
     assert np.median(shown.data / source.data) == pytest.approx(np.median([3 * f.factor for f in expected]))
@@ -276,10 +316,22 @@ def test_a_reference_is_scaled_and_scores(compare: Any) -> None:
     assert table.isColumnHidden(4)
     assert "reference · cells" not in names(compare)
     assert table.rowCount() == 4
+    assert shown_whole(table)
     assert compare.find("compare_frc_plot").curves == []
     compare.find("compare_reference").choose(truth)
     compare.wait()
     assert compare.cell(1, 4) == f"{expected[0].psnr:.2f}"
+    assert shown_whole(table)
+    # From the start there is room for the reference, which comes last.
+    compare.find("compare_run").click()
+    assert compare.cell(4, 0) == "reference"
+    compare.wait()
+
+
+def shown_whole(table: Any) -> bool:
+    """Whether a table is as high as its rows."""
+    rows = sum(table.rowHeight(row) for row in range(table.rowCount()))
+    return table.height() == rows + table.horizontalHeader().sizeHint().height() + 2 * table.frameWidth()
 
 
 def test_a_reference_of_another_shape_is_refused(compare: Any, notices: list[str]) -> None:
@@ -385,7 +437,25 @@ def test_stop_keeps_what_is_done(compare: Any, qtbot: Any) -> None:
     assert len(compare.jobs) == 2
     assert names(compare) == [*LAYERS[:3], "cells"]
     assert compare.cell(3, 1) == ""
-    assert compare.find("compare_status").text().startswith("Stopped: 2 of 3 methods")
+    assert compare.cell(2, 3) == "stopped"
+    said = compare.find("compare_status").text()
+    assert re.fullmatch(r"Stopped: 1 of 3 methods done in .*, and md-tv up to iteration \d+\.", said)
+
+
+def test_a_stop_says_what_the_table_says(compare: Any, qtbot: Any) -> None:
+    compare.add()
+    check(compare, "rl-accelerated", "md-tv")
+    slow(compare, qtbot)
+    qtbot.waitUntil(lambda: "md-tv" in compare.find("compare_status").text(), timeout=5000)
+    compare.find("compare_stop").click()
+    compare.wait()
+    assert compare.find("compare_status").text().startswith("Stopped: 1 of 2 methods")
+    assert compare.find("compare_progress").format() != "done"
+    # A stop that came when all had ended stopped nothing.
+    ended = [dataclasses.replace(one, stopped_by="converged") for one in compare.widget.outcomes.values()]
+    late = SimpleNamespace(stopping=True, electrons=None, outcome=ended)
+    compare.widget.runner.show_outcome(late)
+    assert compare.find("compare_status").text().startswith("Every method done")
 
 
 @pytest.mark.parametrize("which", ["cells", LAYERS[1]])
@@ -442,6 +512,36 @@ def test_closing_the_dock_mid_run_stops_it_and_leaks_nothing(
     assert not notices
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_closing_puts_the_viewer_back(compare: Any, before: bool) -> None:
+    cells, other, hidden = (compare.add(name=name) for name in ("cells", "other", "hidden"))
+    hidden.visible = False
+    grid = grid_of(compare.viewer)
+    grid.enabled, grid.shape = before, (1, 7)
+    compare.find("compare_image_layer").choose(cells)
+    for _ in range(2):
+        compare.run()
+    compare.find("compare_profile").click()
+    compare.viewer.layers.remove(other)
+    assert grid.enabled
+    compare.viewer.window.remove_dock_widget(compare.dock)
+    assert (grid.enabled, grid.shape, grid.stride) == (before, (1, 7), 1)
+    assert names(compare) == [*LAYERS, "cells", "hidden"]
+    assert (cells.visible, hidden.visible) == (True, False)
+    assert not any(layer.name_overlay.visible for layer in compare.viewer.layers)
+
+
+def test_closing_leaves_what_the_user_changed(compare: Any) -> None:
+    grid = grid_of(compare.viewer)
+    cells = compare.add()
+    grid.enabled = True
+    compare.run()
+    cells.visible, grid.enabled = True, False
+    compare.viewer.window.remove_dock_widget(compare.dock)
+    assert not grid.enabled
+    assert cells.visible
+
+
 def test_line_profile_follows_the_line(compare: Any, qtbot: Any) -> None:
     source = compare.add((20, 40), scale=(0.1, 0.1), translate=(1, 2), units=("um", "um"))
     check(compare, "md-tv")
@@ -467,6 +567,25 @@ def test_line_profile_follows_the_line(compare: Any, qtbot: Any) -> None:
     line.data = [np.array([[5.0, 30.0], [5.0, 60.0]])]
     qtbot.waitUntil(lambda: len(plot.curves[0].x) == 31, timeout=5000)
     assert np.isnan(plot.curves[0].y[-5:]).all()
+
+
+@pytest.mark.parametrize("voxel", [1e-4, 0.1, 300.0])
+def test_the_line_is_two_pixels_wide_at_any_zoom(compare: Any, qtbot: Any, voxel: float) -> None:
+    compare.add((20, 40), scale=(voxel, voxel))
+    check(compare, "md-tv")
+    compare.run()
+    compare.find("compare_profile").click()
+    lines = [layer for layer in compare.viewer.layers if layer.name.startswith("Profile")]
+    assert len(lines) == 2
+    camera = camera_of(compare.viewer)
+
+    def on_canvas() -> list[float]:
+        return [float(line.edge_width[0]) * voxel * camera.zoom for line in lines]
+
+    assert on_canvas() == pytest.approx([2, 2])
+    for factor in (0.05, 200):
+        camera.zoom *= factor
+        qtbot.waitUntil(lambda: on_canvas() == pytest.approx([2, 2]), timeout=2000)
 
 
 def test_the_line_comes_and_goes_with_the_images(compare: Any, qtbot: Any) -> None:
@@ -522,6 +641,8 @@ def test_the_winner_goes_to_reconstruct(compare: Any, reconstruct_beside: Callab
     compare.find("compare_mask_layer").choose(hot)
     compare.find("compare_background").setText("1.5")
     compare.find("compare_strength").setValue(2.5)
+    compare.viewer.add_shapes([np.array([[2, 3], [2, 13], [12, 13], [12, 3]])], name="box")
+    compare.find("compare_roi").setCurrentText("box")
     compare.run()
     # What counts is what it was run with.
     compare.find("compare_background").setText("7")
@@ -533,6 +654,7 @@ def test_the_winner_goes_to_reconstruct(compare: Any, reconstruct_beside: Callab
     compare.find("compare_winner").click()
     assert not reconstruct.parent().isHidden()
     assert reconstruct.image.layer_combo.layer == cells
+    assert reconstruct.image.region_combo.currentText() == "box"
     assert reconstruct.psf.source_combo.currentText() == "Layer"
     assert reconstruct.psf.layer_combo.layer == psf
     assert reconstruct.photons.mask_combo.layer == hot
@@ -627,4 +749,4 @@ def test_bad_moments(compare: Any, notices: list[str], qtbot: Any) -> None:
     compare.find("compare_stop").click()
     compare.wait()
     assert len(notices) == 3
-    assert compare.find("compare_status").text().startswith("Stopped: 2 of 3 methods")
+    assert compare.find("compare_status").text().startswith("Stopped: 1 of 3 methods")

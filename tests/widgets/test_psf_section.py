@@ -11,6 +11,7 @@ import pytest
 from napari_deqmd.psf.theory import make_psf
 from napari_deqmd.widgets.psf_view import glance_of, summary
 from napari_deqmd.widgets.sections.theory import TheoryForm, optics_of
+from widgets.driving import painted_as
 
 MICRONS = {"scale": (0.3, 0.1, 0.1), "units": ("um",) * 3}
 
@@ -181,14 +182,31 @@ def test_the_psf_that_the_image_names_comes_first(bench: Any) -> None:
 
 
 def test_a_plane_has_no_section_along_z(bench: Any, shown: Any) -> None:
-    names = bench.find("psf_view")._names
+    view = bench.find("psf_view")
+    names = view._names
+
+    def gap(name: str) -> float:
+        """Pixels between a picture and the OTF."""
+        view.grab()  # lays it out
+        picture = view._images[name].sceneBoundingRect()
+        assert picture.contains(names[name].sceneBoundingRect().center())
+        return float(view._plot.sceneBoundingRect().left() - picture.right())
+
     bench.add()
     shown("FWHM")
     assert [names[name].isVisible() for name in ("XY", "XZ")] == [True, False]
+    assert 0 <= gap("XY") < 12
     bench.viewer.layers.clear()
     bench.add((4, 32, 32))
     shown("4.24 × 4.24 × 4.24")
     assert names["XZ"].isVisible()
+    assert 0 <= gap("XZ") < 12
+
+
+def test_the_view_follows_the_theme(bench: Any) -> None:
+    for theme in ("light", "dark"):
+        bench.viewer.theme = theme
+        assert painted_as(bench.find("psf_view"), theme)
 
 
 def test_a_psf_wider_than_the_images_blur_is_told(bench: Any, shown: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from napari_deqmd.psf.theory import make_psf
 from psf.test_beads import VOXEL, distance, field, lens
+from widgets.driving import painted_as
 
 
 @pytest.fixture
@@ -66,6 +67,12 @@ def test_inspects_a_layer(dock: Any) -> None:
     dock.viewer.add_image(make_psf(ndim=3, sigma=2), name="some PSF")
     dock.find("psf_tabs").setCurrentIndex(2)
     dock.says("FWHM 4.71 × 4.71 × 4.71 voxels")
+
+
+def test_the_picture_follows_the_theme(dock: Any) -> None:
+    for theme in ("light", "dark"):
+        dock.viewer.theme = theme
+        assert painted_as(dock.find("psf_view"), theme)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ class CompareWidget(DockWidget):
         self.order, self.outcomes, self.scores, self._electrons = order, {}, {}, None
         names = [RAW_LABEL, *(contender.label for contender in order.contenders)]
         self.run_section.reset(names, order.colors[:-1], scored=reference is not None)
+        self._mention_reference(shown=reference is not None)
         self._choose()
         self._draw_rings()
         halves = self.methods.frc_check.isChecked() and reference is None
@@ -139,6 +140,8 @@ class CompareWidget(DockWidget):
     def _let_go(self) -> None:
         super()._let_go()
         self.image.let_go()
+        self.images.leave()
+        self.line.leave()
 
     def _connect(self) -> None:
         section = self.run_section
@@ -188,6 +191,7 @@ class CompareWidget(DockWidget):
     def _begin(self, electrons: np.ndarray) -> None:
         assert self.order is not None
         self._electrons = electrons
+        self.images.enter()
         self._line_again = self.line.shown
         order = self.order
         count = order.reference_place + (self.methods.reference_combo.layer is not None)
@@ -274,7 +278,7 @@ class CompareWidget(DockWidget):
     def _show_reference(self, image: np.ndarray | None) -> None:
         assert self.order is not None
         place = self.order.reference_place
-        self.run_section.table.show_reference(REFERENCE_LABEL, REFERENCE_COLOR, shown=image is not None)
+        self._mention_reference(shown=image is not None)
         if image is None:
             self.images.remove(place)
             self.images.drop_stale(but=-1)
@@ -284,6 +288,9 @@ class CompareWidget(DockWidget):
             self.line.draw()
         self._draw_profile()
         self._draw_rings()
+
+    def _mention_reference(self, *, shown: bool) -> None:
+        self.run_section.table.show_reference(REFERENCE_LABEL, REFERENCE_COLOR, shown=shown)
 
     def _draw_profile(self) -> None:
         draw_profile(self.run_section.plot, self.order, self.images.layers, self.line)

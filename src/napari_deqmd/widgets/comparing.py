@@ -108,14 +108,20 @@ class Comparing(Runner):
         self._begin(worker)
         for outcome in worker.outcome:
             self._show(outcome)
-        done = [outcome for outcome in self._shown.values() if outcome.image is not None]
+        cut = [outcome for outcome in self._shown.values() if outcome.stopped_by == "user"]
+        done = [
+            outcome
+            for outcome in self._shown.values()
+            if outcome.image is not None and outcome.stopped_by != "user"
+        ]
         seconds = time.perf_counter() - self._start
-        complete = len(self._shown) == self._count and not worker.stopping
-        if not done:
+        complete = len(self._shown) == self._count and not cut
+        if not done and not cut:
             text = "No method gave a result: the table says why."
         else:
             what = f"{len(done)} of {self._count} methods" if len(done) < self._count else "Every method"
-            text = f"{'Stopped: ' if worker.stopping else ''}{what} done in {duration(seconds)}."
+            also = "".join(f", and {one.contender.label} up to iteration {one.iterations}" for one in cut)
+            text = f"{'' if complete else 'Stopped: '}{what} done in {duration(seconds)}{also}."
         self._section.show_end(text, complete=complete)
         self.over.emit()
 

@@ -12,6 +12,8 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QFont
 from qtpy.QtWidgets import QWidget
 
+from napari_deqmd.widgets.palette import GRAY
+
 
 class Curve(NamedTuple):
     """Values to be drawn; NaN leaves a gap."""
@@ -52,7 +54,7 @@ class CurvesPlot(pg.PlotWidget):
         # Fixed: pyqtgraph does not make room for labels that come later.
         plot.getAxis("left").setWidth(50 if left else 34)
         plot.getAxis("bottom").setHeight(36)
-        self._line = pg.InfiniteLine(angle=0, pen=pg.mkPen("#999999", style=Qt.PenStyle.DotLine))
+        self._line = pg.InfiniteLine(angle=0, pen=pg.mkPen(GRAY, style=Qt.PenStyle.DotLine))
         self._note = pg.TextItem(empty, anchor=(0.5, 0.5))
         small.setPixelSize(12)
         self._note.setFont(small)

@@ -137,10 +137,15 @@ class DockWidget(QWidget):
 
     def _follow_theme(self, event: Any = None) -> None:
         if isalive(self):
-            theme = get_theme(self._viewer.theme)
-            for child in self.findChildren(QWidget):
-                if hasattr(child, "set_colors"):
-                    child.set_colors(theme.background.as_hex(), theme.text.as_hex())
+            paint(self, self._viewer.theme)
+
+
+def paint(widget: QWidget, name: str) -> None:
+    """Give the plots in a widget the colours of a theme."""
+    theme = get_theme(name)
+    for child in widget.findChildren(QWidget):
+        if hasattr(child, "set_colors"):
+            child.set_colors(theme.background.as_hex(), theme.text.as_hex())
 
 
 class _Form(QScrollArea):

@@ -10,7 +10,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QFont
 from qtpy.QtWidgets import QWidget
 
-_BARS, _BACKGROUND, _PEAK = "#4fa3ff", "#ffa94d", "#63c76a"
+from napari_deqmd.widgets.palette import BLUE, GREEN, ORANGE
 
 
 class PhotonPlot(pg.PlotWidget):
@@ -30,10 +30,10 @@ class PhotonPlot(pg.PlotWidget):
         plot.getAxis("bottom").setStyle(tickFont=small, maxTickLevel=0)
         plot.setLabel("bottom", "photo-electrons per pixel", **{"font-size": "8pt"})
         self._bars = plot.plot(
-            stepMode="center", fillLevel=0, brush=pg.mkBrush(_BARS + "70"), pen=pg.mkPen(_BARS)
+            stepMode="center", fillLevel=0, brush=pg.mkBrush(BLUE + "70"), pen=pg.mkPen(BLUE)
         )
-        self.background_line = _line(_BACKGROUND, "background", 0.9)
-        self.peak_line = _line(_PEAK, "peak", 0.7)
+        self.background_line = _line(ORANGE, "background", 0.9)
+        self.peak_line = _line(GREEN, "peak", 0.7)
         for line in (self.background_line, self.peak_line):
             plot.addItem(line)
 

@@ -19,11 +19,9 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_file
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.messages import note, tell
+from napari_deqmd.widgets.palette import BLUE, GREEN, ORANGE
 from napari_deqmd.widgets.reports import Point
 
-_FIRST = "#4fa3ff"
-_SECOND = "#ffa94d"
-_THIRD = "#51b36b"
 # Losses of one step that are drawn as one.
 _SMOOTHED = 8
 
@@ -39,9 +37,9 @@ class TwoPlots(pg.GraphicsLayoutWidget):
         self._right: pg.PlotItem = self.addPlot(row=0, col=1)
         self._left.setTitle(left, size="8pt")
         self._right.setTitle(right, size="8pt")
-        self._first = self._left.plot(pen=pg.mkPen(_FIRST, width=2))
-        self._second = self._right.plot(pen=pg.mkPen(_SECOND, width=2))
-        self._line = pg.InfiniteLine(angle=0, pen=pg.mkPen(_SECOND, style=Qt.PenStyle.DashLine))
+        self._first = self._left.plot(pen=pg.mkPen(BLUE, width=2))
+        self._second = self._right.plot(pen=pg.mkPen(ORANGE, width=2))
+        self._line = pg.InfiniteLine(angle=0, pen=pg.mkPen(ORANGE, style=Qt.PenStyle.DashLine))
         self._right.addItem(self._line)
         for column in (0, 1):  # whatever the titles ask for
             self.ci.layout.setColumnPreferredWidth(column, 100)
@@ -87,10 +85,10 @@ class ConvergencePlot(TwoPlots):
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        colors = (("Certificate", _SECOND), ("step size", _THIRD))
+        colors = (("Certificate", ORANGE), ("step size", GREEN))
         right = " · ".join(f'<span style="color: {color}">{name}</span>' for name, color in colors)
         super().__init__("Objective", right, parent)
-        self._third = self._right.plot(pen=pg.mkPen(_THIRD, width=1))
+        self._third = self._right.plot(pen=pg.mkPen(GREEN, width=1))
         self._right.setLogMode(y=True)
         self.points: list[Point] = []
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.ActionsContextMenu)
@@ -168,10 +166,10 @@ class TrainPlot(TwoPlots):
         super().__init__(f"Loss, mean of {_SMOOTHED} steps", "Held-out score", parent)
         self._second.setSymbol("o")
         self._second.setSymbolSize(5)
-        self._second.setSymbolBrush(_SECOND)
+        self._second.setSymbolBrush(ORANGE)
         self._second.setSymbolPen(None)
         self._line_name = pg.InfLineLabel(self._line, "base", position=0.97, anchors=[(1, 0), (1, 1)])
-        self._line_name.setColor(_SECOND)
+        self._line_name.setColor(ORANGE)
         self.losses: list[tuple[int, float]] = []
         self.scores: list[tuple[int, float]] = []
         self.clear_steps()

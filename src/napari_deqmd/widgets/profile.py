@@ -9,10 +9,13 @@ import numpy as np
 from napari.layers import Image, Layer, Shapes
 from qtpy.QtCore import QObject, QTimer
 
+from napari_deqmd.widgets.region import camera_of
 from napari_deqmd.widgets.side_by_side import SideBySide
 
 NAME = "Profile"
 _COLOR = "#ffd400"
+# Pixels of the canvas, at any zoom: napari's own widths are pixels of the image, and below one of the canvas unseen.
+_WIDTH = 2.0
 # Milliseconds in which a moving line is drawn once.
 _INTERVAL = 40
 # Share of the width that the first line spans.
@@ -81,6 +84,13 @@ class ProfileLine(QObject):
             line.visible = False
         self._images.companions = []
 
+    def leave(self) -> None:
+        """Take the line out of the viewer."""
+        for timer in (self._timer, self._tidy):
+            timer.stop()
+        self._gone, self._lines, self._images.companions = self._gone + self._lines, [], []
+        self._take_out()
+
     def refresh(self, event: Any = None) -> None:
         """Sample again, soon."""
         if not self._timer.isActive():
@@ -94,14 +104,17 @@ class ProfileLine(QObject):
         self._tidy.start(0)
 
     def _tidy_up(self) -> None:
-        gone, self._gone = self._gone, []
-        for line in gone:
-            if line in self._viewer.layers:
-                self._viewer.layers.remove(line)
+        self._take_out()
         if self.shown and self._images.layers:
             self.draw()
         self._images.arrange()
         self.refresh()
+
+    def _take_out(self) -> None:
+        gone, self._gone = self._gone, []
+        for line in gone:
+            if line in self._viewer.layers:
+                self._viewer.layers.remove(line)
 
     def sample(self, image: Image) -> tuple[np.ndarray, np.ndarray] | None:
         """Return distance and brightness along the line, in the layer's units; ``None`` without a line."""
@@ -117,12 +130,10 @@ class ProfileLine(QObject):
         return np.array([main.data_to_world(vertex)[-2:] for vertex in (shape[0], shape[-1])])
 
     def _add(self, image: Image, lines: list[np.ndarray]) -> None:
-        width = max(image.data.shape[-2:]) / 250
         layer = self._viewer.add_shapes(
             lines,
             shape_type="line",
             edge_color=_COLOR,
-            edge_width=width,
             name=NAME,
             scale=image.scale[-2:],
             translate=image.translate[-2:],
@@ -132,19 +143,25 @@ class ProfileLine(QObject):
             metadata={"profile": True},
         )
         self._lines.append(layer)
+        self._widen(layer)
         if len(self._lines) == 1:
             for event in (layer.events.set_data, layer.events.data, layer.events.highlight):
                 event.connect(self.refresh)
 
     def _follow(self) -> None:
-        if len(self._lines) < 2:
-            return
-        main = self._lines[0]
-        for line in self._lines[1:]:
+        for line in self._lines:
+            main = self._lines[0]
             if len(line.data) != len(main.data) or any(
                 not np.array_equal(mine, its) for mine, its in zip(line.data, main.data, strict=True)
             ):
                 line.data = list(zip(main.data, main.shape_type, strict=True))
+            self._widen(line)
+
+    def _widen(self, line: Shapes) -> None:
+        width = _WIDTH / (camera_of(self._viewer).zoom * float(np.min(line.scale)))
+        if not np.allclose(line.edge_width, width):
+            line.edge_width = width
+            line.refresh()
 
 
 def along(image: Image, ends: np.ndarray, point: Any) -> tuple[np.ndarray, np.ndarray]:

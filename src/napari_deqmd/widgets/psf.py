@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QLineEdit, QPushButton, QTabWidget, QVBoxLayout, QWid
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.typed import lengths
 from napari_deqmd.widgets.choices import LayerCombo
-from napari_deqmd.widgets.dock import MINIMUM_WIDTH, PREFERRED_WIDTH
+from napari_deqmd.widgets.dock import MINIMUM_WIDTH, PREFERRED_WIDTH, paint
 from napari_deqmd.widgets.form import Place, PsfChoice
 from napari_deqmd.widgets.layers import LayerImage, guess_axes, level_0, read_layer, spatial_shape, voxels_of
 from napari_deqmd.widgets.messages import note, tell
@@ -44,10 +44,19 @@ class PsfWidget(QWidget):
         self.voxel_edit = named(QLineEdit(), "make_voxel_size")
         self.voxel_edit.setPlaceholderText("0.3, 0.1, 0.1  or  300nm 100nm 100nm")
         self.make_button = named(QPushButton("Make"), "make_psf")
+        taught(
+            self.make_button,
+            "Compute this PSF for these voxels and add it as a layer: Reconstruct offers it under Source, Layer.",
+        )
         self.beads_combo = named(LayerCombo(napari_viewer), "beads_layer")
         self.diameter_edit = named(QLineEdit(), "bead_diameter")
         self.diameter_edit.setPlaceholderText("not deconvolved  or  200nm")
         self.distill_button = named(QPushButton("Distil"), "distill_psf")
+        taught(
+            self.distill_button,
+            "Find the beads, leave out what is no single whole bead, and add the mean of the others as a layer; below "
+            "it is said how many were used and how much they differ.",
+        )
         self.psf_combo = named(LayerCombo(napari_viewer, psf=True), "inspect_layer")
         self.tabs = named(QTabWidget(), "psf_tabs")
         self.tabs.addTab(
@@ -101,6 +110,7 @@ class PsfWidget(QWidget):
         for event, callback in self._listening():
             event.connect(callback)
         self._follow(self.image_combo.layer)
+        self._follow_theme()
 
     def make(self) -> None:
         """Compute a theoretical PSF in another thread and add it as a layer."""
@@ -165,6 +175,7 @@ class PsfWidget(QWidget):
         changes = [getattr(layers.events, name) for name in ("inserted", "removed", "reordered", "renamed")]
         return [
             *((event, self._layers_changed) for event in (*changes, layers.selection.events.active)),
+            (self._viewer.events.theme, self._follow_theme),
             *self._memory.listening(),
         ]
 
@@ -172,6 +183,10 @@ class PsfWidget(QWidget):
         if isalive(self):
             for combo in (self.image_combo, self.beads_combo, self.psf_combo):
                 combo.refresh()
+
+    def _follow_theme(self, event: Any = None) -> None:
+        if isalive(self):
+            paint(self, self._viewer.theme)
 
     def _follow(self, layer: Any) -> None:
         if layer is None or layer.rgb or layer.multiscale:

@@ -14,15 +14,15 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.psf.inspect import PsfReport, inspect_psf, middle_planes
 from napari_deqmd.widgets.form import PsfChoice, Spatial
+from napari_deqmd.widgets.palette import BLUE, ORANGE
 from napari_deqmd.widgets.sections.parts import hint, named
 from napari_deqmd.widgets.tasks import LatestTask
 from napari_deqmd.widgets.worker import TaskWorker
 
 _HEIGHT = 92
-# Readable on napari's dark and light ground.
-_GRAY = "#8a8d93"
-_ACROSS = "#4fa3ff"
-_ALONG = "#ffa94d"
+# A wider plane has a ground above and below it.
+_WIDEST = 130
+_ACROSS, _ALONG = BLUE, ORANGE
 _LARGEST = 20_000_000
 
 
@@ -72,7 +72,6 @@ class PsfView(pg.GraphicsLayoutWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent=parent)
         self.setFixedHeight(_HEIGHT)
-        self.setBackground(None)
         self.ci.setContentsMargins(0, 0, 0, 0)
         self.ci.setSpacing(4)
         self._boxes = {name: self.addViewBox(row=0, col=column) for column, name in enumerate(("XY", "XZ"))}
@@ -83,9 +82,9 @@ class PsfView(pg.GraphicsLayoutWidget):
             box.invertY(True)
             self._images[name] = pg.ImageItem(axisOrder="row-major", levels=(0, 1))
             box.addItem(self._images[name])
-            self._names[name] = pg.TextItem(name, color="w", anchor=(0, 0))
-            self._names[name].setParentItem(box)
-            self._names[name].setZValue(1)  # a narrow box has its image there, too
+            # In the picture, which is dark there in any theme.
+            self._names[name] = pg.TextItem(name, color="w", anchor=(0, 0), fill=(0, 0, 0, 140))
+            box.addItem(self._names[name], ignoreBounds=True)
         self._plot = self.addPlot(row=0, col=2)
         self._plot.setMenuEnabled(False)
         self._plot.hideButtons()
@@ -97,8 +96,6 @@ class PsfView(pg.GraphicsLayoutWidget):
         for side in ("left", "bottom"):
             axis = self._plot.getAxis(side)
             axis.setStyle(tickFont=small, maxTickLevel=0, tickTextOffset=2, tickLength=-3)
-            axis.setPen(_GRAY)
-            axis.setTextPen(_GRAY)
         self._plot.getAxis("left").setTicks([[(0, "1"), (-1, "0.1"), (-2, "0.01")]])
         self._plot.getAxis("left").setWidth(28)
         self._plot.getAxis("bottom").setTicks([[(0.5, "OTF to Nyquist")]])
@@ -113,19 +110,24 @@ class PsfView(pg.GraphicsLayoutWidget):
             f"fineness: <span style='color:{_ACROSS}'>across (X)</span> and "
             f"<span style='color:{_ALONG}'>along the axis (Z)</span>, to the finest that the voxels can hold.</p>"
         )
-        for column in range(3):
-            self.ci.layout.setColumnPreferredWidth(column, 100)
-            self.ci.layout.setColumnStretchFactor(column, 1)
         self.show_glance(None)
 
     def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
         """Stay as narrow as the form: a graphics view would ask for 640 pixels."""
         return QSize(320, _HEIGHT)
 
+    def set_colors(self, background: str, foreground: str) -> None:
+        """Follow the viewer's theme."""
+        self.setBackground(background)
+        for side in ("left", "bottom"):
+            self._plot.getAxis(side).setPen(foreground)
+            self._plot.getAxis(side).setTextPen(foreground)
+
     def show_glance(self, glance: Glance | None) -> None:
         """Draw a PSF, or nothing."""
         planes = {} if glance is None else {name: (plane, high) for name, plane, high in glance.planes}
-        for name, box in self._boxes.items():
+        for column, (name, box) in enumerate(self._boxes.items()):
+            self.ci.layout.setColumnFixedWidth(column, _width(*planes[name]) if name in planes else 0)
             image = self._images[name]
             self._names[name].setVisible(name in planes)
             if name in planes:
@@ -143,6 +145,11 @@ class PsfView(pg.GraphicsLayoutWidget):
                 self._curves[name].setData(np.linspace(0, 1, curve[0].size), curve[0])
             else:
                 self._curves[name].setData([], [])
+
+
+def _width(plane: np.ndarray, stretch: float) -> float:
+    rows, columns = plane.shape
+    return min(_WIDEST, _HEIGHT * columns / (rows * stretch))
 
 
 class PsfLook(QWidget):

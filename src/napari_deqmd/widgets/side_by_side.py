@@ -12,10 +12,12 @@ from napari.layers import Image, Layer
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.widgets.layers import LayerImage
-from napari_deqmd.widgets.region import SPATIAL, Region
+from napari_deqmd.widgets.region import SPATIAL, Region, camera_of
 from napari_deqmd.widgets.result import COMPARED, ResultLayer
 
 _FONT = 9.0
+# Share of its cell that an image takes, along one axis.
+_FILLED = 0.95
 _LINKED = ("contrast_limits", "contrast_limits_range")
 
 
@@ -34,11 +36,19 @@ class SideBySide:
         self._names: dict[int, str] = {}
         self._limits: tuple[float, float] | None = None
         self._count = 0
+        self._extent = np.zeros((2, 2))
         self._fitted = False
+        self._grid_before: tuple[Any, ...] | None = None
+        self._hidden: list[Layer] = []
         #: Layers of which each lies above one of these, in their order.
         self.companions: list[Layer] = []
         #: Layers by place.
         self.layers: dict[int, Image] = {}
+
+    def enter(self) -> None:
+        """Keep the grid in mind as it is before the first comparison, for `leave`."""
+        grid = grid_of(self._viewer)
+        self._grid_before = self._grid_before or (grid.enabled, grid.shape, grid.stride)
 
     def matches(self, source: Image, names: dict[int, str], count: int) -> bool:
         """Whether the first `count` of these layers lie there already, and no others."""
@@ -68,6 +78,7 @@ class SideBySide:
                 self._viewer.layers.remove(layer)
             elif layer.visible and layer not in self.companions:
                 layer.visible = False
+                self._hidden.append(layer)
         self._lay_out(count)
 
     def spread(self) -> None:
@@ -143,13 +154,30 @@ class SideBySide:
                     layers.move(layers.index(layer), index)
             grid.stride = stride
 
+    def leave(self) -> None:
+        """Put the grid back as it was before the first comparison, and show what was hidden."""
+        if self._grid_before is not None:
+            grid = grid_of(self._viewer)
+            before, shape, stride = self._grid_before
+            grid.enabled = grid.enabled and before  # the user may have switched it off
+            grid.shape, grid.stride = shape, stride
+        for layer in self._hidden:
+            if layer in self._viewer.layers:
+                layer.visible = True
+        for layer in self.layers.values():
+            _say_name(layer, False)
+        self._grid_before, self._hidden = None, []
+
     def _lay_out(self, count: int) -> None:
-        """Choose the shape of the grid in which images are largest; after that it is the user's."""
-        size = getattr(getattr(self._viewer, "canvas", None), "size", None)
-        if count == self._count or size is None or self._source is None:
-            return
-        self._count, self._fitted = count, False
+        """Choose the shape of the grid in which images are largest; after that it is the user's, as the view is."""
+        assert self._source is not None
         extent = self._source.extent.world[:, -2:]
+        if count == self._count and np.array_equal(extent, self._extent):
+            return
+        self._count, self._extent, self._fitted = count, extent, False
+        size = getattr(getattr(self._viewer, "canvas", None), "size", None)
+        if size is None:
+            return
         height, width = np.maximum(extent[1] - extent[0], 1e-9)
 
         def zoom(columns: int) -> float:
@@ -160,9 +188,22 @@ class SideBySide:
         grid_of(self._viewer).shape = (math.ceil(count / columns), columns)
 
     def _fit(self) -> None:
-        if not self._fitted and grid_of(self._viewer).enabled:
-            self._fitted = True
+        """Look at the images alone: napari's own view of everything takes in what is hidden."""
+        if self._fitted or not grid_of(self._viewer).enabled or self._source is None:
+            return
+        self._fitted = True
+        dims, extent = self._viewer.dims, self._source.extent
+        # Counted from the last: the viewer may have more axes than the images.
+        shown = [axis - dims.ndim for axis in dims.displayed]
+        canvas = getattr(self._viewer, "canvas", None)
+        if canvas is None or min(shown) < -len(extent.step):
             self._viewer.reset_view()
+            return
+        low, high = extent.world[:, shown]
+        camera = camera_of(self._viewer)
+        camera.center = tuple((low + high) / 2)
+        cell = np.asarray(canvas.viewbox_size(self._viewer.layers))
+        camera.zoom = _FILLED * float(np.min(cell / (high - low + extent.step[shown])[-2:]))
 
     def _join(self, place: int, layer: Image) -> None:
         others = list(self.layers.values())
@@ -173,12 +214,16 @@ class SideBySide:
         elif self._limits is None:
             self._limits = tuple(layer.contrast_limits)
         layer.visible = True
-        # Of napari 0.9: without it nothing says which image is which.
-        if (overlay := getattr(layer, "name_overlay", None)) is not None:
-            overlay.visible = True
-            overlay.font_size = _FONT
+        _say_name(layer, True)
         if others:
             self._viewer.layers.link_layers([*others, layer], _LINKED)
+
+
+def _say_name(layer: Image, shown: bool) -> None:
+    # Of napari 0.9: in a grid nothing else says which image is which.
+    if (overlay := getattr(layer, "name_overlay", None)) is not None:
+        overlay.visible = shown
+        overlay.font_size = _FONT
 
 
 def grid_of(viewer: Any) -> Any:

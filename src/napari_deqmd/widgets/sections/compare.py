@@ -50,7 +50,8 @@ class CompareRunSection(SectionBox):
         self.winner_button = named(QPushButton("Use in Reconstruct"), "compare_winner")
         taught(
             self.winner_button,
-            "Choose a row, and send the image, PSF, photon numbers and settings it was made with to Reconstruct.",
+            "Choose a row, and send the image, region, PSF, photon numbers and settings it was made with to "
+            "Reconstruct, where you can then choose the whole image.",
         )
         below = QHBoxLayout()
         below.addWidget(self.profile_button)

@@ -102,7 +102,11 @@ class MethodSection(SectionBox):
         form = form_layout()
         for name, (label, _annotation, _options, tooltip) in _ADVANCED.items():
             form.addRow(label_of(label, tooltip), taught(self.advanced[name].native, tooltip))
-        fold = folded(form, "advanced")
+        fold = folded(
+            form,
+            "advanced",
+            "How the image is computed rather than which one it is, and how closely: the defaults do for nearly all.",
+        )
         self.warm_check = named(QCheckBox("Start from the last result"), "warm_start")
         self.warm_check.setChecked(True)
         self.warm_check.setToolTip(

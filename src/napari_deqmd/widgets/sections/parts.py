@@ -78,12 +78,13 @@ def form_layout() -> QFormLayout:
     return form
 
 
-def folded(form: QFormLayout, name: str) -> QCollapsible:
+def folded(form: QFormLayout, name: str, tooltip: str) -> QCollapsible:
     """Return what hides a form of advanced settings until it is asked for."""
     inside = QWidget()
     inside.setLayout(form)
     fold = named(QCollapsible("Advanced", collapsedIcon="▸", expandedIcon="▾"), name)
     fold.setDuration(0)
+    taught(fold.toggleButton(), tooltip)
     fold.addWidget(inside)
     for part in (fold, fold.content()):
         if (layout := part.layout()) is not None:

@@ -133,7 +133,7 @@ class PhotonsSection(CameraSection):
         self.mask_combo = named(MaskCombo(viewer), "mask_layer")
         form = form_layout()
         form.addRow(label_of("Bad pixels", _BAD), taught(self.mask_combo, _BAD))
-        self.column.addWidget(folded(form, "photons_advanced"))
+        self.column.addWidget(folded(form, "photons_advanced", "Which pixels are bad: they are left out."))
         self._estimated: tuple[str, str] | None = None
 
     def values(self) -> dict[str, Any]:

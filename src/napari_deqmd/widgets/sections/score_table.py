@@ -10,8 +10,9 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableW
 
 from napari_deqmd.widgets.clock import duration
 from napari_deqmd.widgets.comparison import Outcome, Scores
+from napari_deqmd.widgets.palette import BLUE, BROWN, GRAY, GREEN, MAGENTA, OLIVE, ORANGE, RED, TEAL, VIOLET
 
-REFERENCE_COLOR = "#f0484e"
+REFERENCE_COLOR = RED
 SCALED = (
     "The reference is brought to each image's photo-electrons by one factor, found by least squares; it tells "
     "nothing of the absolute brightness."
@@ -128,9 +129,9 @@ class ScoreTable(QTableWidget):
                 self._cell(rows, column, "", "")
             self._cell(rows, 0, name, SCALED)
             self._item(rows, 0).setIcon(_swatch(color))
-            self._fit()
         elif has and not shown:
             self.setRowCount(rows - 1)
+        self._fit()
 
     def clear_scores(self) -> None:
         """Empty the columns of the scores."""
@@ -166,6 +167,6 @@ def _swatch(color: str) -> QIcon:
 
 
 def colors(count: int) -> Iterable[str]:
-    """Return colours that stay apart on dark and on light: the raw image's, then the methods'."""
-    cycle = ("#4fa3ff", "#ff9f40", "#43c06b", "#d96fd1", "#c9a800", "#8f7cff", "#22b8b0", "#b07a4b")
-    return ("#8e959c", *(cycle[i % len(cycle)] for i in range(count)))
+    """Return one colour for each place: the raw image's, then the methods'."""
+    cycle = (BLUE, ORANGE, GREEN, MAGENTA, OLIVE, VIOLET, TEAL, BROWN)
+    return (GRAY, *(cycle[i % len(cycle)] for i in range(count)))

@@ -6,7 +6,7 @@ from typing import Any
 
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
-from napari_deqmd.widgets.sections.parts import SectionBox, named
+from napari_deqmd.widgets.sections.parts import SectionBox, named, taught
 
 _PLUGIN = "napari-deqmd"
 
@@ -30,16 +30,28 @@ class Welcome(SectionBox):
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(6)
         grid.setColumnStretch(1, 1)
-        for row, (button, text) in enumerate(
+        for row, (button, text, tooltip) in enumerate(
             (
-                (self.open_2d, "Filaments and cells, blurred and noisy: press Run and watch."),
-                (self.open_3d, "Nuclei, with the PSF of a stack filled in: press Run."),
+                (
+                    self.open_2d,
+                    "Filaments and cells, blurred and noisy: press Run and watch.",
+                    "A simulated image with its PSF and its truth as hidden layers; offset and gain are filled in.",
+                ),
+                (
+                    self.open_3d,
+                    "Nuclei, with the PSF of a stack filled in: press Run.",
+                    "A simulated stack with its PSF and its truth as hidden layers. A stack takes longer than a plane: "
+                    "try Preview first.",
+                ),
                 (
                     self.open_file,
                     "Your TIFF: say what blurs it (2) and what the camera counts (3).",
+                    "Axes, voxel size and optics are taken from the file where it names them; look at them before you "
+                    "press Run.",
                 ),
             )
         ):
+            taught(button, tooltip)
             about = QLabel(text)
             about.setWordWrap(True)
             about.setStyleSheet("font-size: 11px;")
