@@ -146,7 +146,8 @@ class CompareWidget(DockWidget):
     def _connect(self) -> None:
         section = self.run_section
         self.image.layer_combo.layer_changed.connect(self._follow_image)
-        self.image.axes_edit.textChanged.connect(self._show_psf)
+        for edit in (self.image.axes_edit, self.image.voxel_edit):
+            edit.textChanged.connect(self._show_psf)
         section.run_button.clicked.connect(self.run)
         section.stop_button.clicked.connect(self._stop)
         section.profile_button.clicked.connect(self.draw_line)
