@@ -12,6 +12,9 @@ from napari_deqmd.widgets.reports import News
 from napari_deqmd.widgets.resources import Resources
 from napari_deqmd.widgets.sections.parts import RunState, SectionBox, hint, named, resource_hint
 
+# Iterations from which their pace is told: the first ones wait for much that is made ready once.
+_PACED = 3
+
 
 class RunSection(SectionBox):
     """Run, Pause, Stop; how far it is and how it converges."""
@@ -139,16 +142,19 @@ class RunSection(SectionBox):
         self.progress.setMaximum(total)
         self.progress.setValue(done)
         self.plot.add(news.points)
+        item = f"{news.item + 1} of {news.items} · " if news.items > 1 else ""
+        self._where = f"{item}{news.iteration} / {self._max_iter}"
+        time_left = f" · {self._time_left(news)}" if news.total >= _PACED else ""
+        self.progress.setFormat(f"{self._where}{time_left}")
+
+    def _time_left(self, news: News) -> str:
         certificates = [point.certificate for point in self.plot.points]
         left = iterations_left(certificates, self._tol, self._max_iter)
         about = "at most" if left is None else "about"
         left = self._max_iter - news.iteration if left is None else left
         # Items to come: as many iterations as this one takes, at the pace so far.
         left += (news.items - news.item - 1) * (news.iteration + left)
-        seconds = news.seconds * left / max(news.total, 1)
-        item = f"{news.item + 1} of {news.items} · " if news.items > 1 else ""
-        self._where = f"{item}{news.iteration} / {self._max_iter}"
-        self.progress.setFormat(f"{self._where} · {about} {duration(seconds)} left")
+        return f"{about} {duration(news.seconds * left / news.total)} left"
 
     def show_end(self, text: str, *, complete: bool) -> None:
         """Say how it ended."""
