@@ -340,7 +340,7 @@ def test_refuses_bad_fields(bench: Any, notices: list[str]) -> None:
     bench.add()
     for name, text, words in (
         ("axes", "ZYX", "has 2 dimensions"),
-        ("axes", "XY", "ending in YX"),
+        ("axes", "XY", "Y and X are the last two"),
         ("peak", "-3", "peak is -3"),
         ("background", "few", "Background is 'few'"),
         ("psf_sigma", "wide", "σ is 'wide'"),
