@@ -13,7 +13,7 @@ from napari_deqmd.benchmarks.paper import FACTOR, ORACLE, PAPERS_RULE, PAPERS_TO
 from napari_deqmd.benchmarks.paper_cases import TUNING
 
 _INTRODUCTION = """\
-The experiment of arXiv:2507.11461: colour photographs in [0, 1], blurred periodically by a Gaussian (sigma 1.2,
+The experiment of arXiv:2507.11461: photographs in [0, 1], blurred periodically by a Gaussian (sigma 1.2,
 11 x 11), a box of 9 x 9 or a motion kernel (the last of Levin et al.), with Poisson noise at peaks of 100, 60 and 40
 and no background; the object is held in [0, 1]. Set3C with several noise seeds, and centre crops of test photographs.
 All methods are told the true peak. "Oracle" means chosen by the truth, image by image: the best iterate of
