@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_deqmd.psf.optics import LARGEST, LARGEST_VOLUME, Microscope, Volume, cone, cut
+from napari_deqmd.psf.lens import Volume, cut
+from napari_deqmd.psf.optics import LARGEST, LARGEST_VOLUME, Microscope, cone
 from napari_deqmd.psf.prepare import FADED, light_at_ends
 
 Make = Callable[[Microscope, Any, int], Volume]

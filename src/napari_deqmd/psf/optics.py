@@ -1,9 +1,4 @@
-"""PSFs of microscopes: what a lens does to light, by `psf-generator`, and what each kind of microscope makes of it.
-
-The diffraction integral is the library's (Richards and Wolf's, scalar or vectorial). It is told such numbers that its
-grid is the image's, and a mismatch of refractive indices enters as a phase of its pupil: ``docs/design-notes.md``
-has the why.
-"""
+"""PSFs of microscopes: what each kind makes of what its lens does to light."""
 
 from __future__ import annotations
 
@@ -13,15 +8,10 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.fft import irfft2, next_fast_len, rfft2
-from scipy.interpolate import make_interp_spline
-from scipy.special import j1
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.psf.lens import Grid, Lens, Volume, averaged, image_of
 from napari_deqmd.psf.parameters import Values, per_axis, within
-
-Volume = NDArray[np.float64]
 
 # How far a box goes: radii of Airy's disc across, first zeros along the axis.
 _OPEN = (17.0, 4.0)
@@ -30,16 +20,6 @@ LARGEST = 1025
 LARGEST_VOLUME = 30_000_000
 # Two photons below this have less than 0.325 micrometres together: no lens is made for what that would excite.
 _TWO_PHOTONS = 0.65
-# Picometres: the library cuts the ends of its focus stack to whole numbers.
-_UNITS = 1e6
-# Samples of the pupil for each turn of the phase across it, and at least.
-_PER_TURN = 8
-_PUPIL = 128
-# Samples of the field along a ray for each wavelength / NA, and the degree of the splines through them.
-_PER_PERIOD = 16
-_DEGREE = 5
-# Bytes of the integrand that are held at once.
-_CHUNK = 100_000_000
 _SQUARE = 0.01
 
 
@@ -81,50 +61,17 @@ class Microscope:
     size: Values | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Lens:
-    na: float
-    wavelength: float
-    ni: float
-    ns: float
-    depth: float
-    vectorial: bool
-
-    @property
-    def airy(self) -> float:
-        """First zero in focus."""
-        return 0.61 * self.wavelength / self.na
-
-    @property
-    def axial(self) -> float:
-        """First zero along the axis; 2 n wavelength / NA^2 for small apertures."""
-        return self.wavelength / (self.ni - math.sqrt(self.ni**2 - self.na**2))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Grid:
-    """Micrometres of a voxel along z and across, and voxels of the box."""
-
-    dz: float
-    dxy: float
-    shape: tuple[int, int, int]
-
-    def wider(self, around: int) -> _Grid:
-        planes, rows, columns = self.shape
-        return _Grid(self.dz, self.dxy, (planes, rows + 2 * around, columns + 2 * around))
-
-
 def widefield(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
     """Return what the lens does to the emission."""
     lens = _lens(scope)
-    return _image(lens, _grid(lens, scope.size, voxel_size, ndim, _OPEN))
+    return image_of(lens, _grid(lens, scope.size, voxel_size, ndim, _OPEN))
 
 
 def confocal(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
     """Return excitation x (emission blurred by the pinhole)."""
     emission, laser = _lens(scope), _laser(scope)
     grid = _grid(emission, scope.size, voxel_size, ndim, _CONFINED)
-    return _image(laser, grid) * _through(emission, grid, _radius(scope, emission), times=1)
+    return image_of(laser, grid) * averaged(emission, grid, _radius(scope, emission), times=1)
 
 
 def spinning_disc(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
@@ -134,7 +81,7 @@ def spinning_disc(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
     """
     emission, laser = _lens(scope), _laser(scope)
     grid = _grid(emission, scope.size, voxel_size, ndim, _CONFINED)
-    return _image(emission, grid) * _through(laser, grid, _radius(scope, emission), times=2)
+    return image_of(emission, grid) * averaged(laser, grid, _radius(scope, emission), times=2)
 
 
 def two_photon(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
@@ -146,7 +93,7 @@ def two_photon(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
             "as 0.92, not that of the emission.",
             stacklevel=2,
         )
-    return np.asarray(_image(lens, _grid(lens, scope.size, voxel_size, ndim, _CONFINED)) ** 2)
+    return np.asarray(image_of(lens, _grid(lens, scope.size, voxel_size, ndim, _CONFINED)) ** 2)
 
 
 def light_sheet(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
@@ -157,7 +104,7 @@ def light_sheet(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
     )
     grid = _grid(lens, scope.size, voxel_size, ndim, (_OPEN[0], min(_OPEN[1], 1.5 * width / lens.axial)))
     z = (np.arange(grid.shape[0]) - grid.shape[0] // 2) * grid.dz
-    return np.asarray(_image(lens, grid) * np.exp2(-((2 * z / width) ** 2))[:, None, None])
+    return np.asarray(image_of(lens, grid) * np.exp2(-((2 * z / width) ** 2))[:, None, None])
 
 
 def cone(scope: Microscope, voxel_size: Any, share: float) -> float:
@@ -169,13 +116,13 @@ def cone(scope: Microscope, voxel_size: Any, share: float) -> float:
     return math.sqrt(1 / cosine**2 - 1) * dz / dxy
 
 
-def _lens(scope: Microscope) -> _Lens:
+def _lens(scope: Microscope) -> Lens:
     na = within("na", scope.na, 0, 1.7, "the objective's numerical aperture, such as 1.4")
     ni = within("ni", _immersion(na) if scope.ni is None else scope.ni, 0.99, 2, "an index such as 1.515")
     ns = within("ns", ni if scope.ns is None else scope.ns, 0.99, 2, "an index such as 1.33")
     if na >= ni:
         raise UserError(f"na is {na:g} but ni only {ni:g}: an aperture is below its immersion's index.")
-    return _Lens(
+    return Lens(
         na=na,
         wavelength=within("wavelength", scope.wavelength, 0.1, 5, "micrometres, such as 0.52"),
         ni=ni,
@@ -189,7 +136,7 @@ def _immersion(na: float) -> float:
     return 1.0 if na < 1 else 1.333 if na < 1.25 else 1.515
 
 
-def _laser(scope: Microscope) -> _Lens:
+def _laser(scope: Microscope) -> Lens:
     lens = _lens(scope)
     if scope.excitation is None:
         return lens
@@ -203,14 +150,14 @@ def _laser(scope: Microscope) -> _Lens:
     return dataclasses.replace(lens, wavelength=wavelength)
 
 
-def _radius(scope: Microscope, lens: _Lens) -> float:
+def _radius(scope: Microscope, lens: Lens) -> float:
     pinhole = within(
         "pinhole", scope.pinhole, 0, 20, "its diameter in Airy units, above 0 and at most 20, such as 1"
     )
     return pinhole * lens.airy
 
 
-def _grid(lens: _Lens, size: Values | None, voxel_size: Any, ndim: int, reach: tuple[float, float]) -> _Grid:
+def _grid(lens: Lens, size: Values | None, voxel_size: Any, ndim: int, reach: tuple[float, float]) -> Grid:
     if voxel_size is None:
         raise UserError(
             "A PSF of a microscope needs the image's voxel size in micrometres: set it for the image, "
@@ -240,125 +187,4 @@ def _grid(lens: _Lens, size: Values | None, voxel_size: Any, ndim: int, reach: t
             "or give a smaller size."
         )
     planes, rows, columns = box if ndim == 3 else [1, *box]
-    return _Grid(dz, voxel[-1], (planes, rows, columns))
-
-
-def _image(lens: _Lens, grid: _Grid) -> Volume:
-    """Return the intensity of a point's image, its brightest plane in the middle."""
-    torch, propagators = _library()
-    planes, rows, columns = grid.shape
-    squares, place = np.unique(
-        np.add.outer(*(np.square(np.arange(size) - size // 2) for size in (rows, columns))),
-        return_inverse=True,
-    )
-    radii = np.sqrt(squares) * grid.dxy
-    step = lens.wavelength / (_PER_PERIOD * lens.na)
-    sampled = np.arange(radii[-1] // step + 1 + _DEGREE) * step
-    height = (planes // 2) * grid.dz
-    turns = (lens.na * radii[-1] + (height + 2 * lens.depth) * lens.wavelength / lens.axial) / lens.wavelength
-    samples = _PUPIL + 2 * math.ceil(_PER_TURN * turns / 2) + 1  # odd, for Simpson's rule
-    focus = _focus(lens, samples)
-    count = max(1, int(_CHUNK / (8 * samples * sampled.size)))
-    # Without aberrations what is before the focus is as what is behind it.
-    mirrored = lens.ns == lens.ni or lens.depth == 0
-    stack = []
-    for first in range(planes // 2 if mirrored else 0, planes, count):
-        some = min(count, planes - first)
-        # The library's steps are field / count: make them field / (count - 1), as its grid is.
-        lens_options = {
-            "wavelength": lens.wavelength * _UNITS,
-            "na": lens.na,
-            "n_i": lens.ni,
-            "n_i0": lens.ni,
-            "n_pix_pupil": samples,
-            "n_pix_psf": 1,
-            "n_defocus": some,
-            "defocus_step": grid.dz * _UNITS * (some - 1) / some,
-        }
-        if lens.vectorial:  # circular polarisation is the mean of all
-            wave = propagators.VectorialSphericalPropagator(apod_factor=True, e0x=1.0, e0y=1j, **lens_options)
-            wave.cos_phi = wave.cos_twophi = torch.ones(sampled.size)
-            wave.sin_phi = wave.sin_twophi = torch.zeros(sampled.size)
-        else:
-            wave = propagators.ScalarSphericalPropagator(cos_factor=True, **lens_options)
-        # Along one ray instead of at every pixel: it is the same all around.
-        wave.rs, wave.rr_indices = torch.from_numpy(sampled * _UNITS).float(), torch.arange(sampled.size)
-        middle = (first + (some - 1) / 2 - planes // 2) * grid.dz
-        phase = _aberration(lens, wave.thetas.double().numpy(), middle + focus)
-        wave.correction_factor = wave.correction_factor * torch.from_numpy(phase).to(torch.complex64)
-        with torch.no_grad():
-            field = wave.compute_focus_field().to(torch.complex128).numpy()
-        stack.append(_along(sampled, field, radii))
-    light = np.concatenate(stack)
-    if mirrored:
-        light = np.concatenate([light[:0:-1], light])
-    return np.asarray(light[:, place.reshape(rows, columns)])
-
-
-def _along(sampled: NDArray[np.float64], field: NDArray[np.complex128], radii: NDArray[np.float64]) -> Volume:
-    """Return the intensity at some radii of a field ``(Z, components, radii)`` that is sampled from the axis on."""
-    # The axis is no end: beyond it is the other side, where the longitudinal component has the other sign.
-    signs = np.array([1, 1, -1])[: field.shape[1], np.newaxis]
-    both = np.concatenate([signs * field[..., _DEGREE:0:-1], field], axis=-1)
-    places = np.concatenate([-sampled[_DEGREE:0:-1], sampled])
-    light = np.zeros((len(field), radii.size))
-    for component in np.moveaxis(both, 1, 0):
-        light += np.square(np.abs(make_interp_spline(places, component, k=_DEGREE, axis=-1)(radii)))
-    return light
-
-
-def _aberration(lens: _Lens, theta: NDArray[np.float64], z: Any) -> NDArray[np.complex128]:
-    """Return the pupil's phase of a focus at z, for a point below a sample of another index (Gibson and Lanni).
-
-    The coverslip has the thickness and index that the objective is made for. Angles are those in the immersion; what
-    the sample reflects totally reaches the objective only from near the coverslip.
-    """
-    k = 2 * math.pi / lens.wavelength
-    cosine = np.cos(theta)
-    path = z * lens.ni * cosine
-    if lens.ns != lens.ni:
-        inside = np.emath.sqrt(lens.ns**2 - (lens.ni * np.sin(theta)) ** 2)
-        path = path + lens.depth * (inside - lens.ni**2 / lens.ns * cosine)
-    return np.asarray(np.exp(1j * k * path), np.complex128)
-
-
-def _focus(lens: _Lens, samples: int) -> float:
-    """Return where it is brightest on the axis."""
-    if lens.ns == lens.ni or lens.depth == 0:
-        return 0.0
-    theta = np.linspace(0, math.asin(lens.na / lens.ni), samples)
-    cosine = np.cos(theta)
-    weight = np.sin(theta) * (np.sqrt(cosine) * (1 + cosine) if lens.vectorial else cosine)
-    z = np.arange(-lens.depth - 1, lens.depth + 1, lens.wavelength / 16)
-    bright = [abs(np.sum(weight * _aberration(lens, theta, place))) for place in z]
-    return float(z[int(np.argmax(bright))])
-
-
-def _through(lens: _Lens, grid: _Grid, radius: float, *, times: int) -> Volume:
-    """Return the image of a point, averaged plane by plane over a disc."""
-    around = math.ceil(times * radius / grid.dxy) + 1
-    wide = _image(lens, grid.wider(around))
-    shape = [next_fast_len(size, real=True) for size in wide.shape[1:]]
-    fy, fx = np.fft.fftfreq(shape[0], grid.dxy), np.fft.rfftfreq(shape[1], grid.dxy)
-    argument = 2 * math.pi * radius * np.hypot(fy[:, None], fx) + 1e-12
-    disc = (2 * j1(argument) / argument) ** times
-    blurred = irfft2(rfft2(wide, shape, axes=(1, 2)) * disc, shape, axes=(1, 2))
-    return cut(blurred[:, : wide.shape[1], : wide.shape[2]], grid.shape).clip(min=0)
-
-
-def cut(volume: Volume, shape: tuple[int, ...]) -> Volume:
-    """Cut the middle out."""
-    starts = [(have - want) // 2 for have, want in zip(volume.shape, shape, strict=True)]
-    return volume[tuple(slice(start, start + want) for start, want in zip(starts, shape, strict=True))]
-
-
-def _library() -> tuple[Any, Any]:
-    """Import what is large only now."""
-    try:
-        import psf_generator
-        import torch
-    except ImportError as error:
-        raise UserError(
-            "PSFs of microscopes need the package psf-generator: install it with 'pip install psf-generator'."
-        ) from error
-    return torch, psf_generator
+    return Grid(dz, voxel[-1], (planes, rows, columns))
