@@ -38,6 +38,36 @@ def test_the_image_renamed_mid_run(bench: Any, notices: list[str]) -> None:
     assert notices == []
 
 
+def test_other_data_put_into_the_result_mid_run(bench: Any, notices: list[str]) -> None:
+    bench.add()
+    bench.run()
+    result = bench.wait_preview()
+    result.data = np.ones((5, 7), np.float32)
+    stop(bench)
+    assert result.data.shape == (32, 32)
+    assert result.metadata["report"]["stopped_by"] == "user"
+    assert notices == []
+
+
+def test_a_result_has_its_images_metadata(bench: Any) -> None:
+    """But not what is true of camera counts only: it would be filled in when the result is deconvolved again."""
+    source = bench.add(metadata={"dye": "DAPI", "offset": 90.0, "gain": 2.0, "psf": "gaussian:sigma=2"})
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    metadata = bench.viewer.layers["cells deconvolved"].metadata
+    assert metadata["dye"] == "DAPI"
+    assert metadata["config"]["offset"] == 90
+    assert not {"offset", "gain"} & metadata.keys()
+    assert source.metadata.keys() == {"dye", "offset", "gain", "psf"}
+
+
+def test_shapes_drawn_before_the_form_is_opened_are_offered(bench: Any) -> None:
+    bench.add()
+    bench.viewer.add_shapes([[2, 2], [20, 20]], shape_type="rectangle", name="box")
+    combo = ReconstructWidget(bench.viewer).findChild(QWidget, "roi")
+    assert [combo.itemText(row) for row in range(combo.count())][2:] == ["box"]
+
+
 @pytest.mark.parametrize("which", ["cells", "cells deconvolved"])
 def test_a_layer_removed_while_paused(bench: Any, notices: list[str], which: str) -> None:
     bench.add()
