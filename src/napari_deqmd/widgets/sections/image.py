@@ -84,7 +84,7 @@ class ImageSection(SectionBox):
             "by one; Z, Y, X together. A time series of planes is TYX, a focus stack ZYX.",
         )
         self.voxel_edit = named(QLineEdit(), "voxel_size")
-        self.voxel_edit.setPlaceholderText("unknown: 0.3, 0.1, 0.1  or  300nm 100nm 100nm")
+        self.voxel_edit.setPlaceholderText("unknown: such as 0.3, 0.1, 0.1")
         self.row(
             "Voxel µm",
             self.voxel_edit,
