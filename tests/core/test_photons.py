@@ -147,6 +147,13 @@ def test_few_pixels_in_the_dark():
     assert 5 < estimate_photons(image).peak < 50
 
 
+def test_hot_pixels_alone_are_told():
+    image = np.zeros((64, 64))
+    image[30, 30] = 50
+    with pytest.raises(UserError, match="single hot pixels"):
+        estimate_photons(image)
+
+
 def test_clipping_is_counted_and_told():
     counts = np.full((10, 10), 110, np.uint16)
     counts[0, :5] = 90

@@ -115,7 +115,8 @@ def estimate_photons(
     Raises
     ------
     UserError
-        An image that `to_electrons` refuses, of fewer than two dimensions, or without any contrast.
+        An image that `to_electrons` refuses, of fewer than two dimensions, without any contrast or with hot pixels
+        alone, or a dark frame with light in it.
     """
     counts = np.asarray(image)
     if counts.ndim < 2:
@@ -137,7 +138,7 @@ def estimate_photons(
                 "frame that was taken without light."
             )
     assumed = camera is not None and camera.cannot_tell
-    found = offset == "auto"
+    given_offset = offset != "auto"
     if offset == "auto":
         offset = camera.offset if camera is not None and camera.offset is not None else 0.0
     if gain == "auto":
@@ -159,8 +160,12 @@ def estimate_photons(
     share = min(read_noise**2, float(np.median(planes))) if read_noise else 0.0
     background = max(low_level(planes), share)
     sentences = []
-    if clipped > _CLIPPED_WARNING and not (found and is_above(sample(counts), offset)):
-        sentences.append(_below(counts, clipped, offset, read_noise))
+    if clipped > _CLIPPED_WARNING:
+        scattered = is_above(sample(counts), offset)
+        if (
+            given_offset or not scattered
+        ):  # an offset that was found is where the noise vanishes: some lie below
+            sentences.append(_below(clipped, offset, noise=scattered and not read_noise))
     if saturated := saturation(counts):
         sentences.append(saturated)
     if camera is not None:
@@ -174,6 +179,10 @@ def estimate_photons(
             "give the camera's offset and gain, or raw data if these are processed."
         )
     peak = high_level(planes, background)
+    if not peak > 0:
+        raise UserError(
+            "Nothing but single hot pixels stands out of the image: choose another, or give peak and background."
+        )
     gain_error, offset_error = _camera_errors(camera)
     return Photons(
         offset=offset,
@@ -183,7 +192,7 @@ def estimate_photons(
         clipped_fraction=clipped,
         warnings=tuple(sentences),
         camera=camera,
-        peak_error=peak * math.hypot(_PEAK_SCENE, _PEAK_NOISE / math.sqrt(peak), gain_error),
+        peak_error=math.hypot(_PEAK_SCENE * peak, _PEAK_NOISE * math.sqrt(peak), gain_error * peak),
         background_error=math.hypot(_BACKGROUND_ERROR * peak, background * gain_error, offset_error / gain),
     )
 
@@ -225,8 +234,7 @@ def _camera_errors(camera: Camera | None) -> tuple[float, float]:
     return (camera.gain_error or 0.0) / camera.gain, camera.offset_error or 0.0
 
 
-def _below(counts: NDArray[Any], clipped: float, offset: float, read_noise: float) -> str:
-    """Say that pixels lie below the offset, and why: noise scatters them, where their surroundings are above."""
-    noise = not read_noise and is_above(sample(counts), offset)
+def _below(clipped: float, offset: float, *, noise: bool) -> str:
+    """Say that pixels lie below the offset, and why: `noise` scatters them, if their surroundings are above."""
     why = "give the camera's read noise, which scatters them" if noise else "the offset is probably too high"
     return f"{clipped:.1%} of the pixels lie below the offset of {offset:g} and became 0: {why}."
