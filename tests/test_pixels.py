@@ -169,6 +169,8 @@ class TestSaturation:
             (np.minimum(np.arange(4000), 3517).astype(np.uint16), 3517),  # a full well
             (np.minimum(np.arange(4000) - 100.5, 3000).astype(np.float32), 3000),  # its offset is subtracted
             (np.repeat(np.arange(8), 20), None),  # few photo-electrons
+            (np.ones((4, 4), complex), None),  # a layer may hold anything
+            (np.full(40, np.nan), None),
             (np.repeat(np.arange(1, 1000), 20), None),  # no more at the largest value than just below it
         ],
     )

@@ -100,13 +100,17 @@ def saturation_level(counts: NDArray[Any]) -> float | None:
         grey values leaves. A value that is not the largest of any camera's converter, as a full well's or with an
         offset subtracted, must have many pixels, and some of the grey levels below it must be in use.
     """
-    level = float(counts.max())
-    at = int(np.count_nonzero(counts == level))
-    near = counts[(counts < level) & (counts >= level - abs(level) / 100)]
-    if at <= max(1, near.size):
+    if counts.dtype.kind not in "uif":
         return None
+    level = float(counts.max())
     converter = counts.dtype.kind in "ui" and int(level) in _LARGEST
-    return level if converter or (at >= _PILED and len(np.unique(near)) >= _STEPS) else None
+    at = int(np.count_nonzero(counts == level))
+    if at < (2 if converter else _PILED):
+        return None
+    near = counts[(counts < level) & (counts >= level - abs(level) / 100)]
+    if at <= near.size or not (converter or len(np.unique(near)) >= _STEPS):
+        return None
+    return level
 
 
 def saturation(counts: NDArray[Any]) -> str:
