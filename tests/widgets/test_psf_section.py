@@ -264,6 +264,8 @@ def test_a_voxel_size_that_is_typed_is_the_layers(bench: Any, shown: Any) -> Non
     assert layer.scale == pytest.approx((0.3, 0.1, 0.1))
     assert {str(unit) for unit in layer.units} == {"micrometer"}
     assert edit.text() == "0.3, 0.1, 0.1"
+    _type(edit, "")  # what is taken away comes back: the layer still has it
+    assert edit.text() == "0.3, 0.1, 0.1"
 
 
 def _type(edit: Any, text: str) -> None:

@@ -34,6 +34,7 @@ TOL, ITERATIONS = 1e-4, 60
 CERTAIN = 1.5
 """Standard errors by which the mean gain of the held-out patches must exceed zero: chance gains nothing."""
 
+# Held-out patches between two looks at the clock.
 _SCORED_AT_ONCE = 4
 
 SCORING = 5.0

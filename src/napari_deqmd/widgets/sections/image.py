@@ -213,14 +213,17 @@ class ImageSection(SectionBox):
             self.axes_edit.setText(guess_axes(layer))
 
     def _take_voxels(self) -> None:
-        layer, text = self.layer_combo.layer, self.voxel_edit.text().strip()
-        if layer is None or not self.voxel_edit.isModified() or not text:
+        if not self.voxel_edit.isModified():
             return
         self.voxel_edit.setModified(False)
         try:
-            set_voxel_size(require_fitting(layer, self.axes), self.axes, lengths(text, "The voxel size"))
+            layer = require_fitting(self.layer_combo.layer, self.axes)
+            if text := self.voxel_edit.text().strip():
+                set_voxel_size(layer, self.axes, lengths(text, "The voxel size"))
         except UserError as error:
             self.summary.complain(str(error))
+        else:
+            self._summarise()
 
     def _look_for_saturation(self) -> None:
         layer = self.layer_combo.layer
