@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from napari_deqmd.core.poisson import per_image, sum_images
+from napari_deqmd.core.device import wide
+from napari_deqmd.core.poisson import SUMMED, per_image, sum_images
+
+SMALL = 0.01
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,19 @@ class Burg:
         return torch.clamp(moved, lower, upper)
 
     def divergence(self, u_new: Tensor, u: Tensor) -> Tensor:
-        """Return ``D_h(u_new, u) = sum q - log(1 + q)`` with ``q = (u_new - u) / u``, float64 ``(B,)``."""
-        q = (u_new.double() - u.double()) / u.double()
-        return sum_images(q - torch.log1p(q))
+        """Return ``D_h(u_new, u) = sum q - log(1 + q)`` with ``q = (u_new - u) / u``, ``(B,)``."""
+        parts = zip(*(values.flatten(1).split(SUMMED, 1) for values in (u_new, u)), strict=True)
+        return torch.stack(
+            [sum_images(_excess((wide(new) - wide(old)) / wide(old))) for new, old in parts]
+        ).sum(0)
 
     def free(self, u: Tensor, gradient: Tensor) -> Tensor:
         """Return where ``-gradient`` does not push out of the box, as a bool mask."""
         lower, upper = self.bounds(u)
         return ~(((u <= lower) & (gradient > 0)) | ((u >= upper) & (gradient < 0)))
+
+
+def _excess(q: Tensor) -> Tensor:
+    """Return ``q - log(1 + q)``, where `q` is small by its series: of the difference rounding leaves nothing there."""
+    series = q**2 * (1 / 2 - q * (1 / 3 - q * (1 / 4 - q / 5)))
+    return torch.where(q.abs() < SMALL, series, q - torch.log1p(q))

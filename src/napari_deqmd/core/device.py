@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from napari_deqmd.core.errors import UserError
+
+NARROW = {"mps"}
+"""Types of devices without float64: Apple's GPUs."""
 
 
 def resolve_device(name: str) -> str:
@@ -24,6 +28,16 @@ def resolve_device(name: str) -> str:
             f"The device {name!r} is not to be had on this machine: use 'auto' or 'cpu'."
         ) from error
     return name
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """Return the dtype in which a device sums: float64, or float32 where it has no other."""
+    return torch.float32 if device.type in NARROW else torch.float64
+
+
+def wide(values: Tensor) -> Tensor:
+    """Return values in the widest dtype of their device."""
+    return values.to(widest(values.device))
 
 
 def has_bfloat16(device: str) -> bool:

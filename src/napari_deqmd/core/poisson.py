@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from napari_deqmd.core.device import wide, widest
 from napari_deqmd.core.operators import Operator
 
-_SUMMED = 2**20
+SUMMED = 2**20
 """Pixels that are summed at a time."""
 
 
 def sum_images(values: Tensor) -> Tensor:
-    """Sum every image of a batch in float64, ``(B, ...)`` to ``(B,)``, without a copy of it in float64."""
-    parts = [part.sum(1, dtype=torch.float64) for part in values.flatten(1).split(_SUMMED, 1)]
+    """Sum every image of a batch, ``(B, ...)`` to ``(B,)``, in `widest`, without a copy of it in that."""
+    parts = [part.sum(1, dtype=widest(values.device)) for part in values.flatten(1).split(SUMMED, 1)]
     return torch.stack(parts).sum(0)
 
 
@@ -25,11 +26,11 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
 
 
 def poisson_deviance(counts: Tensor, expected: Tensor) -> Tensor:
-    """Return the mean Poisson deviance of every image's pixels, ``2 (n log(n / mu) - n + mu)``, float64 ``(B,)``.
+    """Return the mean Poisson deviance of every image's pixels, ``2 (n log(n / mu) - n + mu)``, ``(B,)``.
 
     About 1 where the expectation is right and above a few counts.
     """
-    n, mu = counts.double(), expected.double()
+    n, mu = wide(counts), wide(expected)
     return 2 * (torch.xlogy(n, n) - n * torch.log(mu) + mu - n).flatten(1).mean(1)
 
 
@@ -72,12 +73,12 @@ class PoissonLikelihood:
         return z.clamp_min(torch.finfo(z.dtype).eps)
 
     def value(self, z: Tensor) -> Tensor:
-        """Return ``sum y log(y / z) + z - y`` of every image, float64 ``(B,)``."""
-        y, z = self.y.double(), self.told(z).double()
+        """Return ``sum y log(y / z) + z - y`` of every image, ``(B,)`` in the widest dtype."""
+        y, z = wide(self.y), wide(self.told(z))
         return sum_images(torch.xlogy(y, y / z) + z - y)
 
     def difference(self, z_new: Tensor, z: Tensor) -> Tensor:
-        """Return ``KL(y, z_new) - KL(y, z)``, float64 ``(B,)``, without cancellation between large sums."""
+        """Return ``KL(y, z_new) - KL(y, z)``, ``(B,)`` in the widest dtype, without cancellation between large sums."""
         z = self.told(z)
         change = self.told(z_new) - z
         return sum_images(change - self.y * torch.log1p(change / z))

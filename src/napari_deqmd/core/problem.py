@@ -153,7 +153,7 @@ class Problem:
         return metric
 
     def certificate(self, u: Tensor, gradient: Tensor) -> Tensor:
-        """Return the first-order certificate ``||u - P(u - g / metric)|| / ||x||``, float64 ``(B,)``.
+        """Return the first-order certificate ``||u - P(u - g / metric)|| / ||x||``, ``(B,)`` in the widest dtype.
 
         The relative change that one projected Newton-like step of unit length would still make: it depends on no step
         size and no units, and is zero exactly at stationary points.
@@ -189,11 +189,11 @@ class Problem:
         return Point(u, z, self.strength * prior.energy, complete)
 
     def value(self, point: Point) -> Tensor:
-        """Return ``Psi``, float64 ``(B,)``."""
+        """Return ``Psi``, ``(B,)`` in the widest dtype."""
         return self.likelihood.value(point.z) + sum_images(point.energy)
 
     def difference(self, new: Point, old: Point, slope: Tensor | None = None) -> Tensor:
-        """Return ``Psi(new) - Psi(old)``, float64 ``(B,)``: differences are summed, sums are not subtracted.
+        """Return ``Psi(new) - Psi(old)``, ``(B,)``: differences are summed, sums are not subtracted.
 
         A regularizer that is not `exact` has energies too rough to tell close points apart; its difference is then the
         trapezoidal rule along the move, with `slope`, its weighted gradient at the old point.

@@ -303,8 +303,8 @@ def train_equilibrium(
             objective = objective - stiffening * (v * bent.float()).sum()
         figures = {
             "certificate": residuals.median().item(),
-            "unused": 1 - usable.double().mean().item(),
-            "flat": flat.double().mean().item(),
+            "unused": 1 - usable.float().mean().item(),
+            "flat": flat.float().mean().item(),
         }
         if penalty is not None:
             added = penalty(trainer.model, trainer.step)

@@ -263,7 +263,7 @@ class Finetuning:
             if start == 0:
                 patch = problem.likelihood.operator.crop(x)[0, 0] * part.peak[0]
                 self._patch = np.array(patch.cpu().numpy())
-            scores.append(part.score(problem, x).double().cpu())
+            scores.append(part.score(problem, x).cpu().double())
         return torch.cat(scores)
 
     def _roll_back(self, state: _State) -> None:

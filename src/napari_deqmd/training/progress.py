@@ -8,8 +8,9 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,4 +186,4 @@ class Trainer:
 
 def arithmetic(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:
     """Return the context in which networks run: ``"float32"`` or ``"bfloat16"`` (mixed precision)."""
-    return lambda: torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    return partial(torch.autocast, device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext

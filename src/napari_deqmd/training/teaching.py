@@ -56,7 +56,7 @@ def taught(data: Recount, teacher: Regularizer, rng: np.random.Generator) -> Tau
     x, _ = fixed_point(problem, max_iter=ITERATIONS, tol=TOL)
     electrons, peak, background = data.electrons, data.peak, data.background
     if data.thinned:
-        expected = (per_image(whole.peak, x) * problem.likelihood.expect(x)).double().cpu().numpy()
+        expected = (per_image(whole.peak, x) * problem.likelihood.expect(x)).cpu().double().numpy()
         electrons = torch.from_numpy(rng.poisson(expected).astype(np.float32))
         peak, background = whole.peak, whole.background
     truth = problem.likelihood.operator.crop(x)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from napari_deqmd.core.device import widest
 from napari_deqmd.core.poisson import per_image, sum_images
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers.mirror_descent import ACCEPTANCE, SHRINK, first_step
@@ -125,7 +126,7 @@ def forget(pairs: deque[Pair], images: Tensor) -> None:
 def apply_inverse(pairs: deque[Pair], gradient: Tensor, free: Tensor, metric: Tensor) -> Tensor:
     """Return the BFGS inverse Hessian times the gradient on the free entries (two-loop recursion)."""
     q = gradient
-    scale = torch.ones(gradient.shape[0], dtype=torch.float64, device=gradient.device)
+    scale = gradient.new_ones(len(gradient), dtype=widest(gradient.device))
     alphas = []
     for pair in reversed(pairs):
         alpha = pair.rho * sum_images(pair.s * q)  # q is 0 where it is not free

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from napari_deqmd.core.device import wide
 from napari_deqmd.core.poisson import per_image, sum_images
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import Bregman
@@ -118,7 +119,7 @@ def bregman_pnp(
         (False, True), GAMMAS, shares, _budgets(max_iter, warm_up), strict=True
     ):
         stage = _at(problem, gamma)
-        weight = problem.strength * cast(Bregman, stage.regularizer).weight(problem.peak).flatten().double()
+        weight = problem.strength * wide(cast(Bregman, stage.regularizer).weight(problem.peak).flatten())
         tau = relaxed / weight.clamp_min(1e-12)
         previous, iteration = torch.inf, 0
         for iteration in range(1, budget + 1):

@@ -7,6 +7,7 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
+from napari_deqmd.core.device import wide
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers.state import State, advance, begin, finished
 from napari_deqmd.core.solvers.step import Step
@@ -71,7 +72,7 @@ def mirror_descent(
 
 def first_step(problem: Problem, state: State) -> Tensor:
     """Return one over the largest local smoothness of KL relative to Burg's entropy, ``(B,)``."""
-    return 1 / ratio(problem, state).flatten(1).amax(1).double().clamp_min(1e-12)
+    return 1 / wide(ratio(problem, state).flatten(1).amax(1)).clamp_min(1e-12)
 
 
 def ratio(problem: Problem, state: State) -> Tensor:

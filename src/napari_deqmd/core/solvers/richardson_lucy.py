@@ -7,6 +7,7 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
+from napari_deqmd.core.device import widest
 from napari_deqmd.core.poisson import per_image, sum_images
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers.step import Step
@@ -58,7 +59,7 @@ def richardson_lucy(
     held = (1 - problem.sensitivity / sensitivity) * flat
     x = flat.clone() if start is None else start.clamp_min(SMALLEST)
     del start  # its memory: a caller that keeps none has given it away
-    step_size = torch.ones(x.shape[0], dtype=torch.float64, device=x.device)
+    step_size = torch.ones(x.shape[0], dtype=widest(x.device), device=x.device)
     constant = sum_images(torch.xlogy(like.y, like.y) - like.y)
     previous = x
     change = old_change = None

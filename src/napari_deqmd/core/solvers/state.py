@@ -35,7 +35,7 @@ class State:
         return self.point.u
 
     def change(self, trial: Point) -> Tensor:
-        """Return ``Psi`` at the trial point less ``Psi`` here, float64 ``(B,)``."""
+        """Return ``Psi`` at the trial point less ``Psi`` here, ``(B,)`` in the widest dtype."""
         return self.problem.difference(trial, self.point, self.gradient - self.kl_gradient)
 
     def settled(self, tol: float) -> Tensor:

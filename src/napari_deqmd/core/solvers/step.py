@@ -18,7 +18,8 @@ class Step:
     iterate : Tensor
         ``(B, 1, *object_shape)``, the object in units of the peak. Read it, do not write to it.
     objectives, residuals, step_sizes : Tensor
-        Float64 ``(B,)``: the objective, the first-order certificate of `Problem.certificate`, and the step size.
+        ``(B,)``, float64 where the device has it: the objective, the first-order certificate of
+        `Problem.certificate`, and the step size.
     stopped_by : str
         ``""`` while the solver goes on; the last step says ``"converged"``, ``"max_iter"`` or ``"diverged"``.
     """
