@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_deqmd.core.watching import tell
+
 # Pixels of a plane whose graph is kept from the value for the gradient.
 GRAPH = 2**22
 # Pixels of a batch that are differentiated at once. On a CPU the maps of so many stay in the caches: 16 x 256 x 256
@@ -152,7 +154,7 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
 
     The graph of the value is the graph of the gradient: asking for the gradient costs one backward pass, not asking
     (a rejected trial) costs none. Beyond `PIECE` pixels, all planes counted, a batch is differentiated piece by piece,
-    for memory and speed.
+    for memory and speed; who watches (`napari_deqmd.core.watching`) is told after each.
     """
     seen = views(regularizer, x)
     piece = PIECE.get(x.device.type, GRAPH)
@@ -163,13 +165,15 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
             energy = energies(regularizer, point, peak)
             return Evaluation(energy.detach(), lambda: torch.autograd.grad(energy.sum(), point)[0])
     total, gradient = torch.zeros_like(x), torch.zeros_like(x)
+    done, pixels = 0, sum(view.of(x).numel() for view in seen)
     for view in seen:
         batch, peaks = view.fold(x.detach(), peak)
         step = max(1, piece // batch[0].numel())
-        found = [
-            _differentiated(view, regularizer, batch[start : start + step], peaks[start : start + step])
-            for start in range(0, len(batch), step)
-        ]
+        found = []
+        for start in range(0, len(batch), step):
+            part = batch[start : start + step]
+            found.append(_differentiated(view, regularizer, part, peaks[start : start + step]))
+            tell((done := done + part.numel()) / pixels)
         for sum_, parts in zip((total, gradient), zip(*found, strict=True), strict=True):
             view.add(sum_, torch.cat(parts))
     return Evaluation(total, lambda: gradient)
