@@ -578,3 +578,9 @@ class TestReadNoise:
     def test_refused(self, dim):
         with pytest.raises(UserError, match="read_noise is -1"):
             reconstruct(dim[2], dim[1], read_noise=-1)
+
+
+def test_a_last_axis_that_is_probably_z_is_told():
+    stack = np.random.default_rng(0).poisson(20, (40, 44, 9))
+    with pytest.warns(UserWarning, match="40 x 44 x 9 and taken to be ZYX: if its last axis is Z"):
+        reconstruct(stack, PSF_3D, method="rl", max_iter=1)

@@ -141,6 +141,23 @@ class TestReconstruct:
         assert (stack.axes, stack.data.shape, stack.channel_names) == ("TCYX", data.shape, ("a", "b", "c"))
         assert stack.voxel_size == pytest.approx((0.1, 0.1))
 
+    def test_stack_in_the_order_xyz(self, folder, capsys):
+        stack = np.random.default_rng(0).poisson(20 * scene((8, 48, 40)) + 2).astype(np.uint16)
+        tifffile.imwrite("zyx.tif", stack)
+        tifffile.imwrite("xyz.tif", stack.T, photometric="minisblack")
+        words = ["--psf", "gaussian:sigma=1", "--method", "rl", "--max-iter", "2"]
+        assert main(["reconstruct", "zyx.tif", "-o", "one.ome.tif", *words]) == 0
+        assert "last axis" not in capsys.readouterr().err
+        more = ["--axes", "XYZ", "--voxel-size", "0.1,0.1,0.3"]
+        assert main(["reconstruct", "xyz.tif", "-o", "two.ome.tif", *words, *more]) == 0
+        one, two = read_stack("one.ome.tif"), read_stack("two.ome.tif")
+        np.testing.assert_array_equal(one.data, two.data)
+        assert (two.axes, two.voxel_size) == ("ZYX", pytest.approx((0.3, 0.1, 0.1)))
+        assert main(["reconstruct", "--from", "two.ome.tif.json", "xyz.tif", "-o", "three.ome.tif"]) == 0
+        assert "the same result" in capsys.readouterr().out
+        assert main(["estimate", "xyz.tif"]) == 0
+        assert "if that axis is Z, give the axes as XYZ or YXZ" in capsys.readouterr().err
+
     def test_stack_with_axes_and_voxel_size_given(self, folder):
         tifffile.imwrite("z.tif", np.random.default_rng(0).poisson(scene((6, 24, 40)) + 2).astype(np.uint16))
         more = ("--axes", "ZYX", "--voxel-size", "0.3,0.1,0.1")
@@ -457,7 +474,7 @@ class TestRefused:
             (("--max-iter", 0), "max_iter is 0"),
             (("--upper", 0), "upper is 0"),
             (("--axes", "ZYX"), "name 3 dimensions"),
-            (("--axes", "XY"), "cannot be used"),
+            (("--axes", "XZ"), "cannot be used"),
             (("--voxel-size", "0.3,0.1,0.1"), "3 numbers for the axes Y,X"),
             (("--voxel-size", "0,0.1"), "above 0"),
             (("--device", "abacus"), "abacus"),
@@ -738,6 +755,20 @@ class TestSimulate:
         assert main(["simulate", "clean.tif", "-o", "again.tif", *words, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["seed"] == 4
         assert np.array_equal(read_stack("again.tif").data, stack.data)
+
+    @pytest.mark.parametrize(("peak", "told"), [(200, True), (5, False)])
+    def test_estimate_finds_the_peak_again_or_says_how_badly(self, folder, capsys, peak, told):
+        clean = np.zeros((128, 128), np.float32)
+        clean[10::17] = clean[:, 12::29] = 1
+        write_stack("clean.tif", Stack(clean, "YX"))
+        words = ["--psf", "gaussian:sigma=1.2", "--peak", str(peak), "--background", str(peak / 20)]
+        assert main(["simulate", "clean.tif", "-o", "sim.tif", *words]) == 0
+        capsys.readouterr()
+        assert main(["estimate", "sim.tif", "--offset", "0", "--gain", "1", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert abs(found["peak"] - peak) < (0.15 * peak if told else 3 * found["peak_error"])
+        assert main(["estimate", "sim.tif", "--offset", "0", "--gain", "1"]) == 0
+        assert ("peak cannot be told better than" in capsys.readouterr().err) is not told
 
     def test_refused(self, folder, capsys):
         assert main(["simulate", "in.tif", "-o", "sim.tif", "--psf", PSF, "--peak", "0"]) == 1

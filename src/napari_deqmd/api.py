@@ -141,8 +141,7 @@ def simulate(
     psf : ndarray
         ``(Y, X)`` or ``(Z, Y, X)``.
     peak : float
-        Photo-electrons at the brightest pixel of the blurred image, > 0. What `estimate_photons` calls the peak is a
-        high percentile, and lower: by a quarter for some sparse scenes.
+        Photo-electrons at the brightest pixel of the blurred image, > 0: what `estimate_photons` finds again.
     background : float
         Photo-electrons added everywhere, >= 0.
     offset, gain : float

@@ -140,6 +140,42 @@ def test_says_that_it_cannot_tell(what):
     assert found.gain is None
 
 
+@functools.cache
+def fine_lines(blur):
+    """Curved lines of one pixel, blurred, maximum 1."""
+    rng = np.random.default_rng(1)
+    sharp = np.zeros((256, 256))
+    turns = np.cumsum(0.1 * rng.standard_normal((60, 150)), axis=1) + rng.uniform(0, 2 * np.pi, (60, 1))
+    places = rng.uniform(0, 256, (2, 60, 1)) + np.cumsum([np.sin(turns), np.cos(turns)], axis=2)
+    y, x = places[:, np.all((places > 0) & (places < 255), axis=0)].astype(int)
+    sharp[y, x] = 1
+    smooth = gaussian_filter(sharp, blur)
+    return smooth / smooth.max()
+
+
+@pytest.mark.parametrize("blur", [0.0, 0.6, 1.0, 1.3])
+@pytest.mark.parametrize("peak", [30, 200, 1000])
+def test_fine_lines_are_told_rightly_or_not_at_all(blur, peak):
+    found = estimate_camera(camera(peak * (fine_lines(blur) + 0.05), 2.2, 100, 1.6, seed=peak))
+    assert found.cannot_tell or found.gain == pytest.approx(2.2, rel=0.1)
+
+
+def test_fine_lines_with_many_photons_are_told():
+    assert not estimate_camera(camera(200 * (fine_lines(1.6) + 0.05), 2.2, 100, 1.0)).cannot_tell
+
+
+@pytest.mark.parametrize("kind", ["cells", "nuclei"])
+def test_read_noise_that_is_cut_off_at_zero_misleads_nobody(kind):
+    found = estimate_camera(camera(30 * (structure(kind) + 0.03), 0.7, 0, 2.5))
+    assert found.cannot_tell or found.gain == pytest.approx(0.7, rel=0.1)
+
+
+def test_dark_places_without_read_noise_are_no_clipping():
+    """Many pixels have the offset's value, as of the 2D sample."""
+    found = estimate_camera(camera(60 * (structure() + 0.02), 2.0, 100, 0.0))
+    assert found.gain == pytest.approx(2.0, rel=0.1)
+
+
 def test_scaled_values_are_told_in_their_units():
     counts = camera(200 * (structure() + 0.1))
     found = estimate_camera(counts / 65535)

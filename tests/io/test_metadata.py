@@ -320,7 +320,31 @@ class TestBadInput:
         assert stack.data.shape == tuple(SIZES[letter] for letter in axes)
         assert stack.voxel_size == pytest.approx((0.3, 0.1, 0.12))
 
-    def test_order_xyz_is_refused(self, tmp_path):
-        tifffile.imwrite(tmp_path / "in.tif", np.zeros((6, 5, 4), np.uint16), photometric="minisblack")
-        with pytest.raises(UserError, match=r"The axes XYZ of in\.tif cannot be used"):
-            read_stack(tmp_path / "in.tif", axes="XYZ")
+    @pytest.mark.parametrize("axes", ["XYZ", "YXZ", "XYZC"])
+    @pytest.mark.parametrize("name", ["out.ome.tif", "out.tif", "out.ome.zarr"])
+    def test_any_order_that_is_told(self, tmp_path, axes, name):
+        shape = tuple(SIZES[letter] for letter in axes)
+        pixels = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+        tifffile.imwrite(tmp_path / "in.tif", pixels, photometric="minisblack")
+        voxels = {"Z": 0.3, "Y": 0.1, "X": 0.12}
+        told = tuple(voxels[letter] for letter in axes if letter in voxels)
+        stack = read_stack(tmp_path / "in.tif", axes=axes, voxel_size=told)
+        write_stack(tmp_path / name, stack)
+        again = read_stack(tmp_path / name)
+        assert stack.axes == again.axes == ("CZYX" if "C" in axes else "ZYX")
+        assert again.voxel_size == pytest.approx((0.3, 0.1, 0.12))
+        np.testing.assert_array_equal(again.data, pixels.transpose([axes.index(a) for a in again.axes]))
+
+    def test_order_xyz_that_is_not_told_is_noticed(self, tmp_path):
+        path = tmp_path / "in.tif"
+        tifffile.imwrite(path, np.zeros((40, 48, 8), np.uint16), photometric="minisblack")
+        with pytest.warns(
+            UserWarning, match="40 x 48 x 8.*read as ZYX; if that axis is Z, give the axes as XYZ"
+        ):
+            assert read_stack(path).axes == "ZYX"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert read_stack(path, axes="ZYX").data.shape == (40, 48, 8)
+            assert read_stack(path, axes="XYZ").data.shape == (8, 48, 40)
+            write_stack(tmp_path / "said.ome.tif", read_stack(path, axes="ZYX"))
+            assert read_stack(tmp_path / "said.ome.tif").data.shape == (40, 48, 8)

@@ -300,7 +300,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize(
         ("axes", "says"),
-        [("YX", "name 2 dimensions but image.tif has 3"), ("QYX", "cannot be used"), ("YXZ", "cannot be used"),
+        [("YX", "name 2 dimensions but image.tif has 3"), ("QYX", "cannot be used"), ("TZX", "cannot be used"),
          ("YYX", "cannot be used"), ("", "name 0 dimensions")],
     )  # fmt: skip
     def test_wrong_axes(self, tif, axes, says):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dask.array
 import numpy as np
 import pytest
 from napari.layers import Image
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.widgets.layers import describe, guess_axes, read_layer, voxel_size
+from napari_deqmd.widgets.layers import describe, guess_axes, order_of, read_layer, voxel_size
 
 
 @pytest.mark.parametrize(
@@ -75,3 +77,18 @@ def test_small_lazy_layers_are_taken_without_computing() -> None:
     image = read_layer(Image(dask.array.ones((4, 8, 8), chunks=4)))
     assert not isinstance(image.data, np.ndarray)
     assert np.asarray(image.data).shape == (4, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "noticed"),
+    [
+        ((64, 60, 8), None, True),
+        ((8, 64, 60), None, False),
+        ((64, 60, 8), ("z", "y", "x"), False),
+        ((64, 60, 20), None, False),
+        ((64, 60), None, False),
+    ],
+)
+def test_a_last_axis_that_is_probably_z(shape: Any, labels: Any, noticed: bool) -> None:
+    layer = Image(np.zeros(shape), axis_labels=labels, rgb=False)
+    assert ("numpy.moveaxis" in order_of(layer, guess_axes(layer))) is noticed

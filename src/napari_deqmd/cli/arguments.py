@@ -93,7 +93,7 @@ def _reconstruct(commands: Any) -> None:
         help="take saturated pixels at their word",
     )
     for name, meaning in (
-        ("peak", "photo-electrons where the blurred object is 1; auto: the 99.8th percentile of what is lit"),
+        ("peak", "photo-electrons at the brightest place of the blurred object, above the background"),
         ("background", "photo-electrons per pixel that are not the object's"),
     ):
         add_number_or_auto(command, name, meaning)
@@ -196,7 +196,7 @@ def _simulate(commands: Any) -> None:
         type=float,
         required=True,
         metavar="N",
-        help="photo-electrons at the brightest place (estimate's peak, a high percentile, is lower)",
+        help="photo-electrons at the brightest place of the blurred object, above the background",
     )
     command.add_argument(
         "--background", type=float, default=0.0, metavar="N", help="photo-electrons everywhere (0)"

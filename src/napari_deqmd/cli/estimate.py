@@ -19,6 +19,9 @@ from napari_deqmd.core.photons import Photons, estimate_photons, photon_histogra
 from napari_deqmd.io.atomic import atomic_file, check_target
 from napari_deqmd.io.stack import read_stack
 
+# Of the peak: a usual deviation above this is told.
+_UNCERTAIN = 0.15
+
 
 def estimate(arguments: Namespace) -> None:
     """Say what offset, gain, peak and background a stack has, channel by channel."""
@@ -66,6 +69,11 @@ def estimate(arguments: Namespace) -> None:
             print(f"{label}{_camera(photons.camera)}")
         for sentence in photons.warnings:
             say(f"note: {label}{sentence}")
+        if photons.peak_error is not None and photons.peak_error > _UNCERTAIN * photons.peak:
+            say(
+                f"note: {label}The peak cannot be told better than to {photons.peak_error / photons.peak:.0%}, "
+                "the noise hides how bright the brightest place is: give it where you know it."
+            )
 
 
 def _row(photons: Photons) -> dict[str, Any]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.core.errors import UserError
+
+# So many times shorter than the others is an axis that is probably Z.
+_BY_FAR = 4
 
 
 def check_image(image: Any, offset: float) -> NDArray[Any]:
@@ -39,6 +44,11 @@ def check_image(image: Any, offset: float) -> NDArray[Any]:
     return counts
 
 
+def perhaps_reversed(shape: Sequence[int]) -> bool:
+    """Return whether the last of three axes is by far the shortest, as that of a stack of planes is if it is Z."""
+    return len(shape) == 3 and shape[-1] * _BY_FAR <= min(shape[:-1])
+
+
 def resolve_axes(shape: tuple[int, ...], axes: str | None) -> str:
     """Return one letter of ``TCZYX`` per dimension; 2D and 3D images need not be told.
 
@@ -46,12 +56,23 @@ def resolve_axes(shape: tuple[int, ...], axes: str | None) -> str:
     ------
     UserError
         Wrong number of letters, or an image that needs to be told.
+
+    Warns
+    -----
+    UserWarning
+        An image that was not told looks as if its last axis were Z.
     """
     if axes is None:
         if len(shape) == 3 and shape[-1] in (3, 4):
             raise UserError("The image looks like RGB: convert it to one channel, or give its axes.")
         if len(shape) > 3:
             raise UserError(f"The image has {len(shape)} dimensions: give its axes, for example TZYX.")
+        if perhaps_reversed(shape):
+            warnings.warn(
+                f"The image is {' x '.join(map(str, shape))} and taken to be ZYX: if its last axis is Z, move that to "
+                "the front, and if not, give the axes ZYX.",
+                stacklevel=3,
+            )
         return "ZYX"[-len(shape) :]
     if len(axes) != len(shape):
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,18 @@ from scipy.ndimage import gaussian_filter
 _SAMPLE = 2**23
 _BAND = 256
 
-# Standard deviations, in pixels, of the smoothing before the low and the high percentile is taken.
+# Standard deviations, in pixels, of the smoothing before a low percentile and a first guess of the peak are taken.
 _SMOOTH_LOW, _SMOOTH_HIGH = 2.5, 1.0
 # How far, as shares of the range, the darkest tenth and half may rise above the noise of the lowest level before it is
 # taken for less than background. Fitted, as the correction for the noise is, on a thousand simulated measurements.
 _FLAT, _DARK = 0.01, 0.18
 _NOISE_WIDTH, _NOISE_BELOW = 3.0, 1.5
-_TOP, _LIT, _HIGH = 99.95, 0.3, 99.8
+_TOP = 99.95
+# The kernel that keeps maxima, ``2 G(s) - G(sqrt(2) s)``, leaves this deviation of white noise, over s; s is so many
+# pixels that this is a tenth of the peak, as far as the narrowest and the widest allow.
+_LEFT, _NARROW, _WIDE, _SHARE = 0.382, 0.8, 1.7, 0.09
+# In deviations: how far below the maximum the places lie that compete for it.
+_RIVALS = 2.5
 
 # Blocks of pixels whose variance is compared with their mean; a quarter of Poisson blocks lies below 0.82.
 _BLOCK, _QUARTER, _DIM, _ENOUGH = 8, 0.82, 0.5, 30
@@ -121,14 +127,18 @@ def low_level(planes: NDArray[np.float32]) -> float:
 
 
 def high_level(planes: NDArray[np.float32], background: float) -> float:
-    """Return the peak: a high percentile of the smoothed lit pixels above the background."""
-    smooth = _smooth(planes, _SMOOTH_HIGH) - np.float32(background)
-    top = float(np.percentile(smooth, _TOP))
-    if top <= 0:  # a few pixels in the dark
-        top = float(smooth.max())
-    if top <= 0:  # nothing rises above the background: all there is is noise
+    """Return the peak: the brightest place of the blurred object above the background, without the noise on it."""
+    guess = float(np.percentile(_smooth(planes, _SMOOTH_HIGH), _TOP)) - background
+    noise = math.sqrt(max(guess + background, 0.0))
+    wanted = _LEFT * noise / (_SHARE * guess) if guess > 0 else _WIDE
+    width = min(max(wanted, _NARROW), _WIDE)
+    # A Gaussian alone lowers maxima by their curvature times its variance: what the second one gives back.
+    kept = 2 * _smooth(planes, width) - _smooth(planes, math.sqrt(2) * width)
+    top = float(kept.max())
+    if top <= background:  # nothing rises above the background: all there is is noise
         return float(np.ptp(planes))
-    high = float(np.percentile(smooth[smooth > _LIT * top], _HIGH))
-    # The highest of many noisy values lies above the highest mean, by about one deviation.
-    peak = high - _noise(high + background, _SMOOTH_HIGH)
-    return peak if peak > 0.1 * high else high
+    deviation = _LEFT * math.sqrt(top) / width
+    rivals = np.count_nonzero(kept > top - _RIVALS * deviation) / (4 * math.pi * width**2)
+    # The largest of many noisy values lies above its mean.
+    peak = top - deviation * NormalDist().inv_cdf(1 - 0.5 / max(rivals, 1.0)) - background
+    return peak if peak > 0.1 * (top - background) else top - background

@@ -15,17 +15,18 @@ Floats = NDArray[np.float64]
 # Pixels looked at, the side of the blocks whose noise and brightness are compared, and the border that both need.
 _SAMPLE = 2**22
 BLOCK, BORDER = 8, 12
-# The brightness next to a block: the mean of a frame of these sides around it, which shares no pixel with its noise.
-_RING = (24, 14)
 # Finite differences along both axes, by their order: the higher see less of the structure, and less of the noise.
 ORDERS = (1, 2, 4, 6)
+# The brightness next to a block: the mean of a frame of this width around what its differences see, so that it shares
+# no pixel with their noise.
+_FRAME = 4
 # Share of the pixels around a block that may have the lowest value: more of them may have been clipped.
 _LOWEST = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """Means of blocks and brightness around them ``(n,)``, variances ``(orders, n)`` of their noise.
+    """Means of blocks ``(n,)``, and by the order of difference ``(orders, n)`` brightness around and variance of noise.
 
     And the share of the pixels around them that have the lowest value ``(n,)``.
     """
@@ -43,7 +44,7 @@ class Blocks:
     def above_lowest(self) -> Blocks:
         """Return the blocks around which hardly a pixel has the lowest value."""
         kept = self.lowest <= _LOWEST
-        return Blocks(self.level[kept], self.around[kept], self.variance[:, kept], self.lowest[kept])
+        return Blocks(self.level[kept], self.around[:, kept], self.variance[:, kept], self.lowest[kept])
 
 
 def of_planes(counts: NDArray[Any], top: float) -> Blocks:
@@ -89,17 +90,22 @@ def _blocks(level: Any, noise: Any, clipped: Any) -> Blocks:
     middle = BORDER + BLOCK // 2
     middles = (slice(None), *(slice(middle, middle + n * BLOCK, BLOCK) for n in (rows, columns)))
 
-    def around(values: Any) -> Floats:
-        outer, inner = (
-            side**2 * uniform_filter(values, (0, side, side))[middles].astype(np.float64) for side in _RING
-        )
-        return np.asarray((outer - inner).ravel() / (_RING[0] ** 2 - _RING[1] ** 2))
+    def mean(values: Any, side: int) -> Floats:
+        return np.asarray(uniform_filter(values, (0, side, side))[middles].ravel(), np.float64)
+
+    def around(order: int) -> Floats:
+        inner = BLOCK + order + order % 2
+        outer = inner + 2 * _FRAME
+        return (outer**2 * mean(level, outer) - inner**2 * mean(level, inner)) / (outer**2 - inner**2)
 
     variance = [averages(np.square(difference(noise, order)), order // 2) for order in ORDERS]
     whole = averages(clipped, 0) == 0
-    lowest = around((level == level.min()).astype(np.float32))
+    lowest = mean((level == level.min()).astype(np.float32), 2 * BORDER)
     return Blocks(
-        averages(level, 0)[whole], around(level)[whole], np.array(variance)[:, whole], lowest[whole]
+        averages(level, 0)[whole],
+        np.array([around(order) for order in ORDERS])[:, whole],
+        np.array(variance)[:, whole],
+        lowest[whole],
     )
 
 

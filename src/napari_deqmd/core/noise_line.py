@@ -25,7 +25,10 @@ _OUTLIER, _FEWEST, _ITERATIONS = 4.0, 40, 20
 # Blocks next to each other share pixels of their noise, which the scatter of the blocks does not show.
 _SHARED = 1.35
 # Relative errors: what no scatter shows, what may still be told, and what two orders may differ by in any case.
-_SYSTEMATIC, _TOLERABLE, _ALIKE, _DEVIATIONS = 0.01, 0.045, 0.015, 2.5
+_SYSTEMATIC, _TOLERABLE, _ALIKE, _DEVIATIONS = 0.01, 0.048, 0.015, 2.5
+# Structure makes noise grow with brightness, and of fine details the higher orders see little less: so in this
+# direction the slopes may differ by hardly more than their usual deviation.
+_STEEPER = 1.25
 # Bending over a standard deviation of the levels, relative to the slope, and in its own errors.
 _BENT, _BENT_ERRORS = 0.08, 3.0
 # Logarithms of the ratios of the noise of the first to the second and the second to the fourth order, in the calmer
@@ -33,6 +36,9 @@ _BENT, _BENT_ERRORS = 0.08, 3.0
 _CALM, _WHITE = 30, ((-0.3, 0.11), (-0.25, 0.02))
 _POINTS = 24
 _CLIPPED = 0.002
+# Relative to the gain: what the steps of the grey levels may differ from it by, and how well the brighter blocks alone
+# must tell it to say anything of the darker ones.
+_STEP, _VAGUE = 0.06, 0.2
 
 
 class CannotTellError(Exception):
@@ -87,13 +93,16 @@ def fit_line(counts: NDArray[Any], series: bool, gain: float | None, pin: Pin | 
             "range, too few pixels, or not the noise of photons; give offset and gain."
         )
     _straight(blocks, line)
-    if blocks.perhaps_clipped:
+    # Where the grey levels are those of whole photo-electrons there is no read noise that could have been cut off.
+    if blocks.perhaps_clipped and not (step > 1 and abs(step - line.slope) < _STEP * line.slope):
         above = _believed(blocks.above_lowest(), step, gain, pin)
-        if abs(above.slope - line.slope) > 2 * above.slope_error:
+        off = abs(above.slope - line.slope)
+        if off > 2 * above.slope_error or above.slope_error > _VAGUE * line.slope:
             raise CannotTellError(
-                "The gain cannot be told: the dark pixels have all the same value, so the background was clipped; give "
-                "the raw image, or offset and gain."
+                "The gain cannot be told: many dark pixels have the lowest value, so the background may have been "
+                "clipped; give the raw image, or offset and gain."
             )
+        line = dataclasses.replace(line, slope_error=math.hypot(line.slope_error, off))
     if line.slope_error > _TOLERABLE * line.slope:
         raise CannotTellError(
             f"The gain cannot be told well enough, it is about {line.slope:.2g} ± {line.slope_error:.1g}: give offset "
@@ -152,7 +161,7 @@ def _fit(blocks: Blocks, order: int, step: float, gain: float | None, pin: Pin |
 
     Which blocks count, and how much, depends on the brightness around them only: a choice by their own noise is biased.
     """
-    x, z, v = blocks.level, blocks.around, blocks.variance[order]
+    x, z, v = blocks.level, blocks.around[order], blocks.variance[order]
     if len(v) < _FEWEST:
         raise CannotTellError(
             "The gain cannot be told: hardly a place in the image is neither clipped nor saturated; give offset and "
@@ -215,9 +224,10 @@ def _agree(fit: Line, finer: Line) -> bool:
     """See whether two orders of difference find the same noise: the finer one's scatter includes the other's."""
     slope = math.sqrt(max(finer.slope_error**2 - fit.slope_error**2, 0))
     level = math.sqrt(max(finer.variance_error**2 - fit.variance_error**2, 0))
-    return abs(fit.slope - finer.slope) <= _DEVIATIONS * slope + _ALIKE * abs(finer.slope) and abs(
-        fit.at(finer.level) - finer.variance
-    ) <= _DEVIATIONS * level + _ALIKE * abs(finer.variance)
+    off, steeper = abs(fit.at(finer.level) - finer.variance), fit.slope - finer.slope
+    return -_DEVIATIONS * slope - _ALIKE * abs(
+        finer.slope
+    ) <= steeper <= _STEEPER * slope and off <= _DEVIATIONS * level + _ALIKE * abs(finer.variance)
 
 
 def _white(blocks: Blocks, kept: NDArray[np.bool_]) -> None:
@@ -237,7 +247,7 @@ def _white(blocks: Blocks, kept: NDArray[np.bool_]) -> None:
 def _straight(blocks: Blocks, line: Line) -> None:
     """Refuse a curve: the slopes of the darker and of the brighter half differ."""
     kept = line.kept
-    x, z, v = blocks.level[kept], blocks.around[kept], blocks.variance[line.order][kept]
+    x, z, v = blocks.level[kept], blocks.around[line.order][kept], blocks.variance[line.order][kept]
     weight = 1 / np.maximum(line.slope * z + line.at(0.0), 0.05 * line.variance + 1e-30) ** 2
     weight /= weight.sum()
     square = np.square(z - line.level)
@@ -260,7 +270,7 @@ def _straight(blocks: Blocks, line: Line) -> None:
 def points_of(blocks: Blocks, line: Line) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the means of groups of blocks, from dark to bright."""
     kept = line.kept
-    ranks = np.argsort(blocks.around[kept])
+    ranks = np.argsort(blocks.around[line.order][kept])
     groups = [group for group in np.array_split(ranks, _POINTS) if len(group)]
     x, v = blocks.level[kept], blocks.variance[line.order][kept]
     return tuple(float(x[group].mean()) for group in groups), tuple(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from napari_deqmd.core.config import AXES
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.images import perhaps_reversed
 
 
 def axes_of(source: Path, series: Any, axes: str | None) -> tuple[tuple[int, ...], str]:
@@ -27,6 +29,12 @@ def axes_of(source: Path, series: Any, axes: str | None) -> tuple[tuple[int, ...
     unknown = [letter for letter in letters if letter not in AXES]
     if len(unknown) == 1 and len(letters) == 3:
         letters = letters.replace(unknown[0], "Z")
+        if perhaps_reversed(shape):
+            warnings.warn(
+                f"{source.name} is {' x '.join(map(str, shape))}, its last axis by far the shortest, and does not name "
+                "its axes: it was read as ZYX; if that axis is Z, give the axes as XYZ or YXZ.",
+                stacklevel=4,
+            )
     elif unknown:
         raise _unnamed(source, shape)
     return shape, _checked(source, letters)
@@ -54,10 +62,15 @@ def named(source: Path, data: Any, letters: str, axes: str | None) -> tuple[Any,
     return data, letters
 
 
+def in_order(letters: str) -> str:
+    """Return the axes as every image is worked on and written: as they are if the last two are YX."""
+    return letters if letters.endswith("YX") else "".join(letter for letter in AXES if letter in letters)
+
+
 def _checked(source: Path, axes: str) -> str:
-    if len(set(axes)) != len(axes) or not set(axes) <= set(AXES) or not axes.endswith("YX"):
+    if len(set(axes)) != len(axes) or not set("YX") <= set(axes) <= set(AXES):
         raise UserError(
-            f"The axes {axes} of {source.name} cannot be used: each of {AXES} may come once, and YX last."
+            f"The axes {axes} of {source.name} cannot be used: each of {AXES} may come once, Y and X among them."
         )
     return axes
 

@@ -14,7 +14,7 @@ import numpy as np
 from napari_deqmd.core.config import ZARR_VERSIONS
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_paths, check_target
-from napari_deqmd.io.axes import named
+from napari_deqmd.io.axes import in_order, named
 from napari_deqmd.io.metadata import Sizes
 from napari_deqmd.io.names import SUFFIXES, image_path, is_ome
 from napari_deqmd.io.names import ending as ending
@@ -147,9 +147,10 @@ def read_stack(
     path : path
         The file; of an OME-Zarr its folder, or ``zarr.json`` or ``.zattrs`` in it.
     axes : str, optional
-        One letter of ``"TCZYX"`` per dimension, instead of what the file says.
+        One letter of ``"TCZYX"`` per dimension, instead of what the file says. Unless the last two are ``YX``, as of a
+        file in the order ``XYZ``, the image is turned to ``TCZYX``.
     voxel_size : tuple of float, optional
-        Micrometres along the spatial axes, in their order, instead of what the file says.
+        Micrometres along the spatial axes, in their order, of `axes` if given, instead of what the file says.
     level : int, optional
         Which resolution of an OME-Zarr, 0 the full one.
 
@@ -166,8 +167,8 @@ def read_stack(
     Warns
     -----
     UserWarning
-        There are further images in the file, pixels have a size but planes no distance, chunks of an OME-Zarr are
-        missing, or OME-XML is damaged or not that of the pixels.
+        There are further images in the file, pixels have a size but planes no distance, axes without names look as if
+        the last were Z, chunks of an OME-Zarr are missing, or OME-XML is damaged or not that of the pixels.
     """
     source = Path(path).expanduser()
     if not source.exists():
@@ -187,6 +188,10 @@ def read_stack(
         raise UserError(f"{source.name} has no levels of resolution: leave the level out.")
     else:
         data, letters, sizes, metadata, names, order = read_tiff(source, axes)
+    given = letters
+    if axes is not None and in_order(letters) != letters:
+        # What the file says of X and Y is of its last two axes, which are others.
+        order, sizes = in_order(letters), {}
     if order and order != letters and sorted(order) == sorted(letters):
         data, letters = data.transpose([letters.index(letter) for letter in order]), order
     if "C" not in letters or len(names) != data.shape[letters.index("C")]:
@@ -194,8 +199,9 @@ def read_stack(
     stack = Stack(data, letters, None, names, metadata, source.name)
     spatial = stack.spatial_axes
     if voxel_size is not None:
-        check_voxel_size(voxel_size, spatial)
-        sizes = dict(zip(spatial, map(float, voxel_size), strict=True))
+        told = spatial if axes is None else "".join(letter for letter in given if letter in spatial)
+        check_voxel_size(voxel_size, told)
+        sizes = dict(zip(told, map(float, voxel_size), strict=True))
     if all(letter in sizes for letter in spatial):
         return dataclasses.replace(stack, voxel_size=tuple(sizes[letter] for letter in spatial))
     if sizes.get("X") and sizes.get("X") == sizes.get("Y"):

@@ -14,6 +14,7 @@ from napari.layers import Image
 from napari_deqmd.core.config import AXES
 from napari_deqmd.core.electrons import saturation
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.images import perhaps_reversed
 from napari_deqmd.core.pixels import PixelMaps, mended
 from napari_deqmd.widgets.region import SPATIAL, Region, whole
 
@@ -263,6 +264,18 @@ def describe(layer: Image, axes: str) -> str:
     if sizes is None:
         return f"{shape} · voxel size unknown"
     return f"{shape} · voxel {' × '.join(f'{size:.3g}' for size in sizes)} µm"
+
+
+def order_of(layer: Image, axes: str) -> str:
+    """Return a sentence on a layer that names no axes and is probably not in the order of these, or nothing."""
+    if axes != "ZYX" or layer.rgb or guess_axes(layer, planes=True) == axes:
+        return ""
+    if not perhaps_reversed(level_0(layer).shape):
+        return ""
+    return (
+        "The last axis is by far the shortest and taken to be X: if it is Z, reorder the layer's data, "
+        "numpy.moveaxis(data, -1, 0)."
+    )
 
 
 def sizes_of(shape: tuple[int, ...]) -> str:

@@ -18,6 +18,7 @@ from napari_deqmd.widgets.layers import (
     describe,
     guess_axes,
     level_0,
+    order_of,
     read_layer,
     require_fitting,
     saturation_of,
@@ -252,8 +253,9 @@ class ImageSection(SectionBox):
                 part = _describe_region(self.read(keep=False).part)
             except UserError as error:
                 part, wrong = str(error), True
-            text = "<br>".join(filter(None, (found, part, self._saturated)))
-            say = self.summary.complain if wrong or self._saturated else self.summary.setText
+            turned = order_of(layer, self.axes)
+            text = "<br>".join(filter(None, (found, part, turned, self._saturated)))
+            say = self.summary.complain if wrong or turned or self._saturated else self.summary.setText
             say(text)
 
 
