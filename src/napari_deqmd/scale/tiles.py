@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -178,10 +179,14 @@ def largest(
     """
     least = (_LEAST_PLANES, _LEAST, _LEAST)[-len(shape) :]
     choices = [_sizes(*sizes) for sizes in zip(shape, halo, least, strict=True)]
-    depths = choices[0] if len(shape) == 3 else [None]
-    for depth in depths:
-        across = itertools.product(*([[depth]] if depth else []), *choices[-2:])
-        found = [core for core in across if fits(_reads(shape, core, halo))]
+    for depth in choices[0] if len(shape) == 3 else [None]:
+        found: list[tuple[int, ...]] = []
+        for rows in choices[-2]:
+            front = (rows,) if depth is None else (depth, rows)
+            cores: list[tuple[int, ...]] = [(*front, columns) for columns in choices[-1]]
+            # Smaller ones fit where larger ones do.
+            first = bisect(cores, False, key=lambda core: fits(_reads(shape, core, halo)))
+            found += cores[first : first + 1]
         if found:
             return min(found, key=lambda core: _work(shape, core, halo, psf_shape))
     return None
