@@ -18,7 +18,8 @@ from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.operators import Blur
 from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.psf.prepare import prepare_psf
-from napari_deqmd.reconstruction import Progress, Reconstruction, Result
+from napari_deqmd.reconstruction import Reconstruction
+from napari_deqmd.results import Progress, Result
 
 __all__ = ["Iterates", "Progress", "Reconstruction", "Result", "reconstruct", "resolve_device", "simulate"]
 

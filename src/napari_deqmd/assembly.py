@@ -74,7 +74,7 @@ class Assembly:
     def flat(self, level: float) -> Image:
         """Return an object of a tile that is the same everywhere."""
         shape = (place.stop - place.start for place in self._on_object[0].read)
-        return np.full(tuple(shape), level, np.float32)
+        return np.broadcast_to(np.float32(level), tuple(shape))
 
     def before(self, place: Place) -> int:
         """Return the iterations that a place had before."""

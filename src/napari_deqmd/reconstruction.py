@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_deqmd.assembly import Assembly, Image
@@ -22,71 +21,18 @@ from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.photons import Photons
 from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.core.solvers import Step
-from napari_deqmd.item import Bench, Ending, Item, Running, StoppedBy, run, worst
+from napari_deqmd.item import Bench, Ending, Item, Running, run, worst
 from napari_deqmd.psf.faults import faults
 from napari_deqmd.psf.prepare import prepare_psf
 from napari_deqmd.psf.spectrum import disagreements
 from napari_deqmd.recording import Recording, Survey
 from napari_deqmd.reporting import item_report, whole_report
+from napari_deqmd.results import Progress, Result
 from napari_deqmd.scale.cluster import gather
 from napari_deqmd.scale.memory import peak_memory
 from napari_deqmd.scale.plan import arrange
-from napari_deqmd.scale.tiles import Index, Slices, Tile
+from napari_deqmd.scale.tiles import Index, Tile
 from napari_deqmd.training.models import find_model, load_model
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """One step of a job.
-
-    Attributes
-    ----------
-    item, items : int
-        Which item, and how many there are: one for each place along T and C, or each of its tiles.
-    index : tuple of int
-        Its place along T and C.
-    step : Step
-        The solver's.
-    seconds : float
-        Since the start.
-    part : tuple of slice, optional
-        The pixels of ``([Z,] Y, X)`` that it answers for, where it is a tile.
-    """
-
-    item: int
-    items: int
-    index: tuple[int, ...]
-    step: Step
-    seconds: float
-    part: Slices | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a reconstruction gives.
-
-    Attributes
-    ----------
-    image : ndarray of float32
-        Shape of the input, photo-electrons: the scale of (counts - offset) / gain.
-    history : dict of ndarray
-        ``objective``, ``residual`` (the certificate), ``step_size`` and ``seconds`` of the last item's steps.
-    stopped_by : str
-        ``"converged"``, ``"max_iter"``, ``"user"`` or ``"diverged"``; the worst of all items.
-    config : ReconstructionConfig
-        Everything needed to run it again.
-    report : dict
-        JSON-able: what was found and measured, for a sidecar.
-    iterates : Iterates
-        Where it ended, for another run to go on from.
-    """
-
-    image: Image
-    history: dict[str, NDArray[np.float64]]
-    stopped_by: StoppedBy
-    config: ReconstructionConfig
-    report: dict[str, Any]
-    iterates: Iterates
 
 
 class Reconstruction:
