@@ -23,8 +23,9 @@ Size = Literal["auto", "none"] | tuple[int, ...]
 # where the grid of the whole image does.
 GRID = 4
 # How far a result depends on pixels outside of a tile: the PSF's half-width and twice as much again, or less where that
-# is the reach of a cone, not the width of a spot; more where a network looks around. See docs/design-notes.md.
-_AGAIN, _MOST, _NETWORK = 2, 32, 8
+# is the reach of a cone, not the width of a spot; and some pixels, where a network looks around more of them. What that
+# leaves of seams is in docs/design-notes.md.
+_AGAIN, _MOST, _PIXELS, _NETWORK = 2, 32, 4, 8
 # Sides of a tile, in pixels and in planes, below which nearly all of the work would be for its surroundings.
 _LEAST, _LEAST_PLANES = 32, 8
 
@@ -124,9 +125,9 @@ def _read(size: int, core: int, halo: int) -> int:
 
 def halo_of(psf_shape: Sequence[int], method: str) -> tuple[int, ...]:
     """Return the pixels around a tile on which its result depends, as far as it matters."""
-    network = _NETWORK if method in LEARNED else 0
+    more = _NETWORK if method in LEARNED else _PIXELS
     halves = [size // 2 for size in psf_shape]
-    return tuple(_up(half + min(_AGAIN * half, _MOST) + network) for half in halves)
+    return tuple(_up(half + min(_AGAIN * half, _MOST) + more) for half in halves)
 
 
 def _up(size: float) -> int:
