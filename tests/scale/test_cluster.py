@@ -18,8 +18,8 @@ from napari_deqmd.scale.cluster import gather
 distributed = pytest.importorskip("distributed")
 
 PSF = make_psf("gaussian", sigma=1.0)
-SERIES = np.random.default_rng(0).poisson(20, (2, 40, 64))
-OPTIONS: dict[str, Any] = {"axes": "TYX", "method": "md-tv", "max_iter": 5, "tile": (40, 32)}
+SERIES = np.random.default_rng(0).poisson(20, (2, 32, 80))
+OPTIONS: dict[str, Any] = {"axes": "TYX", "method": "md-tv", "max_iter": 5, "tile": (32, 40)}
 
 
 @pytest.fixture(scope="module")
