@@ -18,7 +18,8 @@ from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.operators import Blur
 from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.psf.prepare import prepare_psf
-from napari_deqmd.reconstruction import Progress, Reconstruction, Result
+from napari_deqmd.reconstruction import Reconstruction
+from napari_deqmd.results import Progress, Result
 
 __all__ = ["Iterates", "Progress", "Reconstruction", "Result", "reconstruct", "resolve_device", "simulate"]
 
@@ -52,6 +53,8 @@ def reconstruct(
     read_noise: float | NDArray[Any] = 0.0,
     mask: Any = None,
     mask_saturated: bool = True,
+    tile: Literal["auto", "none"] | tuple[int, ...] = "auto",
+    scheduler: str | None = None,
 ) -> Result:
     """Deconvolve photon-limited images.
 
@@ -72,6 +75,9 @@ def reconstruct(
         ``iterates`` of an earlier result of the same image and PSF: it goes on from there, which saves most iterations
         when only strength, model or limits differ. With a regularizer that is not convex it may end at another
         stationary point than a run from the data.
+    scheduler : str, optional
+        Address of a Dask scheduler, ``tcp://host:8786``, or the path of its scheduler file: its workers compute the
+        images along T and C, and their tiles.
 
     The other parameters are those of `ReconstructionConfig`.
 
@@ -111,8 +117,9 @@ def reconstruct(
         precision=precision,
         seed=seed,
         mask_saturated=mask_saturated,
+        tile=tile,
     )
-    job = Reconstruction(image, psf, config, start, maps)
+    job = Reconstruction(image, psf, config, start, maps, scheduler=scheduler)
     with closing(job.steps()) as steps:
         for progress in steps:
             if on_step is not None and on_step(progress) is False:

@@ -5,77 +5,34 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_deqmd.assembly import Assembly, Image
 from napari_deqmd.core.config import LEARNED, ReconstructionConfig
 from napari_deqmd.core.device import has_bfloat16, resolve_device
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.fit import Fit
 from napari_deqmd.core.iterates import Iterates
-from napari_deqmd.core.methods import regularizer_of, solve
-from napari_deqmd.core.operators import Blur, object_shape
 from napari_deqmd.core.photons import Photons
 from napari_deqmd.core.pixels import PixelMaps
-from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.solvers import Step
+from napari_deqmd.item import Bench, Ending, Item, Running, run, worst
 from napari_deqmd.psf.faults import faults
 from napari_deqmd.psf.prepare import prepare_psf
 from napari_deqmd.psf.spectrum import disagreements
-from napari_deqmd.recording import Recording
+from napari_deqmd.recording import Recording, Survey
 from napari_deqmd.reporting import item_report, whole_report
-from napari_deqmd.scale.memory import require_memory
-from napari_deqmd.scale.shorter import affordable
+from napari_deqmd.results import Progress, Result
+from napari_deqmd.scale.cluster import gather
+from napari_deqmd.scale.memory import peak_memory
+from napari_deqmd.scale.plan import arrange
+from napari_deqmd.scale.tiles import Index, Tile
 from napari_deqmd.training.models import find_model, load_model
-
-StoppedBy = Literal["converged", "max_iter", "user", "diverged"]
-Image = NDArray[np.float32]
-Index = tuple[int | slice, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """One step of a job: which item of the T and C axes, the solver's step, seconds since the start."""
-
-    item: int
-    items: int
-    index: tuple[int, ...]
-    step: Step
-    seconds: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a reconstruction gives.
-
-    Attributes
-    ----------
-    image : ndarray of float32
-        Shape of the input, photo-electrons: the scale of (counts - offset) / gain.
-    history : dict of ndarray
-        ``objective``, ``residual`` (the certificate), ``step_size`` and ``seconds`` of the last item's steps.
-    stopped_by : str
-        ``"converged"``, ``"max_iter"``, ``"user"`` or ``"diverged"``; the worst of all items.
-    config : ReconstructionConfig
-        Everything needed to run it again.
-    report : dict
-        JSON-able: what was found and measured, for a sidecar.
-    iterates : Iterates
-        Where it ended, for another run to go on from.
-    """
-
-    image: Image
-    history: dict[str, NDArray[np.float64]]
-    stopped_by: StoppedBy
-    config: ReconstructionConfig
-    report: dict[str, Any]
-    iterates: Iterates
 
 
 class Reconstruction:
@@ -96,7 +53,10 @@ class Reconstruction:
     maps : PixelMaps, optional
         What is known of the camera's single pixels. `Reconstruction.config` then has typical numbers in their place.
     memory : int, optional
-        Bytes it may take, beside what is free. The box of a PSF that has not faded at its ends is cut to fit.
+        Bytes it may take, beside what is free. The image is cut into tiles to fit, or the box of a PSF that has not
+        faded at its ends.
+    scheduler : str, optional
+        Address of a Dask scheduler, or its scheduler file: its workers compute.
 
     Raises
     ------
@@ -117,10 +77,11 @@ class Reconstruction:
         start: Iterates | None = None,
         maps: PixelMaps | None = None,
         memory: int | None = None,
+        scheduler: str | None = None,
     ) -> None:
         self.maps = maps or PixelMaps()
         self._recorded = Recording.of(image, config, self.maps)
-        self.config = config = self._recorded.config
+        config = self._recorded.config
         self.device = resolve_device(config.device)
         half = config.precision == "bfloat16" and config.method in LEARNED
         if half and not has_bfloat16(self.device):
@@ -132,18 +93,24 @@ class Reconstruction:
         self.photons: Photons | None = None
         self._shape = self._recorded.shape
         self._indices = self._recorded.indices
-        self.items = len(self._indices)
-        needs: dict[str, Any] = {
-            "method": config.method,
-            "solver": config.solver,
-            "boundary": config.boundary,
-            "device": self.device,
-        }
         prepared = prepare_psf(psf, ndim=len(self._shape), image_shape=self._shape, boundary=config.boundary)
-        self.psf = affordable(prepared, self._shape, limit=memory, **needs)
-        if start is not None:
-            start.require(self.items, object_shape(self._shape, self.psf.shape, config.boundary))
+        plan = arrange(
+            prepared,
+            self._shape,
+            config.tile,
+            limit=memory,
+            items=len(self._indices),
+            itemsize=self._recorded.counts.itemsize,
+            method=config.method,
+            solver=config.solver,
+            boundary=config.boundary,
+            device=self.device,
+        )
+        self.psf, self.tiles = plan.psf, plan.tiles
+        self.config = config = dataclasses.replace(config, tile=plan.tile)
+        self.items = len(self._indices) * len(self.tiles)
         self.start = start
+        self._made = Assembly(self._indices, self._shape, self.tiles, self.psf.shape, config.boundary, start)
         self._info = (
             find_model(config.model, ndim=len(self._shape), method=config.method)
             if config.method in LEARNED
@@ -153,84 +120,54 @@ class Reconstruction:
             raise UserError(
                 f"The model {self._info.name} is for 3D stacks and the image is 2D: choose another model."
             )
-        require_memory(self._shape, self.psf.shape, **needs)
-        if memory is not None:
-            require_memory(self._shape, self.psf.shape, limit=memory, **needs)
-        self._image = np.zeros(self._recorded.counts.shape, np.float32)
-        self._reports: list[dict[str, Any]] = []
-        self._history: list[tuple[float, float, float, float]] = []
-        self._operator: Blur | None = None
+        plan.require()
+        self._scheduler = scheduler
         self._photons: dict[int, Photons] = {}
-        before = start or Iterates((None,) * self.items, (0,) * self.items)
-        self._objects, self._iterations = list(before.objects), list(before.iterations)
+        self._surveys: dict[tuple[int, ...], Survey] = {}
 
     @property
     def iterates(self) -> Iterates:
         """Where each item is, or ended; in memory of the CPU, so that it outlives the device."""
-        return Iterates(tuple(self._objects), tuple(self._iterations))
+        return self._made.iterates
 
     @property
     def image(self) -> Image:
         """Reconstruction so far, of the input's shape, photo-electrons; items not reached are 0, or the start's."""
-        return np.transpose(self._image, np.argsort(self._recorded.order))
+        return np.transpose(self._made.image, np.argsort(self._recorded.order))
 
     def steps(self) -> Generator[Progress, None, None]:
         """Run, yielding after every accepted step. Closing the generator keeps the current iterate."""
         began = time.monotonic()
         learned = load_model(self._info.path).regularizer if self._info is not None else None
-        regularizer = regularizer_of(self.config, learned, self.device)
-        self._operator = Blur(
-            torch.from_numpy(self.psf).to(self.device), self._shape, boundary=self.config.boundary
-        )
-        for index, known in zip(self._indices, self._objects, strict=True):
-            if known is not None:
-                self._image[index] = self._operator.crop(torch.from_numpy(known)).numpy()
+        bench = Bench(self.psf, self.tiles[0].shape, self.config, learned)
+        self._made.show_start()
         channels = sorted({self._recorded.channel(index) for index in self._indices})
         # Of all channels before the first is computed: one of them may have no contrast.
         self._photons = {channel: self._recorded.photons(channel) for channel in channels}
-        for item, index in enumerate(self._indices):
-            self.photons = self._photons[self._recorded.channel(index)]
-            electrons, clipped = self._recorded.electrons(index)
-            bad, full, left_out = self._recorded.left_out(index)
-            problem = Problem.from_electrons(
-                self._images(electrons),
-                self._operator,
-                regularizer,
-                peak=torch.tensor([self.photons.peak], device=self.device),
-                background=self._background(),
-                bad=self._images(bad) if bad.any() else None,
-                full=self._images(full) if full.any() else None,
-                strength=self.config.strength,
-                upper=self.config.upper,
-            )
-            self._history = []
-            progress: Progress | None = None
-            try:
-                with closing(solve(problem, self.config, self._start(item))) as steps:
-                    for step in steps:
-                        seconds = time.monotonic() - began
-                        progress = Progress(item, self.items, index, step, seconds)
-                        self._history.append((step.objective, step.residual, step.step_size, seconds))
-                        yield progress
-            finally:
-                if progress is not None:
-                    self._reports.append(
-                        item_report(
-                            progress.step,
-                            self.config,
-                            self.photons,
-                            index=dict(zip(self._recorded.looped, index, strict=True)),
-                            iterations_before=self._iterations[item],
-                            objectives=[row[0] for row in self._history],
-                            clipped_fraction=clipped,
-                            left_out=left_out,
-                            fit=Fit.of(problem, progress.step.iterate, self._images(bad | full)),
-                            held=self._held(progress.step, problem.upper),
-                            upper=problem.upper,
-                            seconds=progress.seconds,
-                        )
-                    )
-                    self._keep(progress)
+        if self._scheduler is not None:
+            yield from self._gathered(self._scheduler, bench, began)
+            return
+        tools = bench.tools()
+        for place, item in enumerate(self._each()):
+            yield from self._run(place, Running(item, tools, began))
+
+    def _run(self, item: int, running: Running) -> Generator[Progress, None, None]:
+        """Compute an item here."""
+        try:
+            with closing(running.steps()) as steps:
+                for step in steps:
+                    yield self._progress(item, step, running.seconds)
+        finally:
+            if running.step is not None:
+                self._keep(item, running.step, running.ending())
+
+    def _gathered(self, scheduler: str, bench: Bench, began: float) -> Generator[Progress, None, None]:
+        """Let the workers of a cluster compute all items, in whatever order they end."""
+        with closing(gather(scheduler, run, bench, self._each())) as endings:
+            for item, (step, ending) in endings:
+                seconds = time.monotonic() - began
+                self._keep(item, step, ending.at(seconds))
+                yield self._progress(item, step, seconds)
 
     def preview(self, progress: Progress, shown: Index | None = None) -> Image:
         """Return the iterate of a step, photo-electrons, on the CPU.
@@ -245,80 +182,99 @@ class Reconstruction:
         Returns
         -------
         ndarray of float32
-            A copy.
+            A copy; of a tile, with what there is of the others around it.
         """
-        assert self._operator is not None
-        x = self._operator.crop(progress.step.iterate)[0, 0]
-        return self._electrons(x if shown is None else x[shown], progress)
+        tile = self._tile(progress.item)
+        x = progress.step.iterate[0, 0][self._made.seen(tile.shape)]
+        shown = shown or (slice(None),) * x.ndim
+        if progress.part is None:
+            return self._electrons(x[shown], progress.index)
+        image: Image = self._made.image[progress.index][shown].copy()
+        if (overlap := tile.overlap(shown)) is not None:
+            there, here = overlap
+            image[there] = self._electrons(x[tile.inner][here], progress.index)
+        return image
 
     def result(self) -> Result:
         """Return the result so far; a job whose steps were not exhausted was stopped by the user."""
-        if not self._reports:
+        reached = self._made.reached
+        if not reached:
             raise UserError("Nothing was reconstructed: run the job first.")
-        endings = [report["stopped_by"] for report in self._reports]
-        if len(endings) < self.items:
-            endings.append("user")
-        worst: tuple[StoppedBy, ...] = ("diverged", "user", "max_iter", "converged")
-        stopped_by = next(ending for ending in worst if ending in endings)
-        columns = np.array(self._history, dtype=np.float64).T
+        endings = [self._made.ending(index) for index in reached]
+        unreached = ["user"] if len(reached) < len(self._indices) else []
+        stopped_by = worst([*(ending.stopped_by for ending in endings), *unreached])
+        columns = np.array(endings[-1].rows, dtype=np.float64).T
         names = ("objective", "residual", "step_size", "seconds")
         return Result(
             image=self.image,
             history=dict(zip(names, columns, strict=True)),
             stopped_by=stopped_by,
             config=self.config,
-            report=self._report | {"stopped_by": stopped_by},
+            report=self._report(reached, endings) | {"stopped_by": stopped_by},
             iterates=self.iterates,
         )
 
-    def _start(self, item: int) -> Tensor | None:
-        """Return where an item begins, in units of the peak, if not at the data."""
-        assert self.photons is not None
-        known = self._objects[item]
-        if known is None:
-            return None
-        return torch.from_numpy(known)[None, None].to(self.device) / self.photons.peak
+    def _each(self) -> Generator[Item, None, None]:
+        """Make the items, each when it is asked for."""
+        for number, index in enumerate(self._indices):
+            self.photons = photons = self._photons[self._recorded.channel(index)]
+            left_out = self._recorded.left_out(index)
+            survey = self._recorded.survey(index, self.tiles, photons, left_out)
+            self._surveys[index] = survey
+            for item, tile in enumerate(self.tiles, start=number * len(self.tiles)):
+                made = self._recorded.item(index, tile, photons, left_out)
+                yield dataclasses.replace(made, start=self._start(item, survey.level))
 
-    def _keep(self, progress: Progress) -> None:
+    def _start(self, item: int, level: float) -> Image | None:
+        """Return the object that an item begins with, photo-electrons, if not at its data."""
+        known = self._made.start(item)
+        if known is not None or len(self.tiles) == 1 or not self.config.method.startswith("rl"):
+            return known
+        # Where it ends is a matter of where it begins: of the whole image, as without tiles.
+        return self._made.flat(level)
+
+    def _tile(self, item: int) -> Tile:
+        return self.tiles[item % len(self.tiles)]
+
+    def _progress(self, item: int, step: Step, seconds: float) -> Progress:
+        index = self._indices[item // len(self.tiles)]
+        part = self._tile(item).core if len(self.tiles) > 1 else None
+        return Progress(item, self.items, index, step, seconds, part)
+
+    def _keep(self, item: int, step: Step, ending: Ending) -> None:
         """Take an item off the device, for the result and for a run that goes on from it."""
-        assert self._operator is not None
-        known = self._electrons(progress.step.iterate[0, 0], progress)
-        self._objects[progress.item] = known
-        self._iterations[progress.item] += progress.step.iteration
-        self._image[progress.index] = self._operator.crop(torch.from_numpy(known)).numpy()
+        index = self._indices[item // len(self.tiles)]
+        known = self._electrons(step.iterate[0, 0], index)
+        self._made.keep(item, known, ending, self._surveys[index].level)
 
-    def _electrons(self, x: Tensor, progress: Progress) -> Image:
+    def _electrons(self, x: Tensor, index: tuple[int, ...]) -> Image:
         # Of the step's channel: the job may be further by now.
-        peak = self._photons[self._recorded.channel(progress.index)].peak
+        peak = self._photons[self._recorded.channel(index)].peak
         return np.ascontiguousarray((x.to("cpu", torch.float32) * peak).numpy())
 
-    def _images(self, values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values))[None, None].to(self.device)
-
-    def _background(self) -> Tensor:
-        """Return the light of no object, of an item or of each of its pixels; read noise counts as such."""
-        assert self.photons is not None
-        level = self.photons.background + np.square(self._recorded.camera["read_noise"])
-        if not np.ndim(level):
-            return torch.tensor([level], dtype=torch.float32, device=self.device)
-        return self._images(np.broadcast_to(level, self._shape).astype(np.float32))
-
-    def _held(self, step: Step, upper: float) -> int:
-        """Return how many voxels the upper bound holds."""
-        assert self._operator is not None
-        return int((self._operator.crop(step.iterate) >= upper * (1 - 1e-5)).sum())
-
-    @property
-    def _report(self) -> dict[str, Any]:
+    def _report(self, reached: Sequence[tuple[int, ...]], endings: Sequence[Ending]) -> dict[str, Any]:
         """Return the report of all items so far."""
+        items = [
+            item_report(
+                ending,
+                self.config,
+                self._photons[self._recorded.channel(index)],
+                self._surveys[index],
+                index=dict(zip(self._recorded.looped, index, strict=True)),
+                iterations_before=self._made.before(index),
+            )
+            for index, ending in zip(reached, endings, strict=True)
+        ]
         return whole_report(
-            self._reports,
-            self.items,
+            items,
+            len(self._indices),
             self.config,
-            device=self.device,
+            device=endings[-1].device,
+            held=peak_memory(self.device),
             start=self.start,
             card=None if self._info is None else self._info.card,
             maps=self.maps,
             full=self._recorded.full,
             of_the_psf=(*faults(self.psf), *disagreements(self._recorded.counts, self.psf)),
+            tiles=self.tiles,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,37 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import check_image, resolve_axes
 from napari_deqmd.core.photons import Photons, estimate_photons
 from napari_deqmd.core.pixels import CAMERA, PixelMaps, areas, mended
+from napari_deqmd.item import Item
+from napari_deqmd.scale.tiles import Slices, Tile
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Where pixels tell nothing, and where they tell a bound; and how many were said or seen to be so."""
+
+    bad: NDArray[np.bool_]
+    full: NDArray[np.bool_]
+    bad_pixels: int
+    saturated_pixels: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What there is to say of all of an item.
+
+    Attributes
+    ----------
+    clipped_fraction : float
+        Share of the pixels that were clipped at 0.
+    level : float
+        Mean of an object that explains the image, photo-electrons.
+    bad_pixels, saturated_pixels : int
+    """
+
+    clipped_fraction: float
+    level: float
+    bad_pixels: int
+    saturated_pixels: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,21 +137,59 @@ class Recording:
         """Return the place of an item along C."""
         return index[self.looped.index("C")] if "C" in self.looped else 0
 
-    def electrons(self, index: tuple[int, ...]) -> tuple[NDArray[Any], float]:
-        """Return the photo-electrons of an item, and the share of its pixels that were clipped at 0."""
-        return to_electrons(self.counts[index], **self.camera)
+    def electrons(self, index: tuple[int, ...], part: Slices = ()) -> tuple[NDArray[np.float32], float]:
+        """Return the photo-electrons of an item or a part of it, and the share of its pixels that were clipped at 0."""
+        camera = {
+            name: values[part[-2:]] if np.ndim(values) else values for name, values in self.camera.items()
+        }
+        return to_electrons(self.counts[index][part], **camera)
 
-    def left_out(self, index: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[str, int]]:
-        """Return where an item has pixels that tell nothing, and that tell a bound, and how many.
+    def background(self, photons: Photons, part: Slices = ()) -> float | NDArray[np.float32]:
+        """Return the light of no object, of an item or of each pixel of a part; read noise counts as such."""
+        level = photons.background + np.square(self.camera["read_noise"])
+        if not np.ndim(level):
+            return float(level)
+        return np.asarray(np.broadcast_to(level, self.shape)[part], np.float32)
+
+    def item(self, index: tuple[int, ...], tile: Tile, photons: Photons, left_out: LeftOut) -> Item:
+        """Return a tile of an item, ready to be reconstructed."""
+        return Item(
+            electrons=self.electrons(index, tile.read)[0],
+            bad=left_out.bad[tile.read],
+            full=left_out.full[tile.read],
+            peak=photons.peak,
+            background=self.background(photons, tile.read),
+            inner=tile.inner,
+        )
+
+    def survey(
+        self, index: tuple[int, ...], tiles: Sequence[Tile], photons: Photons, left_out: LeftOut
+    ) -> Survey:
+        """Look at all of an item, tile by tile."""
+        signal, clipped, good = 0.0, 0, 0
+        for tile in tiles:
+            told = ~left_out.bad[tile.core]
+            electrons, share = self.electrons(index, tile.core)
+            clipped += round(share * electrons.size)
+            electrons -= self.background(photons, tile.core)
+            signal += float(electrons.sum(dtype=np.float64, where=told))
+            good += int(told.sum())
+        level = max(signal / max(good, 1), 1e-3 * photons.peak)
+        return Survey(clipped / math.prod(self.shape), level, left_out.bad_pixels, left_out.saturated_pixels)
+
+    def left_out(self, index: tuple[int, ...]) -> LeftOut:
+        """Return where an item has pixels that tell nothing, and that tell a bound.
 
         A saturated area is at least so bright, but a single saturated pixel may be hot.
         """
+        if self.full is None and self.bad is None:
+            none = np.broadcast_to(np.False_, self.shape)
+            return LeftOut(none, none, 0, 0)
         full = np.zeros(self.shape, bool) if self.full is None else self.counts[index] == self.full
         bad = np.zeros(self.shape, bool) if self.bad is None else self.bad[index]
         full = full & ~bad
-        counted = {"bad_pixels": int(bad.sum()), "saturated_pixels": int(full.sum())}
         lit = areas(full)
-        return bad | (full & ~lit), lit, counted
+        return LeftOut(bad | (full & ~lit), lit, int(bad.sum()), int(full.sum()))
 
     def photons(self, channel: int) -> Photons:
         """Return what the solver is told about a channel; numbers the user gave are taken as they are.

@@ -11,49 +11,47 @@ import torch
 
 import napari_deqmd
 from napari_deqmd.core.config import ReconstructionConfig
-from napari_deqmd.core.fit import Fit
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.photons import Photons
 from napari_deqmd.core.pixels import PixelMaps
-from napari_deqmd.core.solvers import Step
 from napari_deqmd.io.sidecar import fingerprint
-from napari_deqmd.scale.memory import peak_memory
+from napari_deqmd.item import Ending
+from napari_deqmd.recording import Survey
+from napari_deqmd.scale.tiles import Tile
 
 LEFT_OUT = ("bad_pixels", "saturated_pixels")
 
 
 def item_report(
-    step: Step,
+    ending: Ending,
     config: ReconstructionConfig,
     photons: Photons,
+    survey: Survey,
     *,
     index: Mapping[str, int],
     iterations_before: int,
-    objectives: Sequence[float],
-    clipped_fraction: float,
-    left_out: Mapping[str, int],
-    fit: Fit,
-    held: int,
-    upper: float,
-    seconds: float,
 ) -> dict[str, Any]:
-    """Return the report of one item of the T and C axes, after its last step; `held` voxels are at `upper`."""
+    """Return the report of one item of the T and C axes, after its last step."""
     return {
         "index": dict(index),
-        "iterations": step.iteration,
+        "iterations": ending.iterations,
         "iterations_before": iterations_before,
-        "stopped_by": step.stopped_by or "user",
-        "objective_first": objectives[0],
-        "objective_last": step.objective,
-        "certificate": step.residual,
-        "rule": _rule(step, config.tol),
+        "stopped_by": ending.stopped_by,
+        "objective_first": ending.objectives[0],
+        "objective_last": ending.objectives[-1],
+        "certificate": ending.certificate,
+        "rule": _rule(ending, config.tol),
         "peak": photons.peak,
         "background": photons.background,
-        "clipped_fraction": clipped_fraction,
-        "fit": fit.ratio,
-        **left_out,
-        "seconds": seconds,
-        "warnings": [*photons.warnings, *_bounded(held, upper), *fit.warnings(objectives)],
+        "clipped_fraction": survey.clipped_fraction,
+        "fit": ending.fit.ratio,
+        **{name: getattr(survey, name) for name in LEFT_OUT},
+        "seconds": ending.seconds,
+        "warnings": [
+            *photons.warnings,
+            *_bounded(ending.held, ending.upper),
+            *ending.fit.warnings(ending.objectives),
+        ],
     }
 
 
@@ -63,11 +61,13 @@ def whole_report(
     config: ReconstructionConfig,
     *,
     device: str,
+    held: int,
     start: Iterates | None,
     card: Mapping[str, Any] | None,
     maps: PixelMaps,
     full: float | None,
     of_the_psf: Sequence[str],
+    tiles: Sequence[Tile],
 ) -> dict[str, Any]:
     """Return the report of a job from those of its items.
 
@@ -79,6 +79,8 @@ def whole_report(
         How many there are.
     config : ReconstructionConfig
     device : str
+    held : int
+        The most bytes that this process has held.
     start : Iterates or None
         Where it went on from.
     card : mapping or None
@@ -88,11 +90,13 @@ def whole_report(
         Counts at which pixels are saturated.
     of_the_psf : sequence of str
         What is wrong with it, and what of the image it does not explain.
+    tiles : sequence of Tile
+        What every item was cut into.
     """
     last = items[-1]
     left_out = {name: sum(report[name] for report in items) for name in LEFT_OUT}
     return {
-        "seconds": last["seconds"],
+        "seconds": max(report["seconds"] for report in items),
         "iterations": sum(report["iterations"] for report in items),
         "started_from": _started_from(start),
         "objective_first": last["objective_first"],
@@ -116,7 +120,8 @@ def whole_report(
         },
         **left_out,
         "device": device,
-        "peak_memory_bytes": peak_memory(device),
+        "peak_memory_bytes": held,
+        "tiles": _cut(tiles),
         "items": list(items),
         "items_total": items_total,
         "model": None if card is None else {key: card.get(key) for key in ("name", "sha256")},
@@ -130,11 +135,16 @@ def whole_report(
     }
 
 
-def _rule(step: Step, tol: float) -> str:
+def _rule(ending: Ending, tol: float) -> str:
     """Name what ended an item: the certificate, or an objective that no longer fell near it."""
-    if step.stopped_by != "converged":
-        return step.stopped_by or "user"
-    return "certificate" if step.residual < tol else "objective"
+    if ending.stopped_by != "converged":
+        return ending.stopped_by
+    return "certificate" if ending.certificate < tol else "objective"
+
+
+def _cut(tiles: Sequence[Tile]) -> dict[str, Any] | None:
+    """Say how many tiles there were, and what each of them read; its core is in the configuration."""
+    return {"count": len(tiles), "read": list(tiles[0].shape)} if len(tiles) > 1 else None
 
 
 def _started_from(start: Iterates | None) -> dict[str, Any] | None:

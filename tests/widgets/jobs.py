@@ -69,6 +69,7 @@ class FakeJob:
                         item=item,
                         items=len(indices),
                         index=index,
+                        part=None,
                         step=step,
                         seconds=time.perf_counter() - start,
                     )

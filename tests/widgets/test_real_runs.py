@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_deqmd.scale import memory
+from napari_deqmd.scale.memory import predict_bytes
 from napari_deqmd.widgets.reconstruct import default_job
 
 
@@ -49,6 +51,29 @@ def test_a_time_series(real: Any) -> None:
     result = real.viewer.layers["cells deconvolved"]
     assert all((plane > 0).any() for plane in result.data)
     assert result.metadata["config"]["axes"] == "TYX"
+
+
+def test_an_image_that_does_not_fit_runs_in_tiles(
+    real: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = predict_bytes((160, 160), (7, 7), method="rl")
+    monkeypatch.setattr(memory, "available_bytes", lambda device: int(0.8 * whole))
+    real.add((2, 160, 160), axis_labels=("t", "y", "x"))
+    real.find("psf_sigma").setText("1")
+    real.find("method").setCurrentText("rl")
+    label = real.find("memory_label")
+    qtbot.waitUntil(lambda: " tiles of " in label.text(), timeout=10_000)
+    assert "color" not in label.styleSheet()
+    real.run(max_iter=4)
+    real.wait_idle()
+    result = real.viewer.layers["cells deconvolved"]
+    assert (result.data > 0).any(axis=(1, 2)).all()
+    assert result.metadata["report"]["tiles"]["count"] > 1
+    assert len(result.metadata["report"]["items"]) == 2
+    shown = result.data.copy()
+    real.run(max_iter=6)
+    real.wait_idle()
+    assert not np.array_equal(result.data, shown)
 
 
 def test_what_the_job_refuses_is_told(real: Any, notices: list[str]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.scale import memory
 from napari_deqmd.scale.memory import format_bytes, predict_bytes
 from napari_deqmd.widgets import resources
 from napari_deqmd.widgets.form import PsfChoice
@@ -89,7 +90,7 @@ def test_the_form_says_it_and_follows(bench: Any, qtbot: Any, monkeypatch: pytes
         qtbot.waitUntil(lambda seen=seen: label.text() not in ("", seen), timeout=10_000)
         seen = label.text()
     assert "color" not in label.styleSheet()
-    monkeypatch.setattr(resources, "available_bytes", lambda device: 1000)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 1000)
     bench.find("method").setCurrentText("deq-md")
     qtbot.waitUntil(lambda: label.text().endswith("needs the least."), timeout=10_000)
     assert "color" in label.styleSheet()

@@ -44,7 +44,8 @@ def take_over(arguments: Namespace) -> dict[str, Any]:
         known |= {name: given.get(name) for name in READING}
         known["output"] = _beside(image_path(arguments.image), str(output.get("name", "result.tif")))
         known |= {name: str(one["source"]) for name, one in content.get("maps", {}).items()}
-        if content.get("stopped_by") == "user" and content.get("items_total") == 1:
+        cut = content.get("items_total") != 1 or content.get("tiles") is not None
+        if content.get("stopped_by") == "user" and not cut:
             known["max_iter"] = content["iterations"]
         if known["voxel_size"] is not None:
             known["voxel_size"] = tuple(known["voxel_size"])

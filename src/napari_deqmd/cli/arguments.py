@@ -25,7 +25,7 @@ from napari_deqmd.cli.options import (
     typed,
 )
 from napari_deqmd.core.config import DTYPES, METHODS, PRECISIONS, SOLVERS, ZARR_VERSIONS
-from napari_deqmd.core.typed import number_or_path, numbers
+from napari_deqmd.core.typed import number_or_path, numbers, tile
 
 
 def parser() -> argparse.ArgumentParser:
@@ -125,10 +125,19 @@ def _reconstruct(commands: Any) -> None:
         help="of an OME-Zarr that is written; older programs read only 0.4 (%(default)s)",
     )
     command.add_argument(
-        "--tile", default="auto", metavar="auto|none", help="of no effect yet: stacks are worked on whole"
+        "--tile",
+        type=typed(tile, "The tile"),
+        default=DEFAULT.tile,
+        metavar="auto|none|Z,Y,X",
+        help="pixels of the tiles that are worked on one by one; auto: where it has to be, the largest that fit (auto)",
     )
     command.add_argument(
         "--memory", metavar="SIZE", help="memory that may be used, such as 4GB (what is free)"
+    )
+    command.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="let the workers of a Dask cluster compute: tcp://HOST:8786, or the scheduler's file",
     )
 
 

@@ -61,9 +61,13 @@ def reported(job: Callable[[], None]) -> int:
             return 1
         except (MemoryError, RuntimeError) as error:
             if "out of memory" in str(error):
-                say("the device ran out of memory: crop the image, use --device cpu, or method rl.")
+                say(
+                    "the device ran out of memory: cut the image into smaller tiles, use --device cpu, or method rl."
+                )
             elif isinstance(error, MemoryError) or "not enough memory" in str(error):
-                say("there is not enough memory for this: crop the image, or close other programs.")
+                say(
+                    "there is not enough memory for this: give --memory, crop the image, or close other programs."
+                )
             else:
                 raise
             return 1
@@ -89,7 +93,8 @@ class ProgressLine:
         step = progress.step
         if self._bar is not None:
             self._bar.set_postfix_str(f"certificate {step.residual:.1e}", refresh=False)
-            self._bar.update(progress.item * self._max_iter + step.iteration - self._bar.n)
+            # A cluster ends items in any order.
+            self._bar.update(max(0, progress.item * self._max_iter + step.iteration - self._bar.n))
             return
         if progress.item == self._item and time.monotonic() - self._last < _PAUSE:
             return

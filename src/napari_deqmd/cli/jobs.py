@@ -34,8 +34,6 @@ _REPORTED = (
 
 def reconstruct(arguments: Namespace) -> None:
     """Deconvolve a stack: read, run, write image and sidecar."""
-    if arguments.tile not in ("auto", "none"):
-        raise UserError(f"--tile {arguments.tile} is not available in this version: use auto or none.")
     earlier = None if arguments.sidecar is None else again.take_over(arguments)
     if arguments.output is None:
         raise UserError("There is no name for the result: give one with -o.")
@@ -66,7 +64,7 @@ def reconstruct(arguments: Namespace) -> None:
     }
     if earlier is not None:
         again.compare(earlier, content)
-    result = run(stack, psf, config, maps=maps, memory=arguments.memory)
+    result = run(stack, psf, config, maps=maps, memory=arguments.memory, scheduler=arguments.scheduler)
     content = result.report | content
     content["versions"] = content["versions"] | versions()
     if earlier is not None:
@@ -99,13 +97,14 @@ def run(
     *,
     maps: PixelMaps | None = None,
     memory: str | None = None,
+    scheduler: str | None = None,
 ) -> Result:
     """Run a reconstruction with progress on stderr; Ctrl-C ends it at once."""
     from napari_deqmd.api import Reconstruction
     from napari_deqmd.scale.memory import parse_bytes
 
     limit = None if memory is None else parse_bytes(memory)
-    job = Reconstruction(stack.data, psf, config, maps=maps, memory=limit)
+    job = Reconstruction(stack.data, psf, config, maps=maps, memory=limit, scheduler=scheduler)
     with closing(ProgressLine(job.items, job.max_iter)) as line, closing(job.steps()) as steps:
         for progress in steps:
             line.update(progress)

@@ -17,6 +17,8 @@ LEARNED = ("deq-md", *BREGMAN)
 SOLVERS = ("accelerated", "plain")
 BOUNDARIES = ("extended", "periodic")
 PRECISIONS = ("auto", "float32", "bfloat16")
+TILES = ("auto", "none")
+"""What stands for tiles whose size is not chosen."""
 AXES = "TCZYX"
 DTYPES = ("float32", "uint16")
 """How the pixels of a result can be stored."""
@@ -71,6 +73,9 @@ class ReconstructionConfig:
         Arithmetic of the regularizer's network, one of `PRECISIONS`.
     seed : int
         Seed of whatever is random. The solvers are deterministic.
+    tile : "auto", "none" or tuple of int
+        Pixels along the spatial axes of tiles that are reconstructed one after the other; ``"none"``: the image as a
+        whole; ``"auto"``: whole if that fits into memory, else the largest tiles that do.
     """
 
     axes: str | None = None
@@ -92,6 +97,7 @@ class ReconstructionConfig:
     precision: str = "auto"
     seed: int = 0
     mask_saturated: bool = True
+    tile: Literal["auto", "none"] | tuple[int, ...] = "auto"
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -126,6 +132,13 @@ class ReconstructionConfig:
             if not isinstance(self.voxel_size, tuple | list):
                 raise UserError(f"voxel_size is {self.voxel_size!r}: give one number per spatial axis.")
             self._set("voxel_size", tuple(_real("voxel_size", size, above=0.0) for size in self.voxel_size))
+
+        if self.tile not in TILES:
+            if not isinstance(self.tile, tuple | list) or not self.tile:
+                raise UserError(
+                    f"tile is {self.tile!r}: give 'auto', 'none', or pixels along the spatial axes, such as 16,256,256."
+                )
+            self._set("tile", tuple(_integer("tile", size, least=1) for size in self.tile))
 
     def _set(self, name: str, value: Any) -> None:
         """Keep a checked value as a plain number: numbers of NumPy do not go into a sidecar."""

@@ -35,12 +35,15 @@ class Fit:
         How many told.
     peak : float
         Photo-electrons, the unit of an objective.
+    light : float
+        Photo-electrons expected in all of them.
     """
 
     ratio: float
     chance: float
     pixels: int
     peak: float
+    light: float = 1.0
 
     @classmethod
     def of(cls, problem: Problem, x: Tensor, left_out: Tensor | None = None) -> Fit:
@@ -63,7 +66,17 @@ class Fit:
         pixels = like.y.numel() - (0 if left_out is None else int(left_out.sum()))
         total = max(float(sum_images(mu)), 1e-12)
         chance = math.sqrt(float(sum_images(mu + 2 * mu**2))) / total
-        return cls(float(sum_images(error**2)) / total, chance, pixels, peak)
+        return cls(float(sum_images(error**2)) / total, chance, pixels, peak, total)
+
+    @classmethod
+    def together(cls, fits: Sequence[Fit]) -> Fit:
+        """Return the fit of an image from those of its parts."""
+        if len(fits) == 1:
+            return fits[0]
+        light = sum(fit.light for fit in fits)
+        ratio = sum(fit.ratio * fit.light for fit in fits) / light
+        chance = math.hypot(*(fit.chance * fit.light for fit in fits)) / light
+        return cls(ratio, chance, sum(fit.pixels for fit in fits), fits[0].peak, light)
 
     def warnings(self, objectives: Sequence[float]) -> tuple[str, ...]:
         """Say if the image is further from its expectation than the model, chance and too few iterations explain.

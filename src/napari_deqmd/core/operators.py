@@ -80,8 +80,7 @@ class Blur:
             self.object_shape = fine
             self._fft_shape = fine
         else:
-            # A kernel of size k centred on k // 2 reaches k - 1 - k // 2 pixels before and k // 2 after the image.
-            self._before = tuple(k - 1 - k // 2 for k in size)
+            self._before = tuple(before for before, _ in margins(size, boundary))
             self.object_shape = object_shape(fine, size, boundary)
             self._fft_shape = tuple(next_fast_len(n, real=True) for n in self.object_shape)
         self._fine = fine
@@ -175,11 +174,20 @@ class Masked:
         return self._inner.near(reach)
 
 
+def margins(psf_shape: Sequence[int], boundary: str) -> tuple[tuple[int, int], ...]:
+    """Return the pixels by which an object reaches beyond the image, before and after it, along every axis.
+
+    A kernel of size k centred on k // 2 reaches k - 1 - k // 2 pixels before and k // 2 after the image.
+    """
+    if boundary == "periodic":
+        return ((0, 0),) * len(psf_shape)
+    return tuple((k - 1 - k // 2, k // 2) for k in psf_shape)
+
+
 def object_shape(image_shape: Sequence[int], psf_shape: Sequence[int], boundary: str) -> tuple[int, ...]:
     """Return the shape of the object: the image's, grown by all that the PSF brings in where it is extended."""
-    if boundary == "periodic":
-        return tuple(image_shape)
-    return tuple(n + k - 1 for n, k in zip(image_shape, psf_shape, strict=True))
+    grown = zip(image_shape, margins(psf_shape, boundary), strict=True)
+    return tuple(size + before + after for size, (before, after) in grown)
 
 
 def _pad_to(shape: tuple[int, ...] | torch.Size, target: tuple[int, ...]) -> list[int]:

@@ -6,6 +6,7 @@ import math
 import re
 from typing import Literal
 
+from napari_deqmd.core.config import TILES
 from napari_deqmd.core.errors import UserError
 
 _MICROMETRES = {"": 1.0, "nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "mm": 1e3}
@@ -51,6 +52,21 @@ def numbers(text: str, name: str) -> tuple[float, ...]:
     if not parts:
         raise UserError(f"{name} is empty: type a number, for example 1.8.")
     return tuple(number(part, name) for part in parts)
+
+
+def tile(text: str, name: str) -> tuple[int, ...] | str:
+    """Read whole numbers separated by commas or spaces, or the word "auto" (also an empty field) or "none".
+
+    Whether they make sense is for their user to say.
+    """
+    text = text.strip().lower() or AUTO
+    if text in TILES:
+        return text
+    parts = [part for part in re.split(r"[,;\s]+", text) if part]
+    try:
+        return tuple(int(part) for part in parts)
+    except ValueError:
+        raise UserError(f"{name} is {text!r}: type pixels such as 16,256,256, 'auto' or 'none'.") from None
 
 
 def lengths(text: str, name: str) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from scipy.fft import next_fast_len
 
@@ -32,6 +33,12 @@ _GRAPH = {"deq-md": 300, "b-red": 300, "b-pnp": 300, "md-tv": 3}
 _CHANNELS = 24
 # Orientations in which a prior for planes sees a stack.
 _VIEWS = 3
+
+ADVICE = "crop the image, or choose method rl, which needs the least"
+"""What to do where memory does not suffice."""
+
+# Bytes beside the pixels of an image from which peak and background are estimated, in electrons; of those looked at.
+_ESTIMATED, _SAMPLED, _SAMPLE = 5, 28, 2**23
 
 # The C library gives blocks above 32 MiB back when they are freed; of smaller ones it keeps nearly as much again.
 _GIVEN_BACK = 2**25
@@ -86,6 +93,40 @@ def predict_bytes(
     return int(FLOAT * (arrays + graph))
 
 
+def predict_tiled_bytes(
+    shape: Sequence[int],
+    psf_shape: Sequence[int],
+    read: Sequence[int],
+    *,
+    items: int = 1,
+    itemsize: int = 4,
+    **options: Any,
+) -> int:
+    """Predict the memory of a reconstruction in tiles: what is held of all of it, and one tile.
+
+    Parameters
+    ----------
+    shape, psf_shape : sequence of int
+        As in `predict_bytes`.
+    read : sequence of int
+        Pixels that a tile reads along each axis.
+    items, itemsize : int
+        How many images there are along T and C, and bytes of a pixel of theirs.
+    **options
+        As in `predict_bytes`.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    pixels = items * math.prod(shape)
+    objects = items * math.prod(size + psf - 1 for size, psf in zip(shape, psf_shape, strict=True))
+    estimating = _ESTIMATED * pixels + _SAMPLED * min(pixels, _SAMPLE)
+    running = FLOAT * (pixels + objects) + predict_bytes(read, psf_shape, **options)
+    return itemsize * pixels + max(estimating, running)
+
+
 def _kept(values: int) -> float:
     return _KEPT if FLOAT * values < _GIVEN_BACK else 1.0
 
@@ -135,12 +176,15 @@ def require_memory(
     needed = predict_bytes(shape, psf_shape, method=method, solver=solver, boundary=boundary, device=device)
     allowed = available_bytes(device) if limit is None else limit
     if allowed is not None and needed > allowed:
-        what = f"are free on {device}" if limit is None else "are allowed"
-        raise UserError(
-            f"The reconstruction needs about {format_bytes(needed)} and {format_bytes(allowed)} {what}: "
-            "crop the image, or choose method rl, which needs the least."
-        )
+        refuse(needed, allowed, f"are free on {device}" if limit is None else "are allowed", ADVICE)
     return needed
+
+
+def refuse(needed: int, allowed: int, whose: str, advice: str) -> NoReturn:
+    """Raise `UserError`: so many bytes are needed, fewer are free or allowed, and what to do."""
+    raise UserError(
+        f"The reconstruction needs about {format_bytes(needed)} and {format_bytes(allowed)} {whose}: {advice}."
+    )
 
 
 def peak_memory(device: str = "cpu") -> int:

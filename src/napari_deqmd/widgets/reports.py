@@ -62,6 +62,15 @@ class Seen(NamedTuple):
     part: Index | None
 
 
+@dataclass(frozen=True, eq=False)
+class Done:
+    """An item that ended: its place along T and C, its image, and the part that this is; ``None`` is all of it."""
+
+    index: tuple[int, ...]
+    image: np.ndarray
+    part: Index | None
+
+
 @dataclass(frozen=True)
 class News:
     """What happened since the window last looked.
@@ -69,13 +78,14 @@ class News:
     Attributes
     ----------
     item, items : int
-        The item of the T and C axes, and how many there are; `points` belong to it, `index` is its place.
+        The item of the T and C axes, or a tile of it, and how many there are; `points` belong to it, `index` is its
+        place.
     iteration, total : int
         Iterations of this item, and of all so far.
     seen : Seen, optional
         The latest preview.
-    done : tuple
-        Index and image of the items that ended.
+    done : tuple of Done
+        The items that ended.
     """
 
     item: int
@@ -86,4 +96,4 @@ class News:
     points: tuple[Point, ...]
     seen: Seen | None = None
     index: tuple[int, ...] = ()
-    done: tuple[tuple[tuple[int, ...], np.ndarray], ...] = ()
+    done: tuple[Done, ...] = ()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.scale.memory import available_bytes, format_bytes, predict_bytes
+from napari_deqmd.scale.memory import ADVICE, format_bytes
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.messages import HEARD
@@ -28,12 +29,18 @@ class Resources:
         Bytes; ``None`` where that cannot be known.
     where : str
         Whose memory it is.
+    cut : str
+        What the image is cut into for it, if it is.
+    advice : str
+        What to do where there is not enough.
     """
 
     device: str
     needed: int | None = None
     free: int | None = None
     where: str = ""
+    cut: str = ""
+    advice: str = ADVICE
 
     @property
     def fits(self) -> bool:
@@ -45,14 +52,11 @@ class Resources:
         """Needed and free memory as a sentence."""
         if self.needed is None:
             return ""
+        text = " ".join(("Needs about", format_bytes(self.needed), self.cut)).strip()
         if self.free is None:
-            return f"Needs about {format_bytes(self.needed)}."
-        text = f"Needs about {format_bytes(self.needed)}, {format_bytes(self.free)} {self.where}free"
-        return (
-            f"{text}."
-            if self.fits
-            else f"{text}: crop the image, or choose method rl, which needs the least."
-        )
+            return f"{text}."
+        text = f"{text}, {format_bytes(self.free)} {self.where}free"
+        return f"{text}." if self.fits else f"{text}: {self.advice}."
 
 
 def find_resources(image: LayerImage | None, psf: PsfChoice | None, values: dict[str, Any]) -> Resources:
@@ -72,7 +76,7 @@ def find_resources(image: LayerImage | None, psf: PsfChoice | None, values: dict
     if image is None or psf is None:
         return Resources(device=about)
     from napari_deqmd.psf.prepare import prepare_psf
-    from napari_deqmd.scale.shorter import affordable
+    from napari_deqmd.scale.plan import arrange
 
     options = {name: values[name] for name in _METHOD} | {"device": device}
     shape = image.spatial_shape
@@ -82,14 +86,17 @@ def find_resources(image: LayerImage | None, psf: PsfChoice | None, values: dict
             kernel = prepare_psf(
                 psf.load(image), ndim=len(shape), image_shape=shape, boundary=values["boundary"]
             )
-            kernel = affordable(kernel, shape, **options)
+            items = math.prod(image.part.shape) // math.prod(shape)
+            plan = arrange(kernel, shape, items=items, itemsize=image.data.dtype.itemsize, **options)
     except UserError:  # Run says it
         return Resources(device=about)
     return Resources(
         device=about,
-        needed=predict_bytes(shape, kernel.shape, **options),
-        free=available_bytes(device),
+        needed=plan.needed,
+        free=plan.allowed,
         where="" if device == "cpu" else "on it ",
+        cut=plan.cut,
+        advice=plan.advice,
     )
 
 

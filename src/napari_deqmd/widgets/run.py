@@ -134,7 +134,7 @@ class Run(Runner):
         if not self._paused and not worker.stopping:
             begun = f"{_FROM_LAST} " if self._order is not None and self._order.warm else ""
             self._section.status.setText(f"{begun}Certificate {news.points[-1].certificate:.1e}")
-        pieces: list[tuple[Any, ...]] = [(image, index) for index, image in news.done]
+        pieces: list[tuple[Any, ...]] = [(ended.image, ended.index, ended.part) for ended in news.done]
         if news.seen is not None:
             pieces.append((news.seen.image, news.index, news.seen.part))
         if pieces:

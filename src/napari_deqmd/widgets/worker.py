@@ -21,7 +21,7 @@ from qtpy.QtCore import Signal
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.clock import PreviewClock
 from napari_deqmd.widgets.messages import note
-from napari_deqmd.widgets.reports import Job, News, Point, Seen, TrainJob
+from napari_deqmd.widgets.reports import Done, Job, News, Point, Seen, TrainJob
 from napari_deqmd.widgets.view import ALL, Index, Shown
 
 # Seconds between two reports. Whatever is repainted, Qt composes the whole window anew because the canvas is OpenGL:
@@ -186,7 +186,7 @@ class RunWorker(JobWorker):
         self._clock = PreviewClock()
         self._shown: Shown | None = None
         self._last: tuple[Job, Any] | None = None
-        self._done: list[tuple[tuple[int, ...], np.ndarray]] = []
+        self._done: list[Done] = []
         self.device = ""
 
     def perform(self) -> Any:
@@ -232,7 +232,8 @@ class RunWorker(JobWorker):
         start = time.perf_counter()
         last, self._last = self._last, (job, progress)
         if last is not None and last[1].item != progress.item:
-            self._done.append((tuple(last[1].index), job.preview(last[1])))
+            part = last[1].part
+            self._done.append(Done(tuple(last[1].index), job.preview(last[1], part), part))
             self._clock.spend(time.perf_counter() - start)
         if not held and (not self._clock.due() or _seen_in(waiting, progress) is not None):
             return None
