@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_deqmd.core.config import ReconstructionConfig
+from napari_deqmd.core.watching import tell
 
 SPATIAL = "ZYX"
 
@@ -20,6 +21,8 @@ class FakeJob:
 
     device = "cpu"
     delay = 0.002
+    #: An iteration tells so often how far it is.
+    pieces = 0
     #: Raised at this iteration, if any.
     error: Exception | None = None
     error_at = 3
@@ -56,6 +59,9 @@ class FakeJob:
             for item, index in enumerate(indices):
                 for iteration in range(1, self.config.max_iter + 1):
                     time.sleep(self.delay)
+                    for piece in range(1, self.pieces + 1):
+                        time.sleep(self.delay)
+                        tell(piece / self.pieces)
                     if self.error is not None and iteration == self.error_at:
                         raise self.error
                     self.iteration = iteration

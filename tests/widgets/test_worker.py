@@ -14,6 +14,7 @@ import pytest
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets import worker as worker_module
 from napari_deqmd.widgets.clock import PREVIEW_ALLOWANCE, PREVIEW_SHARE
 from napari_deqmd.widgets.messages import sentence
 from napari_deqmd.widgets.worker import RunWorker, TaskWorker
@@ -83,6 +84,43 @@ def test_stop_before_the_first_iteration_has_no_result(qtbot) -> None:
         start(worker)
     assert worker.outcome is None
     assert worker.failure is None
+
+
+class Slow(FakeJob):
+    """Each iteration takes twenty seconds."""
+
+    pieces = 10_000
+
+
+def test_a_long_iteration_tells_how_far_it_is_and_is_broken_off(qtbot, monkeypatch) -> None:
+    monkeypatch.setattr(worker_module, "LONG", 0.1)
+    worker, shares = make_worker(Slow, max_iter=5), []
+    worker.share.connect(shares.append)
+    with qtbot.waitSignal(worker.share, timeout=5000):
+        start(worker)
+    qtbot.wait(600)
+    worker.stop()
+    with qtbot.waitSignal(worker.finished, timeout=2000):
+        pass
+    assert worker.outcome is None
+    assert worker.failure is None
+    assert 2 <= len(shares) <= 5
+    assert shares == sorted(shares)
+
+
+def test_what_a_broken_off_iteration_found_before_is_kept(qtbot) -> None:
+    class SlowLater(Slow):
+        @property
+        def pieces(self) -> int:
+            return 10_000 if self.began else 0
+
+    worker = make_worker(SlowLater, max_iter=5)
+    with qtbot.waitSignal(worker.news, timeout=5000):
+        start(worker)
+    with qtbot.waitSignal(worker.finished, timeout=2000):
+        worker.stop()
+    assert worker.outcome.stopped_by == "user"
+    assert worker.outcome.report["iterations"] == 1
 
 
 def test_napari_closing_ends_the_run(qtbot) -> None:

@@ -15,8 +15,11 @@ Watch = Callable[[float], None]
 _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 
-class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
-    """An evaluation was broken off by who watches it; solvers do not catch it, what they yielded before stands."""
+class Interrupted(BaseException):
+    """An evaluation was broken off by who watches it: no error, as closing a generator is none.
+
+    Solvers do not catch it; what they yielded before stands.
+    """
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class Comparing(Runner):
         When it goes, the run goes too.
     """
 
-    STOPPING = "Stopping after this iteration; what is done is kept…"
+    STOPPING = "Stopping; what is done is kept…"
     UNBEGUN = "Stopped before the first iteration."
 
     #: Carries the image in photo-electrons, before anything ended.

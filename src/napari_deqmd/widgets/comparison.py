@@ -13,6 +13,7 @@ import numpy as np
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.pixels import PixelMaps
+from napari_deqmd.core.watching import Interrupted
 from napari_deqmd.widgets.messages import HEARD, note
 from napari_deqmd.widgets.reports import Job
 
@@ -164,7 +165,7 @@ class Comparison:
             with closing(job.steps()) as steps:
                 for last in steps:
                     yield dataclasses.replace(begin, iteration=last.step.iteration)
-        except GeneratorExit:
+        except (GeneratorExit, Interrupted):
             if begin.part == 0 and last is not None:
                 self._outcomes[begin.place] = _outcome(begin, job.result())
             raise

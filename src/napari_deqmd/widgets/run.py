@@ -46,7 +46,6 @@ class Run(Runner):
         When it goes, the run goes too.
     """
 
-    STOPPING = "Stopping after this iteration…"
     UNBEGUN = "Stopped before the first iteration."
 
     def __init__(self, section: RunSection, parent: QWidget) -> None:
@@ -68,7 +67,9 @@ class Run(Runner):
             return
         self._order, self._result, self._paused = order, result, False
         self._run_section.reset(order.config.max_iter, order.config.tol)
-        self.launch(RunWorker(order))
+        worker = RunWorker(order)
+        worker.share.connect(self._on_share)
+        self.launch(worker)
 
     def pause_or_resume(self) -> None:
         """Wait after the current iteration, or go on."""
@@ -166,6 +167,12 @@ class Run(Runner):
         )
         if outcome.stopped_by == "diverged":
             show_warning(text)
+
+    def _on_share(self, share: float) -> None:
+        if self.active and not self._worker.stopping:
+            self._run_section.show_share(share)
+            if not self._paused:
+                self._section.status.setText("Computing an iteration that takes long…")
 
     def _on_finished(self) -> None:
         super()._on_finished()

@@ -42,7 +42,7 @@ class Runner(QObject):
     ended = Signal()
 
     #: How `stop` is confirmed, and what is said of a job that had no first step.
-    STOPPING = "Stopping after this step…"
+    STOPPING = "Stopping…"
     UNBEGUN = "Stopped before the first step."
 
     def __init__(self, section: Shown, parent: QWidget) -> None:
@@ -74,7 +74,7 @@ class Runner(QObject):
         worker.start()
 
     def stop(self, text: str | None = None) -> None:
-        """Stop after the current step and keep what it reached."""
+        """Stop, and keep what the last step reached."""
         if self._worker is None:
             return
         self._section.show_state(RunState.STOPPING)

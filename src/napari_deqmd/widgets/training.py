@@ -32,7 +32,7 @@ class Training(Runner):
         When it goes, the run goes too.
     """
 
-    STOPPING = "Stopping after this step; the best so far is kept…"
+    STOPPING = "Stopping; the best so far is kept…"
 
     def __init__(self, section: TrainRunSection, parent: QWidget) -> None:
         super().__init__(section, parent)

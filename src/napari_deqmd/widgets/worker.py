@@ -19,6 +19,7 @@ from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import Signal
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.watching import Interrupted, watched
 from napari_deqmd.widgets.clock import PreviewClock
 from napari_deqmd.widgets.messages import note
 from napari_deqmd.widgets.reports import Done, Job, News, Point, Seen, TrainJob
@@ -27,6 +28,8 @@ from napari_deqmd.widgets.view import ALL, Index, Shown
 # Seconds between two reports. Whatever is repainted, Qt composes the whole window anew because the canvas is OpenGL:
 # 20 ms where that is done in software.
 REPORT_INTERVAL = 0.25
+# Seconds from which on a step is a long one, of which it is told how far it is.
+LONG = 2.0
 
 
 class QuietWorker(WorkerBase):
@@ -74,6 +77,8 @@ class TaskWorker(QuietWorker):
 
 class _JobSignals(WorkerBaseSignals):
     news = Signal()
+    #: Share of a long step that is done.
+    share = Signal(float)
 
 
 class JobWorker(QuietWorker):
@@ -97,16 +102,16 @@ class JobWorker(QuietWorker):
         self._lock = threading.Lock()
         self._news: Any = None
         self._unread = False
-        self._reported = 0.0
+        self._reported = self._stepped = 0.0
         self._total = 0
 
     def stop(self) -> None:
-        """Stop after the current step and keep what it reached."""
+        """Stop within the current step, and keep what the one before reached."""
         self._stop.set()
         self._go.set()
 
     def abandon(self) -> None:
-        """Stop after the current step; nobody wants the result."""
+        """Stop; nobody wants the result."""
         self.quit()
         self.stop()
 
@@ -134,7 +139,13 @@ class JobWorker(QuietWorker):
         job = self._make_job()
         self.begin(job)
         last = None
-        with _leave_a_core(), contextlib.closing(job.steps()) as steps:
+        self._stepped = time.perf_counter()
+        with (
+            _leave_a_core(),
+            contextlib.suppress(Interrupted),
+            watched(self._heed),
+            contextlib.closing(job.steps()) as steps,
+        ):
             if self.stopping:
                 return None
             for last in steps:
@@ -145,6 +156,7 @@ class JobWorker(QuietWorker):
                     self._wait()
                 if self.stopping:
                     break
+                self._stepped = time.perf_counter()
         return None if last is None or self.abort_requested else job.result()
 
     def begin(self, job: Any) -> None:
@@ -160,6 +172,15 @@ class JobWorker(QuietWorker):
     def gather(self, waiting: Any, progress: Any, seen: Any) -> Any:
         """Return the news with a step added, and what was seen of it."""
         raise NotImplementedError
+
+    def _heed(self, share: float) -> None:
+        """Break an evaluation off when somebody asked for the end; else tell how far it is, if it is a long one."""
+        if self.stopping:
+            raise Interrupted
+        now = time.perf_counter()
+        if now - self._stepped > LONG and now - self._reported > REPORT_INTERVAL:
+            self._reported = now
+            self.share.emit(share)
 
     def _wait(self) -> None:
         while not self._go.wait(timeout=0.05):

@@ -25,7 +25,7 @@ class CompareRunSection(SectionBox):
             "The next comparison replaces these layers: rename one to keep it.",
         )
         self.stop_button = named(QPushButton("Stop"), "compare_stop")
-        taught(self.stop_button, "Stop after this iteration and keep what is done.")
+        taught(self.stop_button, "Stop, and keep what is done.")
         self.profile_button = named(QPushButton("Line profile"), "compare_profile")
         taught(
             self.profile_button,

@@ -38,7 +38,7 @@ class RunSection(SectionBox):
         self.pause_button = named(QPushButton("Pause"), "pause")
         self.pause_button.setToolTip("Wait after this iteration, to look at it; press again to go on.")
         self.stop_button = named(QPushButton("Stop"), "stop")
-        self.stop_button.setToolTip("Stop after this iteration and keep the image as it is now.")
+        self.stop_button.setToolTip("Stop, and keep the image of the last iteration.")
         self.pause_button.setCheckable(True)
         self.resume_button = named(QPushButton("Continue"), "resume")
         self.resume_button.setToolTip(
@@ -146,6 +146,12 @@ class RunSection(SectionBox):
         self._where = f"{item}{news.iteration} / {self._max_iter}"
         time_left = f" · {self._time_left(news)}" if news.total >= _PACED else ""
         self.progress.setFormat(f"{self._where}{time_left}")
+
+    def show_share(self, share: float) -> None:
+        """Show how far an iteration is that takes long."""
+        self.progress.setFormat(
+            f"{self._where} · next {share:.0%}" if self._where else f"starting… {share:.0%}"
+        )
 
     def _time_left(self, news: News) -> str:
         certificates = [point.certificate for point in self.plot.points]

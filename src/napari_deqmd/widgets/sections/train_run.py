@@ -27,7 +27,7 @@ class TrainRunSection(SectionBox):
             "<p>Adapt the base model to the images. A part of them is held back to tell whether that helps.</p>"
         )
         self.stop_button = named(QPushButton("Stop"), "train_stop")
-        self.stop_button.setToolTip("Stop after this step and keep the best so far.")
+        self.stop_button.setToolTip("Stop, and keep the best so far.")
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button)
         buttons.addWidget(self.stop_button)
