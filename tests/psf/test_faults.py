@@ -37,6 +37,7 @@ def test_a_result_is_shifted_by_what_is_told():
     assert "shifts the result by +0.50 voxels along Y:" in result.report["warnings"][0]
 
 
+@pytest.mark.filterwarnings("ignore:.*off the middle:UserWarning")
 @pytest.mark.parametrize(
     "psf", [gaussian(33, 13, 20), gaussian(16, 8, 8), motion_kernel(), make_psf("uniform", size=9)]
 )

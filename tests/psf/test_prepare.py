@@ -36,7 +36,14 @@ def test_uniform_psf_is_left_alone():
     "pad", [((0, 9), (4, 0), (3, 5)), ((0, 1), (0, 1), (0, 1)), ((1, 0), (6, 0), (0, 0))]
 )
 def test_spot_off_the_middle_is_centred(pad):
-    assert np.array_equal(prepare(np.pad(SPOT, pad)), prepare(SPOT))
+    with pytest.warns(UserWarning, match="off the middle: it was moved there"):
+        moved = prepare(np.pad(SPOT, pad))
+    assert np.array_equal(moved, prepare(SPOT))
+
+
+def test_by_how_much_a_spot_was_off_is_told():
+    with pytest.warns(UserWarning, match=r"\+2, -3, \+0 voxels \(Z, Y, X\)"):
+        prepare(np.pad(SPOT, ((4, 0), (0, 6), (1, 1))))
 
 
 @pytest.mark.parametrize("size", [32, 33])
@@ -68,6 +75,7 @@ def test_lopsided_spot_in_an_even_array_keeps_the_middle():
     assert np.unravel_index(prepare(psf, 2).argmax(), (3, 1)) == (1, 0)
 
 
+@pytest.mark.filterwarnings("ignore:.*off the middle:UserWarning")
 def test_flipped_spot_is_centred_the_same():
     psf = np.pad(SPOT, ((0, 3), (2, 0), (0, 0)))
     assert prepare(psf[::-1, ::-1, ::-1]) == pytest.approx(prepare(psf)[::-1, ::-1, ::-1], abs=1e-7)
@@ -85,6 +93,13 @@ def test_small_negatives_are_clipped_silently_and_large_ones_with_a_warning():
     noisy[0] = -1.0
     with pytest.warns(UserWarning, match="background subtraction"):
         assert prepare(noisy).min() >= 0
+
+
+def test_one_deep_negative_voxel_is_told():
+    deep = np.pad(SPOT, 1)
+    deep[0, 0, 0] = -0.2 * deep.max()
+    with pytest.warns(UserWarning, match="down to 0.2 of the maximum"):
+        prepare(deep)
 
 
 def test_pedestal_is_told_and_subtracted():

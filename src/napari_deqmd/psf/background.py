@@ -11,6 +11,8 @@ from napari_deqmd.core.errors import UserError
 
 # Share of negative energy that passes for the noise of a background subtraction.
 NEGATIVE = 0.05
+# And how far below 0 it may take a voxel, as a share of the maximum.
+DEEP = 0.1
 # Share of the sum that a constant pedestal may have.
 PEDESTAL = 0.1
 
@@ -21,10 +23,11 @@ def clip_negatives(psf: NDArray[np.float64]) -> NDArray[np.float64]:
     total = positive.sum()
     if not total > 0:
         raise UserError("The PSF is zero everywhere: choose a PSF with a bright spot in it.")
-    negative = negative_share(psf)
-    if negative > NEGATIVE:
+    negative, deep = negative_share(psf), float(-psf.min() / psf.max())
+    if negative > NEGATIVE or deep > DEEP:
         warnings.warn(
-            f"Negative values ({negative:.0%} of all values) were set to 0: check the PSF's background subtraction.",
+            f"Negative values ({negative:.2g} of all values, down to {deep:.2g} of the maximum) were set to 0: check "
+            "the PSF's background subtraction.",
             stacklevel=3,
         )
     return positive

@@ -63,11 +63,13 @@ def prepare_psf(
     Warns
     -----
     UserWarning
-        The PSF is larger than the image and was cropped, has many negative values, or lay on a background, which was
-        subtracted.
+        The PSF is larger than the image and was cropped, has many or deep negative values, lay on a background, which
+        was subtracted, or off the middle, whence it was moved.
     """
     array = clip_negatives(_match_dimensions(check_values(psf), ndim))
     array = without_pedestal(array)
+    if center:
+        _tell_moved(array)
     array = centred(array, center=center)
     array = crop_to_energy(array, ENERGY_LOST)
     if boundary == "periodic":
@@ -168,6 +170,19 @@ def centred(psf: NDArray[np.float64], *, center: bool = True) -> NDArray[np.floa
         for size, where in zip(psf.shape, origin, strict=True)
     ]
     return np.pad(psf, pad)
+
+
+def _tell_moved(psf: NDArray[np.float64]) -> None:
+    """Say by how much `centred` moves a spot."""
+    psf = from_corner(psf)
+    off = np.subtract(_spot(psf), _middle(psf))
+    if off.any():
+        axes = ", ".join("ZYX"[-psf.ndim :])
+        warnings.warn(
+            f"The PSF's spot is {', '.join(f'{step:+d}' for step in off)} voxels ({axes}) off the middle: it was moved "
+            "there, so that the result does not shift.",
+            stacklevel=3,
+        )
 
 
 def from_corner(psf: NDArray[np.float64]) -> NDArray[np.float64]:
