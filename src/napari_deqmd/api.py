@@ -17,9 +17,9 @@ from napari_deqmd.core.images import check_image, resolve_axes
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.operators import Blur
 from napari_deqmd.core.pixels import PixelMaps
+from napari_deqmd.job.results import Progress, Result
 from napari_deqmd.psf.prepare import prepare_psf
 from napari_deqmd.reconstruction import Reconstruction
-from napari_deqmd.results import Progress, Result
 
 __all__ = ["Iterates", "Progress", "Reconstruction", "Result", "reconstruct", "resolve_device", "simulate"]
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_deqmd.assembly import Assembly, Image
 from napari_deqmd.core.config import LEARNED, ReconstructionConfig
 from napari_deqmd.core.device import has_bfloat16, resolve_device
 from napari_deqmd.core.errors import UserError
@@ -21,13 +20,14 @@ from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.photons import Photons
 from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.core.solvers import Step
-from napari_deqmd.item import Bench, Ending, Item, Running, run, worst
+from napari_deqmd.job.assembly import Assembly, Image
+from napari_deqmd.job.item import Bench, Ending, Item, Running, run, worst
+from napari_deqmd.job.recording import Recording, Survey
+from napari_deqmd.job.reporting import item_report, whole_report
+from napari_deqmd.job.results import Progress, Result
 from napari_deqmd.psf.faults import faults
 from napari_deqmd.psf.prepare import prepare_psf
 from napari_deqmd.psf.spectrum import disagreements
-from napari_deqmd.recording import Recording, Survey
-from napari_deqmd.reporting import item_report, whole_report
-from napari_deqmd.results import Progress, Result
 from napari_deqmd.scale.cluster import gather
 from napari_deqmd.scale.memory import peak_memory
 from napari_deqmd.scale.plan import arrange

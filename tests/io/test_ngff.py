@@ -307,7 +307,7 @@ class TestBadInput:
 
     def test_bare_array(self, there):
         zarr.create_array(there, shape=(4, 5), dtype="f4")[...] = 1
-        with pytest.raises(UserError, match="is not a Zarr image"):
+        with pytest.raises(UserError, match="is a Zarr without multiscales, one array"):
             read_stack(there)
 
     def test_axes_that_lie(self, there):

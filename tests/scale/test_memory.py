@@ -8,12 +8,12 @@ import pytest
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.scale import memory
 from napari_deqmd.scale.memory import (
+    advice,
     available_bytes,
     format_bytes,
     parse_bytes,
     peak_memory,
     predict_bytes,
-    require_memory,
 )
 
 
@@ -50,20 +50,16 @@ def test_a_network_sees_a_large_stack_in_pieces():
     assert eight < 6 * one
 
 
-def test_what_fits_is_let_through(monkeypatch):
-    needed = predict_bytes((64, 64), (9, 9))
-    assert require_memory((64, 64), (9, 9), limit=needed) == needed
-    monkeypatch.setattr(memory, "available_bytes", lambda device: None)
-    assert require_memory((64, 64), (9, 9)) == needed
-
-
 @pytest.mark.parametrize(
-    ("limit", "says"), [(10**6, "1 MB are allowed"), (None, "2 MB are free on cpu: crop the image")]
+    ("method", "first", "told"),
+    [
+        ("rl", (), "crop the image"),
+        ("rl", ("choose smaller tiles",), "choose smaller tiles, or crop the image"),
+        ("md-tv", (), "crop the image, or choose method rl, which needs the least"),
+    ],
 )
-def test_what_does_not_fit_is_refused(monkeypatch, limit, says):
-    monkeypatch.setattr(memory, "available_bytes", lambda device: 2 * 10**6)
-    with pytest.raises(UserError, match=says):
-        require_memory((512, 512), (9, 9), limit=limit)
+def test_nobody_is_told_to_choose_what_he_has(method, first, told):
+    assert advice(method, *first) == told
 
 
 def test_available_memory_is_known_here():

@@ -84,6 +84,7 @@ def test_photons_are_estimated_without_bad_pixels(
     bench: Any, jobs: list[FakeJob], hot: np.ndarray, qtbot: Any
 ) -> None:
     cells = bench.add()
+    cells.data[12:20, 12:20] += 60
     clean = estimate_photons(cells.data.copy(), offset=0, gain=1).peak
     cells.data[:3] = 60_000
     hot[:3] = 1

@@ -58,7 +58,11 @@ def read_ngff(source: Path, level: int) -> tuple[Any, str, Sizes, dict[str, Any]
     """
     dask, zarr = _libraries()
     with damage_reported(source.name):
-        group = zarr.open_group(source, mode="r")
+        group = zarr.open(source, mode="r")
+        if not isinstance(group, zarr.Group):
+            raise UserError(
+                f"{source.name} is a Zarr without multiscales, one array: write it as an OME-Zarr image."
+            )
         attributes = dict(group.attrs)
         ome = attributes.get("ome", attributes)
         if not isinstance(ome, Mapping) or not ome.get("multiscales"):

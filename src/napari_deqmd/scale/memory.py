@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from scipy.fft import next_fast_len
 
@@ -34,7 +34,6 @@ _CHANNELS = 24
 # Orientations in which a prior for planes sees a stack.
 _VIEWS = 3
 
-ADVICE = "crop the image, or choose method rl, which needs the least"
 """What to do where memory does not suffice."""
 
 # Bytes beside the pixels of an image from which peak and background are estimated, in electrons; of those looked at.
@@ -144,47 +143,12 @@ def available_bytes(device: str = "cpu") -> int | None:
     return min(known) if known else _psutil()
 
 
-def require_memory(
-    shape: Sequence[int],
-    psf_shape: Sequence[int],
-    *,
-    method: str = "deq-md",
-    solver: str = "accelerated",
-    boundary: str = "extended",
-    device: str = "cpu",
-    limit: int | None = None,
-) -> int:
-    """Predict the memory of a reconstruction and refuse one that does not fit.
-
-    Parameters
-    ----------
-    shape, psf_shape, method, solver, boundary, device
-        As in `predict_bytes`.
-    limit : int, optional
-        Bytes the user allows, instead of what is free.
-
-    Returns
-    -------
-    int
-        Predicted bytes.
-
-    Raises
-    ------
-    UserError
-        More than there is.
-    """
-    needed = predict_bytes(shape, psf_shape, method=method, solver=solver, boundary=boundary, device=device)
-    allowed = available_bytes(device) if limit is None else limit
-    if allowed is not None and needed > allowed:
-        refuse(needed, allowed, f"are free on {device}" if limit is None else "are allowed", ADVICE)
-    return needed
-
-
-def refuse(needed: int, allowed: int, whose: str, advice: str) -> NoReturn:
-    """Raise `UserError`: so many bytes are needed, fewer are free or allowed, and what to do."""
-    raise UserError(
-        f"The reconstruction needs about {format_bytes(needed)} and {format_bytes(allowed)} {whose}: {advice}."
-    )
+def advice(method: str, *first: str) -> str:
+    """Return what to do where memory does not suffice, for a method: `first` what else there is."""
+    choices = [*first, "crop the image"]
+    if method != "rl":
+        choices.append("choose method rl, which needs the least")
+    return ", or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
 
 
 def peak_memory(device: str = "cpu") -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_deqmd.core.errors import UserError
 from napari_deqmd.scale import memory
 from napari_deqmd.scale.shorter import affordable
 from napari_deqmd.scale.tiles import Size, Tile, halo_of, largest, require_tile, split, text
@@ -64,7 +65,10 @@ class Plan:
             More memory is needed than there is.
         """
         if not self.fits:
-            memory.refuse(self.needed, self.allowed or 0, self.whose, self.advice)
+            raise UserError(
+                f"The reconstruction needs about {memory.format_bytes(self.needed)} and "
+                f"{memory.format_bytes(self.allowed or 0)} {self.whose}: {self.advice}."
+            )
 
 
 def arrange(
@@ -113,7 +117,8 @@ def arrange(
     allowed, whose = memory.available_bytes(device), f"are free on {device}"
     if limit is not None and (allowed is None or limit < allowed):
         allowed, whose = limit, "are allowed"
-    halo = halo_of(psf.shape, options.get("method", "deq-md"))
+    method = options.get("method", "deq-md")
+    halo, advice = halo_of(psf.shape, method), memory.advice(method)
 
     def predicted(read: Sequence[int]) -> int:
         return memory.predict_tiled_bytes(shape, psf.shape, read, items=items, itemsize=itemsize, **options)
@@ -130,20 +135,19 @@ def arrange(
             needed=predicted(tiles[0].shape),
             allowed=allowed,
             whose=whose,
-            advice="choose smaller tiles, crop the image, or choose method rl, which needs the least",
+            advice=memory.advice(method, "choose smaller tiles"),
         )
 
     plan = None
     whole = memory.predict_bytes(shape, psf.shape, **options)
-    advice = memory.ADVICE
     if not isinstance(tile, str):
         require_tile(tile, shape, halo, boundary)
         plan = in_tiles(tile)
     elif allowed is not None and whole > allowed:
         if boundary == "periodic":
-            advice = f"choose the extended boundary, whose image can be cut into tiles, {advice}"
+            advice = memory.advice(method, "choose the extended boundary, whose image can be cut into tiles")
         elif tile == "none":
-            advice = f"let it run in tiles (tile auto), {advice}"
+            advice = memory.advice(method, "let it run in tiles (tile auto)")
         else:
             core = largest(shape, psf.shape, halo, lambda read: predicted(read) <= allowed)
             plan = in_tiles(core) if core is not None else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.scale.memory import ADVICE, format_bytes
+from napari_deqmd.scale.memory import format_bytes
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.messages import HEARD
@@ -40,7 +40,7 @@ class Resources:
     free: int | None = None
     where: str = ""
     cut: str = ""
-    advice: str = ADVICE
+    advice: str = ""
 
     @property
     def fits(self) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.operators import margins, object_shape
-from napari_deqmd.item import Ending, worst
+from napari_deqmd.job.item import Ending, worst
 from napari_deqmd.scale.tiles import Slices, Tile
 
 Image = NDArray[np.float32]

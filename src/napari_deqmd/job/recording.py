@@ -17,7 +17,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import check_image, resolve_axes
 from napari_deqmd.core.photons import Photons, estimate_photons
 from napari_deqmd.core.pixels import CAMERA, PixelMaps, areas, mended
-from napari_deqmd.item import Item
+from napari_deqmd.job.item import Item
 from napari_deqmd.scale.tiles import Slices, Tile
 
 

@@ -15,8 +15,8 @@ from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.photons import Photons
 from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.io.sidecar import fingerprint
-from napari_deqmd.item import Ending
-from napari_deqmd.recording import Survey
+from napari_deqmd.job.item import Ending
+from napari_deqmd.job.recording import Survey
 from napari_deqmd.scale.tiles import Tile
 
 LEFT_OUT = ("bad_pixels", "saturated_pixels")

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_deqmd.assembly import Image
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.solvers import Step
-from napari_deqmd.item import StoppedBy
+from napari_deqmd.job.assembly import Image
+from napari_deqmd.job.item import StoppedBy
 from napari_deqmd.scale.tiles import Slices
 
 
