@@ -126,7 +126,7 @@ def test_fine_tuning(device, kind):
     card = {"name": "toy", "ndim": 2, "family": "red", "options": {}, "sha256": ""}
     for where in (device, "cpu"):
         settings = Settings(
-            minutes=math.inf, steps=2, batch=2, every=2, groups=1, precision="float32", device=where
+            minutes=math.inf, steps=1, batch=4, every=1, groups=1, precision="float32", device=where
         )
         job = Finetuning(Model(learned(), card, Path("toy")), data, settings)
         found.append([(progress.loss, progress.score) for progress in job.steps()])
