@@ -69,8 +69,12 @@ def prepare_psf(
     array = clip_negatives(_match_dimensions(check_values(psf), ndim))
     array = without_pedestal(array)
     if center:
-        _tell_moved(array)
-    array = centred(array, center=center)
+        array = from_corner(array)
+        origin = _spot(array)
+        _tell_moved(origin, array.shape)
+    else:
+        origin = _middle(array)
+    array = _around(array, origin)
     array = crop_to_energy(array, ENERGY_LOST)
     if boundary == "periodic":
         array = _wrap_into_image(array, tuple(image_shape))
@@ -160,11 +164,14 @@ def _match_dimensions(psf: NDArray[np.float64], ndim: int) -> NDArray[np.float64
     raise UserError(f"The PSF has shape {psf.shape}: give {ndim} dimensions for this image.")
 
 
-def centred(psf: NDArray[np.float64], *, center: bool = True) -> NDArray[np.float64]:
-    """Bring the origin into the middle of odd sides, by zeros: what is rolled would come back in at the other side."""
-    if center:
-        psf = from_corner(psf)
-    origin = _spot(psf) if center else _middle(psf)
+def centred(psf: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bring the spot into the middle of odd sides."""
+    psf = from_corner(psf)
+    return _around(psf, _spot(psf))
+
+
+def _around(psf: NDArray[np.float64], origin: tuple[int, ...]) -> NDArray[np.float64]:
+    """Bring a place into the middle of odd sides, by zeros: what is rolled would come back in at the other side."""
     pad = [
         (max(0, size - 1 - 2 * where), max(0, 2 * where - size + 1))
         for size, where in zip(psf.shape, origin, strict=True)
@@ -172,12 +179,11 @@ def centred(psf: NDArray[np.float64], *, center: bool = True) -> NDArray[np.floa
     return np.pad(psf, pad)
 
 
-def _tell_moved(psf: NDArray[np.float64]) -> None:
-    """Say by how much `centred` moves a spot."""
-    psf = from_corner(psf)
-    off = np.subtract(_spot(psf), _middle(psf))
+def _tell_moved(origin: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Say by how much a spot is off the middle."""
+    off = np.subtract(origin, [size // 2 for size in shape])
     if off.any():
-        axes = ", ".join("ZYX"[-psf.ndim :])
+        axes = ", ".join("ZYX"[-len(shape) :])
         warnings.warn(
             f"The PSF's spot is {', '.join(f'{step:+d}' for step in off)} voxels ({axes}) off the middle: it was moved "
             "there, so that the result does not shift.",
