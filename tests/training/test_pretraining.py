@@ -10,6 +10,8 @@ import pytest
 import torch
 from scipy import stats
 
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.regularizers import Bregman, DnCNN, Learned, Red, Ridge, Scalar, evaluate
 from napari_deqmd.core.regularizers.learned import FLOOR
 from napari_deqmd.training.pretraining import VARIANCE_AT_PEAK, inverse_gamma, pretrain
@@ -73,8 +75,35 @@ def test_the_gradient_step_learns_to_remove_noise(domain, make, first):
     noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(-1))
     peak = torch.full((16,), VARIANCE_AT_PEAK / sigma**2)
     regularizer.domain = "linear"  # a solver sees `strength (v - D(v))`
-    removed = evaluate(regularizer, noisy, peak).gradient() / regularizer.strength(peak)
+    removed = evaluate(regularizer, noisy, peak).gradient() / per_image(regularizer.strength(peak), noisy)
     assert (noisy - removed - clean).square().mean() < 0.5 * sigma**2
+
+
+def test_a_residual_network_learns_directly_first_and_its_gradient_step_then():
+    """Direct steps teach what the network itself removes; the others what its gradient step does."""
+    sigma = 0.2
+    options = QUICK | {"learning_rate": 2e-2, "sigma": (sigma, sigma), "brightest": 1.0}
+    clean = blobs(-1, 16)
+    noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(-1))
+    peak = torch.full((16,), VARIANCE_AT_PEAK / sigma**2)
+    errors = []
+    for direct in (60, 40):
+        regularizer = network()
+        assert len(list(pretrain(regularizer, patches(), steps=60, direct=direct, **options))) == 60
+        both = [
+            noisy - regularizer.residual(noisy, peak),
+            noisy
+            - evaluate(regularizer, noisy, peak).gradient() / per_image(regularizer.strength(peak), noisy),
+        ]
+        errors.append([(denoised - clean).square().mean().item() / sigma**2 for denoised in both])
+    assert errors[0][0] < 0.4
+    assert errors[1][1] < min(0.4, errors[0][1])
+
+
+@pytest.mark.parametrize(("make", "noise"), [(bank, "white"), (network, "inverse-gamma")])
+def test_what_cannot_learn_directly_says_so(make, noise):
+    with pytest.raises(UserError, match="leave direct at 0"):
+        next(pretrain(make(), patches(), steps=2, direct=1, noise=noise, **QUICK))
 
 
 @pytest.mark.parametrize("domain", ["linear", "root"])

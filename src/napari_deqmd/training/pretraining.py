@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from napari_deqmd.core.device import has_bfloat16
+from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.poisson import per_image
-from napari_deqmd.core.regularizers import XY, Learned, View
+from napari_deqmd.core.regularizers import XY, Learned, Red, View
 from napari_deqmd.training.data import Sampler
 from napari_deqmd.training.distributed import own
 from napari_deqmd.training.progress import Report, Trainer, arithmetic
@@ -69,6 +70,7 @@ def pretrain(
     sigma: tuple[float, float] = (0.015, 0.3),
     brightest: float = 4.0,
     noise: str = "white",
+    direct: int = 0,
     precision: str = "auto",
     device: str = "cpu",
     checkpoint: Path | None = None,
@@ -98,6 +100,9 @@ def pretrain(
         Patches are scaled by up to this factor: sharp structures exceed the blurred peak.
     noise : {"white", "inverse-gamma"}
         One of `NOISES`.
+    direct : int
+        In the first so many steps the residual network itself is the denoiser, `Red.residual` the noise it removes.
+        Such a step takes less than half the time, and teaches the network what its gradient step then needs.
     precision : {"auto", "bfloat16", "float32"}
         Arithmetic of the network; auto: bfloat16 where the device has it.
     device : str
@@ -105,11 +110,18 @@ def pretrain(
     checkpoint : path, optional
         Resumed from, and written every `every` steps.
 
+    Raises
+    ------
+    UserError
+        `direct` steps of what has no residual network, or of other noise than white.
+
     Notes
     -----
     arXiv:2507.11461, section 5.1: gradient-step denoiser, sigma in [0.025, 0.25], mean squared error, Adam 5e-4.
     Each patch's error is divided by its noise's deviation, so that clean and noisy patches both count.
     """
+    if direct and not (isinstance(regularizer, Red) and noise == "white"):
+        raise UserError("Only residual networks remove noise directly, and white noise: leave direct at 0.")
     where = torch.device(device)
     trainer = Trainer(
         regularizer.to(where), learning_rate=learning_rate, steps=steps, limit=limit, checkpoint=checkpoint
@@ -127,10 +139,15 @@ def pretrain(
         clean = trainer.model.to_domain(clean * per_image(scale.to(where), clean))
         shown = NOISES[noise](clean, deviation, jitter, rng)
         noisy = shown.images.requires_grad_()
-        planes = View(axes=XY if noisy.ndim == 5 else ())
-        with context():
-            potential = trainer.model.potential(*planes.fold(noisy, shown.told.to(where)))
-        (slope,) = torch.autograd.grad(potential.sum(), noisy, create_graph=True)
+        planes = View(axes=XY if noisy.ndim == 5 and regularizer.ndim == 2 else ())
+        seen = planes.fold(noisy, shown.told.to(where))
+        if trainer.step < direct:
+            with context():
+                slope = trainer.model.residual(*seen).float().reshape(noisy.shape)
+        else:
+            with context():
+                potential = trainer.model.potential(*seen)
+            (slope,) = torch.autograd.grad(potential.sum(), noisy, create_graph=True)
         errors = (noisy.detach() - shown.metric * slope - clean).square().flatten(1).mean(1)
         loss = (errors / deviation.to(where)).mean()
         loss.backward()

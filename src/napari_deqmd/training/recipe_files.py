@@ -45,6 +45,8 @@ class Pretraining:
     ----------
     minutes : float, optional
         After which the schedule ends if its steps have not.
+    direct : int
+        Steps at the beginning in which a residual network itself is the denoiser.
     strength : tuple of float, optional
         ``(a, p)`` of the strength at the end, chosen on validation images.
     """
@@ -57,6 +59,7 @@ class Pretraining:
     sigma: tuple[float, float] = (0.015, 0.3)
     brightest: float = 4.0
     noise: str = "white"
+    direct: int = 0
     strength: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:

@@ -71,6 +71,7 @@ def run_pretraining(
         sigma=job.sigma,
         brightest=job.brightest,
         noise=job.noise,
+        direct=job.direct,
         device=device,
         checkpoint=run / f"{recipe.name}-pretraining.pt",
     )
