@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_deqmd.benchmarks.conditions import batch, conditions, estimated
+from napari_deqmd.benchmarks.conditions import batch, conditions, estimated, stacks
 from napari_deqmd.benchmarks.restoration import restore
 from napari_deqmd.core.regularizers import Learned
 from napari_deqmd.training.measurements import Measurement
@@ -26,8 +26,8 @@ from napari_deqmd.training.models import load_model
 from napari_deqmd.training.recipes import Recipe, run_equilibrium, run_pretraining
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "families"
-SEED, SIDE, PEAKS = 921, 64, (15.0, 150.0)
-"""Of the validation images; the benchmarks draw from other seeds."""
+SEED, SIDE, VOLUME, PEAKS = 921, 64, (12, 48, 48), (15.0, 150.0)
+"""Of the validation images and stacks; the benchmarks draw from other seeds."""
 STRENGTHS = tuple(2.0**power for power in range(-3, 3))
 FACTORS = (0.5, 0.7, 1.0, 1.4)
 
@@ -41,14 +41,16 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     arguments = parser.parse_args()
-    images = validation(arguments.data)
     for path in arguments.recipes or sorted(RECIPES.glob("*.toml")):
-        train(Recipe.read(path), arguments.data, arguments.run, images)
+        recipe = Recipe.read(path)
+        train(recipe, arguments.data, arguments.run, validation(arguments.data, recipe.ndim))
     return 0
 
 
-def validation(data: Path) -> Measurement:
-    """Return simulated scenes, with one of two PSFs in turn, and half of the held-back crops, at every peak."""
+def validation(data: Path, ndim: int) -> Measurement:
+    """Return scenes, with one of two PSFs in turn, and half of the held-back crops, or stacks; at every peak."""
+    if ndim == 3:
+        return estimated(batch(stacks(peaks=PEAKS, shape=VOLUME, seed=SEED)))
     found = conditions(data, peaks=PEAKS, side=SIDE, seed=SEED)
     images = [found[i : i + len(PEAKS)] for i in range(0, len(found), len(PEAKS))]
     chosen = [image for i, image in enumerate(images) if i % 4 in (0, 3)]

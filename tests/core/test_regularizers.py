@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -144,6 +146,48 @@ def test_the_planes_of_a_stack_are_shifted_in_turn(name, piece, depth, monkeypat
     found = evaluate(regularizer, x, peak)
     assert relative_error(found.energy, energy.detach()) < 1e-12
     assert relative_error(found.gradient(), expected) < 1e-12
+
+
+def red_of_stacks() -> Red:
+    torch.manual_seed(1)
+    return build("red", {"channels": 4, "depth": 3, "ndim": 3}).double().requires_grad_(False)
+
+
+DEEP: dict[str, Callable[[], Regularizer]] = {
+    "red": red_of_stacks,
+    "ridge": lambda: ridge(ndim=3, kernels=((1, 3, 3), (3, 2, 1)), domain="root"),
+}
+"""Families whose members couple the planes of a stack."""
+
+
+@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("shape", [(12, 10, 11), (3, 30, 12), (40, 5, 4)])
+def test_a_stack_in_boxes_has_the_energy_and_the_gradient_of_the_whole(name, shape, monkeypatch):
+    regularizer, x, peak = DEEP[name](), objects((2, 1, *shape)), PEAKS[:2]
+    leaf = x.clone().requires_grad_()
+    energy = regularizer.energy(leaf, peak)
+    (expected,) = torch.autograd.grad(energy.sum(), leaf)
+    monkeypatch.setattr(base, "PIECE", {"cpu": 150})
+    assert len(base.boxes(shape, regularizer.reach, 150)) > 4
+    found = evaluate(regularizer, x, peak)
+    assert relative_error(found.energy, energy.detach()) < 1e-12
+    assert relative_error(found.gradient(), expected) < 1e-12
+
+
+def test_what_couples_planes_sees_more_than_every_plane_alone():
+    for make in DEEP.values():
+        regularizer, x = make(), objects((1, 1, 6, 9, 9))
+        mixed = x[:, :, [3, 0, 4, 1, 5, 2]]
+        assert total(regularizer, mixed) != pytest.approx(total(regularizer, x), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("scalar", {"ndim": 3}), ("ridge", {"ndim": 4}), ("red", {"ndim": 1}), ("red", {"ndim": "3"})],
+)
+def test_dimensions_that_a_family_does_not_have_are_refused(family, options):
+    with pytest.raises(UserError, match=r"give 2 or 3|leave ndim out"):
+        build(family, options)
 
 
 @pytest.mark.parametrize("name", ["red-three-scale", "scalar"])

@@ -24,6 +24,10 @@ def random(seed: int = 0, *, convex: bool = False, **options) -> Ridge:
     return regularizer
 
 
+DEEP = {"ndim": 3, "kernels": ((1, 3, 3), (3, 2, 1))}
+"""A bank of filters of stacks, other along Z than along Y and X."""
+
+
 def objects(seed: int = 0, shape=(3, 1, 7, 8), scale: float = 1.0) -> torch.Tensor:
     rng = torch.Generator().manual_seed(seed)
     return scale * torch.rand(shape, generator=rng, dtype=torch.float64)
@@ -39,9 +43,10 @@ def hessian(regularizer: Ridge, v: torch.Tensor, peak: torch.Tensor) -> torch.Te
 
 @pytest.mark.parametrize("convex", [False, True])
 @pytest.mark.parametrize("domain", ["linear", "root"])
-def test_a_constant_has_no_energy_and_no_gradient_up_to_the_border(convex, domain):
-    regularizer = random(convex=convex, domain=domain)
-    found = evaluate(regularizer, torch.full((3, 1, 6, 9), 0.37, dtype=torch.float64), PEAKS)
+@pytest.mark.parametrize(("options", "shape"), [({}, (6, 9)), (DEEP, (5, 6, 9))])
+def test_a_constant_has_no_energy_and_no_gradient_up_to_the_border(convex, domain, options, shape):
+    regularizer = random(convex=convex, domain=domain, **options)
+    found = evaluate(regularizer, torch.full((3, 1, *shape), 0.37, dtype=torch.float64), PEAKS)
     assert not found.energy.any()
     assert not found.gradient().any()
 
@@ -56,14 +61,22 @@ def test_the_energy_does_not_see_the_mean_nor_the_sign():
         )
 
 
-def test_filters_have_zero_mean_and_unit_norm():
-    regularizer = random(channels=(4, 6), kernels=(4, 3))
-    impulse = torch.zeros(1, 1, 20, 20, dtype=torch.float64)
-    impulse[..., 10, 10] = 1
+@pytest.mark.parametrize(
+    ("options", "shape"), [({"kernels": (4, 3)}, (20, 20)), (DEEP, (13, 16, 15))], ids=["planes", "stacks"]
+)
+def test_filters_have_zero_mean_unit_norm_and_their_reach(options, shape):
+    regularizer = random(channels=(4, 6), **options)
+    impulse, middle = torch.zeros(1, 1, *shape, dtype=torch.float64), [n // 2 for n in shape]
+    impulse[(0, 0, *middle)] = 1
     responses = regularizer.network(impulse)
-    assert responses.shape == (1, 6, 20, 20)
-    assert (responses.sum((0, 2, 3)).abs() < 1e-12).all()
-    torch.testing.assert_close(responses.square().sum((0, 2, 3)), torch.ones(6, dtype=torch.float64))
+    assert responses.shape == (1, 6, *shape)
+    flat = responses[0].flatten(1)
+    assert (flat.sum(1).abs() < 1e-12).all()
+    torch.testing.assert_close(flat.square().sum(1), torch.ones(6, dtype=torch.float64))
+    where = responses[0].abs().sum(0).nonzero()
+    furthest = (where - torch.tensor(middle)).abs().amax(0)
+    assert (furthest <= torch.tensor(regularizer.reach)).all()
+    assert (furthest >= torch.tensor(regularizer.reach) - 1).all()
 
 
 @pytest.mark.parametrize(("convex", "scales"), [(False, 1), (False, 2), (True, 2)])
@@ -142,6 +155,21 @@ def test_negative_curvature_stays_within_the_bound_and_comes_near_it():
     assert max(shares) > 0.5
 
 
+def test_in_stacks_too():
+    """On slopes along all three axes."""
+    shares = []
+    for seed in range(3):
+        regularizer = random(seed, channels=(3, 1), scales=1, **DEEP)
+        bound = regularizer.weak_convexity(PEAKS[1:2]).item()
+        width = regularizer.profiles.shapes(PEAKS[1:2]).width.item()
+        for scale in (2, 8, 32):
+            ramp = torch.arange(6, dtype=torch.float64)
+            v = scale * width * (ramp[:, None, None] + 0.6 * ramp[:, None] + 0.3 * ramp)[None, None]
+            v = v + 0.1 * scale * width * objects(seed, v.shape)
+            shares.append(-torch.linalg.eigvalsh(hessian(regularizer, v, PEAKS[1:2]))[0].item() / bound)
+    assert 0.2 < max(shares) < 1
+
+
 def test_a_convex_one_needs_no_help():
     assert not random(convex=True).weak_convexity(PEAKS).any()
 
@@ -155,13 +183,14 @@ def test_the_bound_is_that_of_every_image():
 
 
 @pytest.mark.parametrize("domain", ["linear", "root"])
-def test_curvature_is_the_hessians_diagonal_where_the_image_is_flat(domain):
-    regularizer, peak = random(domain=domain), PEAKS[:1]
-    x = torch.full((1, 1, 12, 12), 0.4, dtype=torch.float64)
+@pytest.mark.parametrize(("options", "shape"), [({}, (12, 12)), (DEEP, (8, 9, 9))], ids=["planes", "stacks"])
+def test_curvature_is_the_hessians_diagonal_where_the_image_is_flat(domain, options, shape):
+    regularizer, peak = random(domain=domain, **options), PEAKS[:1]
+    x, middle = torch.full((1, 1, *shape), 0.4, dtype=torch.float64), tuple(n // 2 for n in shape)
     v = regularizer.to_domain(x)
-    inner = hessian(regularizer, v, peak).diagonal().reshape(12, 12)[5:7, 5:7]
+    inner = hessian(regularizer, v, peak).diagonal().reshape(shape)[middle]
     inner = inner * regularizer.strength(peak).item() / (1 if domain == "linear" else 4 * (0.4 + FLOOR))
-    torch.testing.assert_close(regularizer.curvature(x, peak)[0, 0, 5:7, 5:7], inner, rtol=1e-9, atol=0)
+    torch.testing.assert_close(regularizer.curvature(x, peak)[(0, 0, *middle)], inner, rtol=1e-9, atol=0)
 
 
 def test_single_precision_knows_small_differences_of_large_responses():

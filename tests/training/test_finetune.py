@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 
 from core.problems import gaussian
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.regularizers import Regularizer, TotalVariation
 from napari_deqmd.core.regularizers.learned import Strength
 from napari_deqmd.training import finetune
@@ -53,10 +54,10 @@ class Weighted(Regularizer):
             self.strength.p.fill_(0.0)
 
     def energy(self, x: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        return self.strength(peak) * self.tv.energy(x, peak)
+        return per_image(self.strength(peak), x) * self.tv.energy(x, peak)
 
     def curvature(self, x: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        return self.strength(peak).detach() * self.tv.curvature(x, peak)
+        return per_image(self.strength(peak).detach(), x) * self.tv.curvature(x, peak)
 
 
 def base(strength: float = 1.0, **card: Any) -> Model:

@@ -184,6 +184,22 @@ def test_a_ridge_model_goes_through_both_jobs(data, tmp_path):
     assert all(not torch.equal(before[name], after[name]) for name in after)
 
 
+def test_a_bank_of_filters_of_stacks_goes_through_both_jobs(data, tmp_path):
+    options = "ndim = 3\nchannels = [2, 3]\nkernels = [[1, 3, 3], [3, 1, 1]]\n"
+    text = TEXT.replace('"red"\n', '"ridge"\nndim = 3\n').replace("channels = 4\ndepth = 2\n", options)
+    text = text.replace("natural = 0.5", "natural = 0").replace("{ natural = 1.0 }", "{ simulated = 1 }")
+    text = text.replace("[24, 24]", "[4, 20, 20]").replace("[28, 28]", "[14, 18, 18]")
+    text = text.replace("afterwards", 'boundary = "periodic"\nafterwards')
+    recipe, run = written(tmp_path, text), tmp_path / "run"
+    assert len(list(run_pretraining(recipe, data, run))) == 3
+    assert len(list(run_equilibrium(recipe, data, run))) == 3
+    model = load_model(run / "toy.safetensors")
+    assert model.card["ndim"] == model.regularizer.ndim == 3
+    before = load_model(run / "toy-pretrained.safetensors").regularizer.state_dict()
+    after = model.regularizer.state_dict()
+    assert all(not torch.equal(before[name], after[name]) for name in after)
+
+
 def test_an_uneven_grid_can_be_made_to_cost(recipe, data, tmp_path):
     list(run_pretraining(recipe, data, tmp_path / "run"))
     costly = dataclasses.replace(recipe, equilibrium=dataclasses.replace(recipe.equilibrium, even=2.0))

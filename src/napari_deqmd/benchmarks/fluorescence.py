@@ -20,7 +20,7 @@ from napari_deqmd.benchmarks.fluorescence_cases import Case
 from napari_deqmd.benchmarks.restoration import best, last, psnr, scaled
 from napari_deqmd.benchmarks.rows import Rows
 from napari_deqmd.core.problem import Problem
-from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation
+from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation, placed
 from napari_deqmd.core.solvers import SOLVERS, Step
 from napari_deqmd.core.solvers.richardson_lucy import flat_start, richardson_lucy
 from napari_deqmd.training.measurements import Measurement
@@ -246,7 +246,7 @@ def methods(models: Sequence[str], *, max_iter: int = 200) -> list[Method]:
 
 def learned(model: Model, *, max_iter: int) -> Method:
     """Return a model as it is run by default."""
-    model.regularizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    placed(model.regularizer)
     return Method(
         str(model.card["name"]),
         partial(SOLVERS["accelerated"], max_iter=max_iter),

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from napari_deqmd.benchmarks.fluorescence import TV_WEIGHT, Job, Method, Row
@@ -16,7 +15,7 @@ from napari_deqmd.benchmarks.fluorescence_report import grouped
 from napari_deqmd.benchmarks.paper_cases import TUNING, Extent
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.problem import Problem
-from napari_deqmd.core.regularizers import NoRegularizer, TotalVariation
+from napari_deqmd.core.regularizers import NoRegularizer, TotalVariation, placed
 from napari_deqmd.core.solvers import Step, accelerated_mirror_descent, mirror_descent
 from napari_deqmd.core.solvers.bregman import WARM_UP, bregman_pnp, bregman_red
 from napari_deqmd.core.solvers.richardson_lucy import richardson_lucy
@@ -61,7 +60,7 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
     if not any("b-red" in methods_of(model.card) for model in loaded):
         loaded.insert(0, load_model(BREGMAN_DEFAULT))
     for model in loaded:
-        regularizer = model.regularizer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        regularizer = placed(model.regularizer, device)
         told = Method(
             str(model.card["name"]),
             minimise,

@@ -13,7 +13,7 @@ import torch
 from napari_deqmd.core.device import resolve_device
 from napari_deqmd.core.operators import Blur
 from napari_deqmd.core.problem import Problem
-from napari_deqmd.core.regularizers import Regularizer, evaluate
+from napari_deqmd.core.regularizers import Regularizer, evaluate, placed
 from napari_deqmd.core.solvers import SOLVERS
 from napari_deqmd.psf.theory import make_psf
 from napari_deqmd.training.models import load_model
@@ -47,7 +47,7 @@ def run(
         ``iteration_seconds``, ``floor_seconds``, ``ratio`` (median of the ratios round by round), and what was run.
     """
     where = resolve_device(device)
-    regularizer = load_model("default").regularizer.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    regularizer = placed(load_model("default").regularizer, where)
     problem = _problem(size, regularizer, where)
     steps = SOLVERS[solver](problem, max_iter=10 * rounds, tol=1e-12)
     floor = _floor(problem, regularizer)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from napari_deqmd.core.config import LEARNED, ReconstructionConfig
 from napari_deqmd.core.problem import Problem
-from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation
+from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation, placed
 from napari_deqmd.core.solvers import SOLVERS, Step
 from napari_deqmd.core.solvers.bregman import bregman_pnp, bregman_red
 from napari_deqmd.core.solvers.richardson_lucy import richardson_lucy
@@ -31,8 +31,7 @@ _DIRECT: dict[str, Callable[..., Generator[Step, None, None]]] = {
 def regularizer_of(config: ReconstructionConfig, learned: Regularizer | None, device: str) -> Regularizer:
     """Return the regularizer of a method on its device, in the precision asked for."""
     regularizer = learned if config.method in LEARNED and learned is not None else _FIXED[config.method]()
-    regularizer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return in_precision(regularizer, config.precision)
+    return in_precision(placed(regularizer, device), config.precision)
 
 
 def in_precision(regularizer: Regularizer, precision: str) -> Regularizer:
@@ -58,7 +57,7 @@ class HalfPrecision(Regularizer):
     def __init__(self, inner: Regularizer) -> None:
         super().__init__()
         self.inner: nn.Module = inner
-        self.ndim, self.shifts = inner.ndim, inner.shifts
+        self.ndim, self.shifts, self.reach = inner.ndim, inner.shifts, inner.reach
         self.slice_weight, self.across_weight = inner.slice_weight, inner.across_weight
 
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:

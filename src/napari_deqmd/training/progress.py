@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.regularizers import placed
 from napari_deqmd.training.distributed import average_gradients, rank
 
 NOT_A_CHECKPOINT = (
@@ -96,8 +97,8 @@ class Trainer:
         clip: float = 1.0,
         checkpoint: Path | None = None,
     ) -> None:
-        self.model = regularizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = copy.deepcopy(self.model).requires_grad_(False)
+        self.model: Any = placed(regularizer)
+        self.averaged: Any = copy.deepcopy(self.model).requires_grad_(False)
         groups = ([p for p in self.model.parameters() if (p.ndim == 0) is single] for single in (False, True))
         self._rates = (learning_rate, numbers * learning_rate)
         self.optimiser = torch.optim.Adam([{"params": group} for group in groups], lr=learning_rate)

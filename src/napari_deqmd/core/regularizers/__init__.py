@@ -8,7 +8,16 @@ from typing import Any
 from torch import nn
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.regularizers.base import XY, Regularizer, View, curvature, energies, evaluate, views
+from napari_deqmd.core.regularizers.base import (
+    XY,
+    Regularizer,
+    View,
+    curvature,
+    energies,
+    evaluate,
+    placed,
+    views,
+)
 from napari_deqmd.core.regularizers.learned import SHARED, Bregman, Learned, Red, Scalar
 from napari_deqmd.core.regularizers.networks import DnCNN, ThreeScale
 from napari_deqmd.core.regularizers.ridge import Ridge
@@ -32,13 +41,15 @@ __all__ = [
     "curvature",
     "energies",
     "evaluate",
+    "placed",
     "views",
 ]
 
 
 def _red(network: Callable[..., nn.Module], kind: type[Red] = Red, **options: Any) -> Red:
     shared = {name: options.pop(name) for name in (SHARED | {"peaks"}) & options.keys()}
-    return kind(network(**options), **shared)
+    both = {name: shared[name] for name in {"ndim"} & shared.keys()}
+    return kind(network(**options, **both), **shared)
 
 
 FAMILIES: dict[str, Callable[..., Regularizer]] = {

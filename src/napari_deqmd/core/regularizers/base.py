@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +19,9 @@ GRAPH = 2**22
 # Pixels of a batch that are differentiated at once. On a CPU the maps of so many stay in the caches: 16 x 256 x 256
 # take 5.0 s, with 2^20 pixels at once 7.8 s.
 PIECE = {"cpu": 2**17}
+
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Regularizer(nn.Module):
@@ -38,6 +44,9 @@ class Regularizer(nn.Module):
 
     shifts: tuple[tuple[int, int], ...] = ((0, 0),)
     """Rows and columns by which the planes of a stack are shifted in turn, for what is not the same at every pixel."""
+
+    reach: tuple[int, ...] = ()
+    """Voxels around one on which its energy depends, along every axis, if that is known; else stacks are not cut."""
 
     exact: bool = True
     """Whether energies have float32's precision: differences between close points can be told from them."""
@@ -62,6 +71,15 @@ class Regularizer(nn.Module):
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return a typical curvature of the energy at every pixel of ``x``: a scale for metrics, not a bound."""
         return torch.zeros_like(x)
+
+
+def placed(network: Network, device: torch.device | str | None = None) -> Network:
+    """Return a network, moved to a device if one is given, its weights in the order that is fastest."""
+    if device is not None:
+        network.to(device)
+    if all(parameter.ndim <= 4 for parameter in network.parameters()):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,54 @@ class View:
         seen.add_(batch.reshape(seen.shape), alpha=self.weight)
 
 
+@dataclass(frozen=True)
+class Box:
+    """A box of a stack: what is seen reaches beyond it, so that the energies inside are those of the whole."""
+
+    seen: tuple[slice, slice, slice]
+    own: tuple[slice, slice, slice]
+    """The box itself, in what is seen."""
+
+    def of(self, x: Tensor) -> Tensor:
+        """Return what is seen of a stack, a view of its memory."""
+        return x[:, :, *self.seen]
+
+    def fold(self, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the batch, and the peak of each."""
+        return self.of(x), peak
+
+    def energy(self, regularizer: Regularizer, batch: Tensor, peak: Tensor) -> Tensor:
+        """Return the energy of every position of a batch that lies in the box; 0 of the others."""
+        inside = torch.zeros_like(batch)
+        inside[:, :, *self.own] = 1
+        return inside * regularizer.energy(batch, peak)
+
+    def add(self, total: Tensor, batch: Tensor) -> None:
+        """Add a batch to where an array of the object's shape is seen."""
+        self.of(total).add_(batch)
+
+
+def boxes(shape: Sequence[int], reach: Sequence[int], most: int) -> list[Box]:
+    """Cut a stack into boxes that see at most so many voxels, if that can be, and are long where they reach far."""
+    sizes = list(shape)
+
+    def seen() -> int:
+        sides = zip(shape, sizes, reach, strict=True)
+        return math.prod(min(length, size + 2 * more) for length, size, more in sides)
+
+    while seen() > most and max(sizes) > 1:
+        axis = max(range(len(sizes)), key=lambda i: sizes[i] / reach[i])
+        sizes[axis] = -(-sizes[axis] // 2)
+    axes = []
+    for length, size, more in zip(shape, sizes, reach, strict=True):
+        along = []
+        for start in range(0, length, size):
+            stop, first = min(start + size, length), max(0, start - more)
+            along.append((slice(first, min(stop + more, length)), slice(start - first, stop - first)))
+        axes.append(along)
+    return [Box(*zip(*parts, strict=True)) for parts in itertools.product(*axes)]
+
+
 def views(regularizer: Regularizer, x: Tensor) -> list[View]:
     """Return how an object ``(B, 1, [Z,] Y, X)`` is seen: of a stack, planes along all axes that have a weight.
 
@@ -156,7 +222,7 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
     (a rejected trial) costs none. Beyond `PIECE` pixels, all planes counted, a batch is differentiated piece by piece,
     for memory and speed; who watches (`napari_deqmd.core.watching`) is told after each.
     """
-    seen = views(regularizer, x)
+    seen: Sequence[View | Box] = views(regularizer, x)
     piece = PIECE.get(x.device.type, GRAPH)
     lone = len(x) == 1 and x.ndim == 4 and x.numel() <= GRAPH
     if lone or len(seen) * x.numel() <= piece:
@@ -164,6 +230,8 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
             point = x.detach().requires_grad_()
             energy = energies(regularizer, point, peak)
             return Evaluation(energy.detach(), lambda: torch.autograd.grad(energy.sum(), point)[0])
+    if regularizer.ndim == 3 and regularizer.reach:
+        seen = boxes(x.shape[2:], regularizer.reach, piece)
     total, gradient = torch.zeros_like(x), torch.zeros_like(x)
     done, pixels = 0, sum(view.of(x).numel() for view in seen)
     for view in seen:
@@ -179,7 +247,9 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
     return Evaluation(total, lambda: gradient)
 
 
-def _differentiated(view: View, regularizer: Regularizer, x: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+def _differentiated(
+    view: View | Box, regularizer: Regularizer, x: Tensor, peak: Tensor
+) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         point = x.requires_grad_()
         energy = view.energy(regularizer, point, peak)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.regularizers.base import Regularizer
 from napari_deqmd.core.regularizers.networks import Strided
 
 DOMAINS = ("linear", "root")
-SHARED = frozenset({"domain", "slice_weight", "across_weight"})
+SHARED = frozenset({"ndim", "domain", "slice_weight", "across_weight"})
 """Options of every `Learned` regularizer."""
 FLOOR = 0.03
 """What is dark in the root's domain, in units of the peak: below it the root is nearly linear."""
@@ -33,9 +34,9 @@ class Strength(nn.Module):
         self.p = nn.Parameter(torch.ones(()))
 
     def forward(self, peak: Tensor) -> Tensor:
-        """Return the weight of every image, ``(B, 1, 1, 1)``."""
+        """Return the weight of every image, ``(B,)``."""
         weight: Tensor = torch.exp(self.a - self.p * torch.log(peak / 60))
-        return weight.reshape(-1, 1, 1, 1)
+        return weight
 
 
 class Learned(Regularizer):
@@ -47,6 +48,8 @@ class Learned(Regularizer):
     ----------
     network : nn.Module
         What the potential is made of.
+    ndim : {2, 3}
+        Spatial dimensions that the potential couples.
     domain : {"linear", "root"}
         ``v = x``, or ``v = sqrt(x + FLOOR)``: there Poisson noise has the deviation ``1 / (2 sqrt(peak))`` wherever it
         is brighter than the floor, and the prior bends where the data do, by about ``1 / x``.
@@ -63,6 +66,7 @@ class Learned(Regularizer):
         self,
         network: nn.Module,
         *,
+        ndim: int = 2,
         domain: str = "linear",
         slice_weight: float = 1.0,
         across_weight: float = 0.0,
@@ -73,23 +77,25 @@ class Learned(Regularizer):
                 f"Unknown domain {domain!r} of a regularizer: this version knows {', '.join(DOMAINS)}."
             )
         self.network = network
+        self.ndim = ndim
         self.domain = domain
         self.slice_weight = slice_weight
         self.across_weight = across_weight
         self.strength = Strength()
         self.shifts = getattr(network, "shifts", self.shifts)
+        self.reach = getattr(network, "reach", self.reach)
 
     def extra_repr(self) -> str:
         """Return what the weights alone do not tell."""
         weights = f"slice_weight={self.slice_weight:g}, across_weight={self.across_weight:g}"
-        return f"domain={self.domain}, {weights}"
+        return f"ndim={self.ndim}, domain={self.domain}, {weights}"
 
     def to_domain(self, x: Tensor) -> Tensor:
         """Return ``v`` of an object ``x >= 0``."""
         return x if self.domain == "linear" else torch.sqrt(x + FLOOR)
 
     def potential(self, v: Tensor, peak: Tensor) -> Tensor:
-        """Return the energy of every position at strength 1, ``(B, 1, Y, X)``, >= 0, in the precision of `v`."""
+        """Return the energy of every position at strength 1, ``(B, 1, [Z,] Y, X)``, >= 0, in the precision of `v`."""
         raise NotImplementedError
 
     def stiffness(self, peak: Tensor) -> Tensor:
@@ -98,15 +104,11 @@ class Learned(Regularizer):
 
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the potential of every position, weighted."""
-        weight: Tensor = self.strength(peak).to(x.dtype)
-        energy: Tensor = weight * self.potential(self.to_domain(x), peak)
-        return energy
+        return per_image(self.strength(peak), x) * self.potential(self.to_domain(x), peak)
 
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the weighted stiffness, seen through the domain."""
-        strength: Tensor = self.strength(peak)
-        weight = (strength.flatten() * self.stiffness(peak)).to(x.dtype).detach()
-        weight = weight.reshape(-1, *(1,) * (x.ndim - 1))
+        weight = per_image(self.strength(peak) * self.stiffness(peak), x).detach()
         return weight.expand_as(x) if self.domain == "linear" else weight / (4 * (x.clamp_min(0) + FLOOR))
 
 
@@ -118,7 +120,8 @@ class Red(Learned):
     Parameters
     ----------
     network : nn.Module
-        ``f``, from ``(B, C + 1, Y, X)`` (``v``, and a constant map of ``log(peak / 60)``) to ``(B, C, Y, X)``.
+        ``f``, from ``(B, C + 1, [Z,] Y, X)`` (``v``, and a constant map of ``log(peak / 60)``) to
+        ``(B, C, [Z,] Y, X)``.
     peaks : pair of float
         The peaks it knows, photo-electrons: of others the network is told the nearest. The strength follows them all.
     options
@@ -147,7 +150,7 @@ class Red(Learned):
 
     def residual(self, v: Tensor, peak: Tensor) -> Tensor:
         """Return ``v - N(v)``, of the shape of `v`."""
-        level = torch.log(peak.clamp(*self.peaks) / 60).reshape(-1, 1, 1, 1).to(v.dtype).expand_as(v[:, :1])
+        level = per_image(torch.log(peak.clamp(*self.peaks) / 60), v).expand_as(v[:, :1])
         out: Tensor = self.network(torch.cat([v, level], 1))
         return out
 
@@ -187,19 +190,17 @@ class Bregman(Red):
         return other
 
     def weight(self, peak: Tensor) -> Tensor:
-        """Return the factor on ``g``, ``(B, 1, 1, 1)``: (H)'s ``1 / lambda``."""
+        """Return the factor on ``g``, ``(B,)``: (H)'s ``1 / lambda``."""
         strength: Tensor = self.strength(peak)
         return strength * (self.gamma / 60)
 
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the weighted potential of every position."""
-        weight = self.weight(peak).to(x.dtype)
-        return weight * self.potential(x, torch.full_like(peak, self.gamma))
+        return per_image(self.weight(peak), x) * self.potential(x, torch.full_like(peak, self.gamma))
 
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the weighted ``1 / x^2`` of a denoiser that removes a pixel's noise, of dark pixels less."""
-        weight = self.weight(peak).detach().to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
-        return weight / (x.clamp_min(0) + FLOOR) ** 2
+        return per_image(self.weight(peak), x).detach() / (x.clamp_min(0) + FLOOR) ** 2
 
 
 class Scalar(Learned):
@@ -239,6 +240,8 @@ class Scalar(Learned):
     ) -> None:
         super().__init__(Strided(channels=channels, depth=depth, colours=colours, convex=convex), **options)
         self.mean = mean
+        if self.ndim != 2:
+            raise UserError("A scalar network sees planes: leave ndim out of its options.")
 
     def extra_repr(self) -> str:
         """Return what the weights alone do not tell."""

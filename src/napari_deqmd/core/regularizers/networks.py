@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from napari_deqmd.core.errors import UserError
 
 SHIFTS = ((0, 0), (1, 2), (2, 1), (3, 3))
 """For two halvings: waves of two and of four pixels along an axis, and of two along both, add up to nothing."""
@@ -16,15 +18,26 @@ SHARPNESS = 10.0
 """Of the softplus of scalar networks: at 1 it is nearly linear on images, at 100 (the paper's) it trains slower."""
 
 
-class DnCNN(nn.Sequential):
-    """Plain stack of ``depth`` 3x3 convolutions with SiLU between, no normalisation (arXiv:2507.11461: 5 x 64)."""
+def convolution(ndim: int) -> Callable[..., nn.Module]:
+    """Return the layer that convolves planes or stacks."""
+    if ndim not in (2, 3):
+        raise UserError(f"A regularizer has no filters of {ndim!r} dimensions: give 2 or 3.")
+    return nn.Conv2d if ndim == 2 else nn.Conv3d
 
-    def __init__(self, *, channels: int = 64, depth: int = 5, colours: int = 1) -> None:
+
+class DnCNN(nn.Sequential):
+    """Plain stack of ``depth`` 3x3 convolutions with SiLU between, no normalisation (arXiv:2507.11461: 5 x 64).
+
+    With `ndim` 3 they are 3x3x3.
+    """
+
+    def __init__(self, *, channels: int = 64, depth: int = 5, colours: int = 1, ndim: int = 2) -> None:
         widths = [colours + 1, *[channels] * (depth - 1), colours]
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
-            layers += [nn.Conv2d(a, b, 3, padding=1), *([nn.SiLU()] if i < depth - 1 else [])]
+            layers += [convolution(ndim)(a, b, 3, padding=1), *([nn.SiLU()] if i < depth - 1 else [])]
         super().__init__(*layers)
+        self.reach = (depth,) * ndim
 
 
 class ThreeScale(nn.Module):

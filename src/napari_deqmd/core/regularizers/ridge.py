@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.regularizers.learned import Learned
+from napari_deqmd.core.regularizers.networks import convolution
 from napari_deqmd.core.regularizers.tv import differences
 
 SPECTRUM = 64
@@ -24,8 +26,12 @@ class Ridge(Learned):
 
     Parameters
     ----------
-    channels, kernels : sequence of int
-        Output channels and sides of the convolutions that make up the bank; the last are the filters.
+    ndim : {2, 3}
+        Spatial dimensions of the filters: of planes, or of stacks.
+    channels : sequence of int
+        Output channels of the convolutions that make up the bank; the last are the filters.
+    kernels : sequence of int or of sequence of int
+        Their sides, along every axis the same or ``([Z,] Y, X)``.
     scales : int
         Summands of every profile ``psi_c``.
     convex : bool
@@ -46,13 +52,14 @@ class Ridge(Learned):
     def __init__(
         self,
         *,
+        ndim: int = 2,
         channels: Sequence[int] = (4, 8, 32),
-        kernels: Sequence[int] = (5, 5, 3),
+        kernels: Sequence[int | Sequence[int]] = (5, 5, 3),
         scales: int = 1,
         convex: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(Filters(channels=channels, kernels=kernels), **options)
+        super().__init__(Filters(ndim=ndim, channels=channels, kernels=kernels), ndim=ndim, **options)
         *_, filters = channels
         self.profiles = Profiles(filters, scales=scales, convex=convex)
 
@@ -71,16 +78,21 @@ class Ridge(Learned):
         Notes
         -----
         The Hessian is ``sum_c W_c^T diag(psi_c'') W_c``, with ``psi_c'' >= -concavity_c``. `W_c` is a convolution of
-        differences; the differences' squared norm is below 8, and that of the weighted convolutions the largest gain
-        over all frequencies. It is a trigonometric polynomial, bounded by its values on a grid (Ehlich and Zeller,
-        Math. Z. 86 (1964), 41).
+        differences; the differences' squared norm is below 4 for every axis, and that of the weighted convolutions the
+        largest gain over all frequencies. It is a trigonometric polynomial, bounded by its values on a grid (Ehlich and
+        Zeller, Math. Z. 86 (1964), 41).
         """
-        reach = self.network.reach
-        points = max(SPECTRUM, 8 * reach)
-        gains = torch.fft.fft2(self.network.kernels(), s=(points, points)).abs().square().sum(0)
+        more = self.network.more
+        points = [max(SPECTRUM, 8 * n) for n in more]
         concavity = self.profiles.shapes(peak).concavity.sum(0)[..., 0, 0]
-        gain = torch.einsum("bc,cyx->byx", concavity, gains).amax((1, 2))
-        return 8 * gain / math.cos(math.pi * reach / points) ** 2
+        gain = concavity.new_zeros(())
+        for share, kernels in zip(concavity.T, self.network.kernels().transpose(0, 1), strict=True):
+            gains = (
+                torch.fft.rfftn(kernels, s=points, dim=tuple(range(1, kernels.ndim))).abs().square().sum(0)
+            )
+            gain = gain + per_image(share, gains[None].expand(len(share), *gains.shape)) * gains
+        between = math.prod(math.cos(math.pi * n / count) for n, count in zip(more, points, strict=True))
+        return 4 * len(more) * gain.flatten(1).amax(1) / between
 
 
 class Filters(nn.Module):
@@ -90,47 +102,62 @@ class Filters(nn.Module):
 
     Parameters
     ----------
-    channels, kernels : sequence of int
-        Output channels and sides of the convolutions.
+    ndim, channels, kernels
+        As in `Ridge`.
+
+    Attributes
+    ----------
+    more : tuple of int
+        Along every axis, how much longer the filters are than a difference.
+    reach : tuple of int
+        How far from a position its responses depend on the image.
     """
 
-    def __init__(self, *, channels: Sequence[int], kernels: Sequence[int]) -> None:
+    def __init__(self, *, ndim: int, channels: Sequence[int], kernels: Sequence[int | Sequence[int]]) -> None:
         super().__init__()
-        widths = itertools.pairwise([2, *channels])
+        layer = convolution(ndim)
+        sides = [(kernel,) * ndim if isinstance(kernel, int) else tuple(kernel) for kernel in kernels]
+        widths = itertools.pairwise([ndim, *channels])
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, kernel, bias=False) for (a, b), kernel in zip(widths, kernels, strict=True)
+            layer(a, b, side, bias=False) for (a, b), side in zip(widths, sides, strict=True)
         )
-        self.reach = sum(kernels) - len(kernels)
+        self.more = tuple(sum(along) - len(sides) for along in zip(*sides, strict=True))
+        self.reach = tuple((n + 1) // 2 + 1 for n in self.more)
 
     def forward(self, v: Tensor) -> Tensor:
-        """Return the responses to ``(B, 1, Y, X)``: ``(B, channels[-1], Y, X)``."""
+        """Return the responses to ``(B, 1, [Z,] Y, X)``: ``(B, channels[-1], [Z,] Y, X)``."""
         return self._convolve(torch.cat(differences(v), 1), self._norm(v))
 
     def kernels(self) -> Tensor:
-        """Return the kernels of both differences, ``(2, channels[-1], side, side)``, mirrored."""
+        """Return the kernels of the differences, ``(axes, channels[-1], *sides)``, mirrored."""
         like = next(self.parameters())
-        impulses = torch.eye(2).to(like)[..., None, None]
-        return self._convolve(_framed(impulses, self.reach), self._norm(like))
+        axes = len(self.more)
+        impulses = torch.eye(axes).to(like).reshape(axes, axes, *(1,) * axes)
+        return self._convolve(_framed(impulses, self.more), self._norm(like))
 
     def _norm(self, like: Tensor) -> Tensor:
-        """Return the norms of the filters before scaling, ``(channels[-1], 1, 1, 1)``."""
-        impulse = torch.cat(differences(_framed(like.new_ones(1, 1, 1, 1), 2 * self.reach + 2)), 1)
-        norm = self._convolve(impulse, like.new_ones(())).square().sum((0, 2, 3)).sqrt()
-        return norm[:, None, None, None]
+        """Return the norms of the filters before scaling, ``(channels[-1], 1, *ones)``."""
+        ones = (1,) * len(self.more)
+        impulse = torch.cat(
+            differences(_framed(like.new_ones(1, 1, *ones), [2 * n + 2 for n in self.more])), 1
+        )
+        responses = self._convolve(impulse, like.new_ones(()))
+        return responses[0].flatten(1).square().sum(1).sqrt().reshape(-1, 1, *ones)
 
     def _convolve(self, fields: Tensor, norm: Tensor) -> Tensor:
-        """Convolve ``(B, 2, Y, X)``, zero outside the image; norms are taken out of the last weights."""
-        out = _framed(fields, self.reach)
+        """Convolve ``(B, axes, ...)``, zero outside the image; norms are taken out of the last weights."""
+        out = _framed(fields, self.more)
         *first, last = self.convs
         for conv in first:
             out = conv(out)
         weight: Tensor = last.weight  # type: ignore[assignment]
-        return functional.conv2d(out, weight / norm).to(fields.dtype)
+        convolve = functional.conv2d if len(self.more) == 2 else functional.conv3d
+        return convolve(out, weight / norm).to(fields.dtype)
 
 
-def _framed(maps: Tensor, more: int) -> Tensor:
-    """Return maps in a frame of zeros that makes every side longer by `more`."""
-    return functional.pad(maps, (more // 2, more - more // 2) * 2)
+def _framed(maps: Tensor, more: Sequence[int]) -> Tensor:
+    """Return maps in a frame of zeros that makes their sides longer by `more`."""
+    return functional.pad(maps, [side for n in reversed(more) for side in (n // 2, n - n // 2)])
 
 
 @dataclass(frozen=True)
@@ -212,19 +239,19 @@ class Profiles(nn.Module):
         return Shapes(weight, width, torch.sigmoid(self.balance)[:, None, :, None, None] / spread, spread)
 
     def forward(self, t: Tensor, peak: Tensor) -> Tensor:
-        """Return the sum over the channels of ``(B, channels, Y, X)``: ``(B, 1, Y, X)``."""
-        shapes, square = self.shapes(peak), t**2
+        """Return the sum over the channels of ``(B, channels, [Z,] Y, X)``: ``(B, 1, [Z,] Y, X)``."""
+        shapes, square = self.shapes(peak), t.flatten(2, -2) ** 2
         steep, wide = shapes.weight * shapes.width, shapes.width * shapes.spread
         parts = zip(steep, shapes.width, steep * shapes.share * shapes.spread, wide, strict=True)
-        zero, ones = square.new_zeros(()), torch.ones_like(t[:1, :, :1, :1])
-        total = torch.zeros_like(t[:, :1])
+        zero, ones = square.new_zeros(()), torch.ones_like(square[:1, :, :1, :1])
+        total = torch.zeros_like(square[:, :1])
         with torch.autocast(t.device.type, enabled=False):
             for slope, width, less, wider in parts:
                 value, flat = (_bent(t2, slope, width) for t2 in (square, zero))
                 if not self.convex:
                     value, flat = value - _bent(square, less, wider), flat - _bent(zero, less, wider)
                 total = total + functional.conv2d(value - flat, ones)
-        return total
+        return total.reshape(len(t), 1, *t.shape[2:])
 
 
 def _bent(square: Tensor, slope: Tensor, width: Tensor) -> Tensor:

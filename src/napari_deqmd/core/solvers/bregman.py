@@ -119,7 +119,7 @@ def bregman_pnp(
         (False, True), GAMMAS, shares, _budgets(max_iter, warm_up), strict=True
     ):
         stage = _at(problem, gamma)
-        weight = problem.strength * wide(cast(Bregman, stage.regularizer).weight(problem.peak).flatten())
+        weight = problem.strength * wide(cast(Bregman, stage.regularizer).weight(problem.peak))
         tau = relaxed / weight.clamp_min(1e-12)
         previous, iteration = torch.inf, 0
         for iteration in range(1, budget + 1):
