@@ -313,6 +313,7 @@ BROKEN = {
     "other format": (lambda path: edit(path, format="onnx"), "not the card"),
     "no name": (lambda path: edit(path, name=None), "incomplete"),
     "four dimensions": (lambda path: edit(path, ndim=4), "incomplete"),
+    "stacks and images": (lambda path: edit(path, options=OPTIONS | {"ndim": 3}), "incomplete"),
     "options no dict": (lambda path: edit(path, options=[4, 2]), "incomplete"),
     "no checksum": (lambda path: edit(path, sha256=None), "corrupt"),
     "unknown family": (lambda path: edit(path, family="gan"), "gan"),

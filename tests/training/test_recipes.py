@@ -268,6 +268,7 @@ def test_a_base_of_another_architecture_is_refused():
         ('name = "toy"', "", "lacks a setting"),
         ("seed = 3", "sead = 3", "unknown setting 'sead'"),
         ("seed = 3", "ndim = 4", "ndim = 4: give 2 or 3"),
+        ("depth = 2", "depth = 2\nndim = 3", "options.ndim = 3 and ndim = 2: give both the same"),
         ("seed = 3", "ndim = 3", "patch of 2 numbers: give 3"),
         ("groups = 2", "groops = 2", "unknown setting 'groops'"),
         ("first = 4", "last = 4", "unknown setting 'last'"),

@@ -139,6 +139,7 @@ def read_card(path: Path) -> dict[str, Any]:
         isinstance(card.get("name"), str)
         and isinstance(card.get("options"), dict)
         and card.get("ndim") in (2, 3)
+        and card["options"].get("ndim", 2) in (2, card["ndim"])
     ):
         raise UserError(f"The card {card_path.name} is incomplete: export the model again.")
     return card

@@ -203,6 +203,11 @@ class Recipe:
         recipe = _made(path, cls, found)
         if recipe.ndim not in (2, 3):
             raise UserError(f"The recipe {path.name} has ndim = {recipe.ndim!r}: give 2 or 3.")
+        if recipe.options.get("ndim", 2) not in (2, recipe.ndim):
+            raise UserError(
+                f"The recipe {path.name} has options.ndim = {recipe.options['ndim']!r} and ndim = {recipe.ndim}: "
+                "give both the same."
+            )
         written = {"pretraining": recipe.pretraining, "equilibrium": recipe.equilibrium}
         for name, one in written.items():
             if one is not None and len(one.draws.patch) != recipe.ndim:
