@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import warnings
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.config import LEARNED, ReconstructionConfig
 from napari_deqmd.core.device import has_bfloat16, resolve_device
 from napari_deqmd.core.errors import UserError
@@ -85,7 +85,7 @@ class Reconstruction:
         self.device = resolve_device(config.device)
         half = config.precision == "bfloat16" and config.method in LEARNED
         if half and not has_bfloat16(self.device):
-            warnings.warn(
+            caution(
                 "This processor has no bfloat16 arithmetic and emulates it, many times slower: use float32 here.",
                 stacklevel=2,
             )

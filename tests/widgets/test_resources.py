@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.scale import memory
 from napari_deqmd.scale.memory import format_bytes, predict_bytes
@@ -106,7 +107,7 @@ def test_what_a_run_warns_of_is_heard_while_the_form_asks(monkeypatch: pytest.Mo
             return super().load(image)
 
     def factory(*_: Any) -> None:
-        warnings.warn("hear me", stacklevel=1)
+        caution("hear me")
 
     heard: list[str] = []
     monkeypatch.setattr(warnings, "showwarning", lambda message, *_: heard.append(str(message)))
@@ -122,11 +123,21 @@ def test_what_a_run_warns_of_is_heard_while_the_form_asks(monkeypatch: pytest.Mo
     assert inside.wait(10)
     running = threading.Thread(target=order)
     running.start()
-    running.join(0.5)
+    running.join(10)
+    assert not running.is_alive()  # it does not wait for the form
     go.set()
     asking.join()
-    running.join()
     assert heard == ["hear me"] * 2
+
+
+def test_asking_stays_quiet_when_another_thread_sets_filters() -> None:
+    class Disturbed(PsfChoice):
+        def load(self, image: Any) -> np.ndarray:
+            warnings.simplefilter("error")
+            return np.pad(super().load(image), ((0, 2), (0, 2)))  # off the middle
+
+    found = find_resources(image(64, 64, axes="YX"), Disturbed(theory="gaussian:sigma=1"), VALUES)
+    assert found.needed is not None
 
 
 def test_asking_chooses_nothing(bench: Any, qtbot: Any) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.config import DTYPES, ZARR_VERSIONS, ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.names import ending, image_path
@@ -65,22 +65,22 @@ def take_over(arguments: Namespace) -> dict[str, Any]:
 def compare(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Warn, before the run, where versions, input or PSF are not what they were."""
     if changed := other_versions(earlier.get("versions")):
-        warnings.warn(f"the earlier result was made by {', '.join(changed)}.", stacklevel=2)
+        caution(f"the earlier result was made by {', '.join(changed)}.", stacklevel=2)
     if earlier.get("started_from"):
-        warnings.warn(
+        caution(
             "the earlier result went on from another one: this run starts at the data and may end elsewhere.",
             stacklevel=2,
         )
     for name, what in (("input", "The input's pixels are"), ("psf", "The PSF is")):
         recorded = earlier[name].get("sha256")
         if recorded is not None and recorded != now[name]["sha256"]:
-            warnings.warn(f"{what} not that of the earlier result: this one will be another.", stacklevel=2)
+            caution(f"{what} not that of the earlier result: this one will be another.", stacklevel=2)
     maps = [
         {name: one.get("sha256") for name, one in content.get("maps", {}).items()}
         for content in (earlier, now)
     ]
     if maps[0] != maps[1]:
-        warnings.warn(
+        caution(
             "The maps of the camera's pixels are not those of the earlier result: this one will be another.",
             stacklevel=2,
         )
@@ -90,7 +90,7 @@ def compare_models(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Warn where the model has other weights than it had."""
     models = [one.get("model") or {} for one in (earlier, now)]
     if all(models) and models[0].get("sha256") != models[1].get("sha256"):
-        warnings.warn(
+        caution(
             f"The model {models[1].get('name')} has not the weights of the earlier result's "
             f"{models[0].get('name')}: this one is another.",
             stacklevel=2,

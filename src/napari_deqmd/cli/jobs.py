@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from napari_deqmd.cli import again
 from napari_deqmd.cli.console import ProgressLine, print_json, say
 from napari_deqmd.cli.outputs import check_apart
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.pixels import CAMERA, PixelMaps
@@ -46,7 +46,7 @@ def reconstruct(arguments: Namespace) -> None:
     stack, target = _read(arguments)
     detector = " and ".join(f"{name} {text}" for name, text in stack.metadata.get("detector", {}).items())
     if detector and earlier is None and not {"gain", "offset"} <= set(arguments.told):
-        warnings.warn(
+        caution(
             f"the file says of its detector {detector}, without a unit, so that is not used: --gain takes counts per "
             "photo-electron, and --offset counts.",
             stacklevel=1,
@@ -162,13 +162,11 @@ def load_psf(text: str, stack: Stack) -> NDArray[np.float32]:
         ("image", "PSF", np.isnan(wanted) & np.isfinite(own)),
     ):
         if axes := ", ".join(np.array(list(psf.axes))[silent & shared]):
-            warnings.warn(
-                f"the {name} has no voxel size along {axes}: taken to be the {other}'s.", stacklevel=2
-            )
+            caution(f"the {name} has no voxel size along {axes}: taken to be the {other}'s.", stacklevel=2)
     fitted = fit_voxels(psf.data, own, wanted)
     if fitted is not psf.data:
         before, after = known_sizes(own, wanted)
-        warnings.warn(
+        caution(
             f"the PSF was resampled from voxels of {before} to those of the image, {after}.", stacklevel=2
         )
     return np.asarray(fitted, dtype=np.float32)

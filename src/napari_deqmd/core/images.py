@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.errors import UserError
 
 # So many times shorter than the others is an axis that is probably Z.
@@ -68,7 +68,7 @@ def resolve_axes(shape: tuple[int, ...], axes: str | None) -> str:
         if len(shape) > 3:
             raise UserError(f"The image has {len(shape)} dimensions: give its axes, for example TZYX.")
         if perhaps_reversed(shape):
-            warnings.warn(
+            caution(
                 f"The image is {' x '.join(map(str, shape))} and taken to be ZYX: if its last axis is Z, move that to "
                 "the front, and if not, give the axes ZYX.",
                 stacklevel=3,

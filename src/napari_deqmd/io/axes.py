@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.config import AXES
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import perhaps_reversed
@@ -30,7 +30,7 @@ def axes_of(source: Path, series: Any, axes: str | None) -> tuple[tuple[int, ...
     if len(unknown) == 1 and len(letters) == 3:
         letters = letters.replace(unknown[0], "Z")
         if perhaps_reversed(shape):
-            warnings.warn(
+            caution(
                 f"{source.name} is {' x '.join(map(str, shape))}, its last axis by far the shortest, and does not name "
                 "its axes: it was read as ZYX; if that axis is Z, give the axes as XYZ or YXZ.",
                 stacklevel=4,

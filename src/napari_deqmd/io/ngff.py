@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.config import AXES, ZARR_VERSIONS
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.metadata import Sizes, carried, micrometres, restored, seconds
@@ -235,13 +236,14 @@ def _libraries() -> tuple[Any, Any]:
 
 def _validated(source: Path, content: Any, newer: bool) -> Any:
     """Return the description of a multiscale image, of version 0.5 or 0.4, checked."""
+    from ome_zarr_models.exceptions import ValidationWarning
     from ome_zarr_models.v04.multiscales import Multiscale as Multiscale04
     from ome_zarr_models.v05.multiscales import Multiscale as Multiscale05
     from pydantic import ValidationError
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore", ValidationWarning)
             return (Multiscale05 if newer else Multiscale04).model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
@@ -258,7 +260,7 @@ def _require_chunks(source: Path, array: Any) -> None:
     if there == 0:
         raise UserError(f"{source.name} holds no pixels at all: copy it again, with all of its folders.")
     if there < count:
-        warnings.warn(
+        caution(
             f"{source.name} lacks {count - there} of its {count} chunks, which read as {array.fill_value}: copy it "
             "again, unless nothing is in those places.",
             stacklevel=4,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.io.metadata import Sizes, carried, micrometres, positive, restored, seconds
 from napari_deqmd.io.ome_channels import (
     NAMESPACE,
@@ -65,7 +65,7 @@ def read_ome(text: str, file: str, dtype: Any = None) -> tuple[Sizes, dict[str, 
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError:
-        warnings.warn(
+        caution(
             f"{file} has OME-XML that is damaged or cut off: nothing of it was read, so give the voxel size.",
             stacklevel=2,
         )
@@ -116,13 +116,13 @@ def _doubt(pixels: ElementTree.Element, file: str, dtype: Any) -> None:
     for axis in "XYZ":
         told = pixels.get(f"PhysicalSize{axis}")
         if told is not None and positive(told) is None:
-            warnings.warn(
+            caution(
                 f"{file} says that its pixels are {told!r} wide along {axis}, which cannot be: give the voxel size.",
                 stacklevel=3,
             )
     told = pixels.get("Type")
     if None not in (told, dtype) and _TYPES.get(str(told), told) != np.dtype(dtype).name:
-        warnings.warn(
+        caution(
             f"{file} has pixels of type {np.dtype(dtype).name}, and OME-XML that says {told}: check that it was "
             "exported well.",
             stacklevel=3,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.config import ZARR_VERSIONS
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_paths, check_target
@@ -207,7 +207,7 @@ def read_stack(
     if sizes.get("X") and sizes.get("X") == sizes.get("Y"):
         metadata["lateral"] = sizes["X"]
         if "Z" in spatial:
-            warnings.warn(
+            caution(
                 f"{source.name} does not say the distance of its planes along Z: give the voxel size.",
                 stacklevel=2,
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO
 import tifffile
 from numpy.typing import NDArray
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.axes import axes_of
 from napari_deqmd.io.metadata import Sizes, read_imagej, read_resolution, write_imagej
@@ -71,7 +71,7 @@ def read_tiff(
     if not (mapped or data.dtype.isnative):
         data = data.astype(data.dtype.newbyteorder("="))
     if others:
-        warnings.warn(f"{source.name} holds {others + 1} images: only the first was read.", stacklevel=3)
+        caution(f"{source.name} holds {others + 1} images: only the first was read.", stacklevel=3)
     return data, letters, sizes, metadata, names, None if axes else order
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.errors import UserError
 
 # Share of negative energy that passes for the noise of a background subtraction.
@@ -25,7 +24,7 @@ def clip_negatives(psf: NDArray[np.float64]) -> NDArray[np.float64]:
         raise UserError("The PSF is zero everywhere: choose a PSF with a bright spot in it.")
     negative, deep = negative_share(psf), float(-psf.min() / psf.max())
     if negative > NEGATIVE or deep > DEEP:
-        warnings.warn(
+        caution(
             f"Negative values ({negative:.2g} of all values, down to {deep:.2g} of the maximum) were set to 0: check "
             "the PSF's background subtraction.",
             stacklevel=3,
@@ -63,7 +62,7 @@ def without_pedestal(psf: NDArray[np.float64]) -> NDArray[np.float64]:
     pedestal, share = pedestal_of(psf)
     if share <= PEDESTAL:
         return psf
-    warnings.warn(
+    caution(
         f"The PSF lies on a background of {pedestal:.3g}, {share:.0%} of its sum, which was subtracted: check it.",
         stacklevel=3,
     )

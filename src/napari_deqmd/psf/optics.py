@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.psf.lens import Grid, Lens, Volume, averaged, image_of
 from napari_deqmd.psf.parameters import Values, per_axis, within
@@ -88,7 +88,7 @@ def two_photon(scope: Microscope, voxel_size: Any, ndim: int) -> Volume:
     """Return the excitation squared; whatever light comes back is collected."""
     lens = _lens(scope)
     if lens.wavelength < _TWO_PHOTONS:
-        warnings.warn(
+        caution(
             f"Two photons of {lens.wavelength:g} µm excite as ultraviolet does: give the laser's wavelength, such "
             "as 0.92, not that of the emission.",
             stacklevel=2,
@@ -142,7 +142,7 @@ def _laser(scope: Microscope) -> Lens:
         return lens
     wavelength = within("excitation", scope.excitation, 0.1, 5, "micrometres, such as 0.488")
     if wavelength > lens.wavelength:
-        warnings.warn(
+        caution(
             f"The excitation ({wavelength:g} µm) is longer than the emission (wavelength, {lens.wavelength:g} µm): "
             "check which is which.",
             stacklevel=2,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.psf.background import clip_negatives, without_pedestal
 
@@ -184,7 +184,7 @@ def _tell_moved(origin: tuple[int, ...], shape: tuple[int, ...]) -> None:
     off = np.subtract(origin, [size // 2 for size in shape])
     if off.any():
         axes = ", ".join("ZYX"[-len(shape) :])
-        warnings.warn(
+        caution(
             f"The PSF's spot is {', '.join(f'{step:+d}' for step in off)} voxels ({axes}) off the middle: it was moved "
             "there, so that the result does not shift.",
             stacklevel=3,
@@ -264,7 +264,7 @@ def _crop_to_image(psf: NDArray[np.float64], image_shape: tuple[int, ...]) -> ND
     cropped = psf[tuple(keep)]
     if cropped.shape != psf.shape:
         lost = 1 - cropped.sum() / psf.sum()
-        warnings.warn(
+        caution(
             f"The PSF ({_text(psf.shape)}) is larger than the image ({_text(image_shape)}): "
             f"it was cropped to {_text(cropped.shape)}, which drops {lost:.1%} of its light.",
             stacklevel=3,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.psf.prepare import light_at_ends
 from napari_deqmd.scale.memory import available_bytes, format_bytes, predict_bytes
 
@@ -56,7 +56,7 @@ def affordable(
     cut = next((one for one in cuts if predict_bytes(shape, one.shape, **options) <= min(known)), None)
     if cut is None:
         return psf
-    warnings.warn(
+    caution(
         f"With a PSF of {_text(psf.shape)} voxels the reconstruction needs about {format_bytes(needed)}, and "
         f"{format_bytes(min(known))} are to be had: it was cut to {_text(cut.shape)}, and light from further away "
         "stays as haze.",

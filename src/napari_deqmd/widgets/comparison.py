@@ -14,7 +14,7 @@ from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.core.watching import Interrupted
-from napari_deqmd.widgets.messages import HEARD, note
+from napari_deqmd.widgets.messages import note
 from napari_deqmd.widgets.reports import Job
 
 if TYPE_CHECKING:
@@ -158,8 +158,7 @@ class Comparison:
     def _run(
         self, begin: Progress, image: np.ndarray, config: ReconstructionConfig
     ) -> Generator[Progress, None, Any]:
-        with HEARD:
-            job = self._factory(image, self._psf, config, None, self._maps)
+        job = self._factory(image, self._psf, config, None, self._maps)
         last = None
         try:
             with closing(job.steps()) as steps:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.photons import estimate_photons
@@ -67,7 +67,7 @@ def settled(image: LayerImage, config: ReconstructionConfig) -> ReconstructionCo
     except UserError:  # there may be holes elsewhere
         return config
     for sentence in photons.warnings:
-        warnings.warn(sentence, stacklevel=2)
+        caution(sentence, stacklevel=2)
     return replace(
         config,
         peak=photons.peak if config.peak == "auto" else config.peak,
@@ -82,7 +82,7 @@ def warn_of_haze(image: LayerImage, psf: np.ndarray) -> None:
     planes = dict(zip(image.axes, zip(image.part.shape, image.part.of, strict=True), strict=True))
     shown, there = planes.get("Z", (1, 1))
     if shown < there and psf.ndim == 3 and light_at_ends(psf) >= FADED:
-        warnings.warn(
+        caution(
             f"A preview sees {shown} of {there} planes, and this PSF reaches further: here stays haze that Run "
             "removes.",
             stacklevel=2,

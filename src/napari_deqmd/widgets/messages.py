@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import traceback
 
 from napari.utils.notifications import show_error, show_warning
 
 from napari_deqmd.core.errors import UserError
-
-HEARD = threading.RLock()
-"""Held where warnings are silenced and where they must be heard, in whatever thread: all threads share one filter."""
 
 _LOGGER = logging.getLogger("napari_deqmd")
 _LONGEST = 160

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
+from napari_deqmd.core.caution import quietly
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.scale.memory import format_bytes
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
-from napari_deqmd.widgets.messages import HEARD
 
 _METHOD = ("method", "solver", "boundary")
 
@@ -81,8 +80,7 @@ def find_resources(image: LayerImage | None, psf: PsfChoice | None, values: dict
     options = {name: values[name] for name in _METHOD} | {"device": device}
     shape = image.spatial_shape
     try:
-        with HEARD, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the run says them
+        with quietly():  # the run says them
             kernel = prepare_psf(
                 psf.load(image), ndim=len(shape), image_shape=shape, boundary=values["boundary"]
             )

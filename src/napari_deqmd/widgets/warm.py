@@ -10,7 +10,6 @@ from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.form import PsfChoice, settled, warn_of_haze
 from napari_deqmd.widgets.layers import LayerImage
-from napari_deqmd.widgets.messages import HEARD
 from napari_deqmd.widgets.region import Region
 from napari_deqmd.widgets.reports import Job
 from napari_deqmd.widgets.saving import Record
@@ -109,8 +108,18 @@ class RunOrder:
 
     def __call__(self) -> Job:
         """Return the job; what it warns of is heard."""
-        with HEARD:
-            return self._prepared()
+        image, psf, maps = self._image.load(), self._psf.load(self._image), self._image.maps()
+        warn_of_haze(self._image, psf)
+        self.record = Record.of(self._image, image, self._psf, psf, maps)
+        self.fingerprint = (*self.record.hashes, *_data(self.config))
+        last, self._last = self._last, None
+        self.warm = last is not None and last.fingerprint == self.fingerprint
+        if self._going_on and not self.warm:
+            raise UserError(
+                "The image, its mask or the PSF has changed since the last run: press Run to start anew."
+            )
+        start = last.iterates if last is not None and self.warm else None
+        return self._factory(image, psf, settled(self._image, self.config), start, maps)
 
     def keep(self, outcome: Any, source: Any, layer: Any) -> Kept | None:
         """Return what its outcome leaves for the next; nothing good comes of numbers that diverged."""
@@ -127,20 +136,6 @@ class RunOrder:
             outcome.iterates,
             unfinished,
         )
-
-    def _prepared(self) -> Job:
-        image, psf, maps = self._image.load(), self._psf.load(self._image), self._image.maps()
-        warn_of_haze(self._image, psf)
-        self.record = Record.of(self._image, image, self._psf, psf, maps)
-        self.fingerprint = (*self.record.hashes, *_data(self.config))
-        last, self._last = self._last, None
-        self.warm = last is not None and last.fingerprint == self.fingerprint
-        if self._going_on and not self.warm:
-            raise UserError(
-                "The image, its mask or the PSF has changed since the last run: press Run to start anew."
-            )
-        start = last.iterates if last is not None and self.warm else None
-        return self._factory(image, psf, settled(self._image, self.config), start, maps)
 
 
 def _data(config: ReconstructionConfig) -> tuple[Any, ...]:
