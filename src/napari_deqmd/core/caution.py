@@ -22,9 +22,17 @@ def caution(sentence: str, *, stacklevel: int = 1) -> None:
         Whose line is shown: 1 is the caller's.
     """
     if not _QUIET.get():
-        caller = sys._getframe(stacklevel)
+        frame = sys._getframe(1)
+        for _ in range(stacklevel - 1):
+            frame = frame.f_back or frame
         # Of `warnings.warn` a line hears once; without a registry of what was said it hears always.
-        warnings.warn_explicit(sentence, UserWarning, caller.f_code.co_filename, caller.f_lineno)
+        warnings.warn_explicit(
+            sentence,
+            UserWarning,
+            frame.f_code.co_filename,
+            frame.f_lineno,
+            module=frame.f_globals.get("__name__"),
+        )
 
 
 @contextmanager
