@@ -384,6 +384,10 @@ BAD = {
     "peak": ({"peak": 0}, "peak"),
     "gain": ({"gain": 0}, "gain"),
     "offset beyond the image": ({"offset": 1e6}, "offset"),
+    "offset beyond the image, peak and background given": (
+        {"offset": 1e6, "peak": 50.0, "background": 1.0},
+        "No pixel is above the offset",
+    ),
     "method": ({"method": "wiener"}, "method"),
     "model": ({"method": "deq-md", "model": "no-such-model"}, "no-such-model"),
     "device": ({"device": "quantum"}, "quantum"),

@@ -826,6 +826,23 @@ class TestModels:
         assert Path(json.loads(capsys.readouterr().out)["card"]).name == "again.json"
         assert reconstruct("--method", "deq-md", "--model", "again") == 0
 
+    def test_a_full_disk(self, models, tmp_path, capsys, monkeypatch):
+        def full(path, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        (tmp_path / "to send").mkdir()
+        monkeypatch.setattr(Path, "write_bytes", full)
+        assert main(["models", "export", "tiny", str(tmp_path / "to send")]) == 1
+        refused(capsys, "is full: make room")
+        assert list((tmp_path / "to send").iterdir()) == []
+
+    def test_a_folder_of_models_that_cannot_be_made(self, models, tmp_path, capsys, monkeypatch):
+        model = tmp_path / "models" / "tiny.safetensors"
+        (tmp_path / "file").write_bytes(b"")
+        monkeypatch.setenv("DEQMD_MODELS", str(tmp_path / "file" / "models"))
+        assert main(["models", "import", str(model), "--name", "other"]) == 1
+        refused(capsys, "Cannot write")
+
     def test_reconstruct_with_it(self, models, folder):
         assert reconstruct("--method", "deq-md", "--model", "tiny", "--json") == 0
         assert read_sidecar("out.tif")["model"]["name"] == "tiny"
@@ -998,6 +1015,69 @@ class TestTrain:
         assert "step 2, " in printed.err
 
 
+TOY = """
+name = "toy"
+description = "A toy."
+family = "red"
+[options]
+channels = 4
+depth = 2
+[pretraining]
+steps = 2
+batch = 2
+[pretraining.draws]
+mix = { simulated = 1 }
+patch = [16, 16]
+pool = 1
+side = 16
+[equilibrium]
+steps = 1
+batch = 2
+[equilibrium.draws]
+mix = { simulated = 1 }
+patch = [28, 28]
+pool = 1
+side = 28
+[equilibrium.solve]
+first = 2
+again = 1
+"""
+
+
+class TestWholeTrainings:
+    @pytest.fixture(autouse=True)
+    def toy(self, folder):
+        Path("toy.toml").write_text(TOY)
+
+    def train(self, *more, job="pretrain", run="run"):
+        return main(["train", job, "toy.toml", "--data", ".", "--run", run, *more])
+
+    def test_from_a_recipe_to_a_model(self, folder, capsys):
+        assert self.train("--json") == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["steps"] == 2
+        assert Path(found["model_path"]) == folder / "run" / "toy-pretrained.safetensors"
+        assert self.train("--device", "cpu", job="equilibrium") == 0
+        assert f"Saved {folder / 'run' / 'toy.safetensors'}" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("device", ["quantum", "cuda:99"])
+    def test_a_device_that_is_not_there(self, folder, capsys, device):
+        assert self.train("--device", device) == 1
+        refused(capsys, f"device '{device}'", written=("in.tif", "toy.toml", "run"), folder=folder)
+
+    def test_a_run_that_cannot_be_written_is_told_before_the_first_step(self, folder, capsys):
+        assert self.train(run="in.tif/run") == 1
+        refused(capsys, "Cannot write", written=("in.tif", "toy.toml"), folder=folder)
+
+    def test_a_full_disk(self, folder, capsys, monkeypatch):
+        def full(path, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        assert self.train() == 1
+        refused(capsys, "is full: make room", written=("in.tif", "toy.toml", "run"), folder=folder)
+
+
 class TestDemo:
     @pytest.fixture(autouse=True)
     def quick(self, models, monkeypatch):
@@ -1046,6 +1126,12 @@ class TestDemo:
         viewer.window.add_plugin_dock_widget.assert_called_once_with("napari-deqmd", "Reconstruct")
         dock.run.assert_called_once_with()
         napari.run.assert_called_once_with()
+
+    def test_files_of_no_demo_are_left_alone(self, folder, capsys):
+        Path("result.tif").write_bytes(b"mine")
+        assert main(["demo", "--headless", "--output", "."]) == 1
+        refused(capsys, "is of no demo", written=("in.tif", "models", "result.tif"), folder=folder)
+        assert Path("result.tif").read_bytes() == b"mine"
 
     def test_folder_that_cannot_be(self, folder, capsys):
         assert main(["demo", "--headless", "--output", "in.tif"]) == 1

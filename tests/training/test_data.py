@@ -86,6 +86,22 @@ def test_an_empty_folder_is_a_users_error(tmp_path: Path) -> None:
         load_fluorescence(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of imageio, on its way to giving up
+@pytest.mark.parametrize("name", ["broken.tif", "broken.png", "broken.jpg"])
+def test_files_that_cannot_be_read_are_named_and_passed_over(folder: Path, name: str) -> None:
+    whole = load_fluorescence(folder)
+    (folder / name).write_bytes(b"no image at all")
+    with pytest.warns(UserWarning, match=f"{name} was left out, it cannot be read"):
+        found = load_fluorescence(folder)
+    assert list(found) == list(whole)
+
+
+def test_a_folder_of_broken_files_is_a_users_error(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match="broken"), pytest.raises(UserError, match="None of the training"):
+        load_natural(tmp_path)
+
+
 def test_natural_images_are_gray_in_the_unit_interval(tmp_path: Path) -> None:
     skio.imsave(tmp_path / "red.png", np.tile(np.uint8([[[255, 0, 0]]]), (8, 8, 1)), check_contrast=False)
     skio.imsave(tmp_path / "gray.png", np.full((8, 8), 51, np.uint8), check_contrast=False)

@@ -50,6 +50,43 @@ def run(folder: Path, batch: int, *launcher: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+RECIPE = """
+name = "toy"
+description = "A toy."
+family = "red"
+[options]
+channels = 4
+depth = 2
+[pretraining]
+steps = 100000
+minutes = 0.05
+batch = 2
+[pretraining.draws]
+mix = { simulated = 1 }
+patch = [16, 16]
+pool = 1
+side = 16
+"""
+
+
+def test_two_processes_end_by_one_clock(tmp_path):
+    (tmp_path / "toy.toml").write_text(RECIPE, encoding="utf-8")
+    deqmd = [str(Path(sys.executable).with_name("deqmd")), "train", "pretrain", str(tmp_path / "toy.toml")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"]
+    done = subprocess.run(
+        [*launcher, *deqmd, "--data", str(tmp_path), "--run", str(tmp_path / "run"), "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Saved ") == 1
+    state = torch.load(tmp_path / "run" / "toy-pretraining.pt", weights_only=True)
+    assert 0 < state["step"] < 100000
+    assert 3 <= state["seconds"] < 60
+
+
 def test_two_processes_train_one_model(tmp_path):
     run(tmp_path, 2)
     run(tmp_path, 1, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")

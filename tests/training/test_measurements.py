@@ -192,6 +192,19 @@ def test_peaks_and_backgrounds_cover_their_ranges():
 
 
 @pytest.mark.usefixtures("no_blur")
+def test_read_noise_adds_its_variance_to_counts_and_background():
+    options = TOLD_EXACTLY | {"peak": (20.0, 20.0), "background": (0.5, 0.5), "no_background": 0.0}
+    clean = constant(64, 0.0)
+    quiet = measure(clean, 0, 64, Ranges(**options))
+    noisy = measure(clean, 0, 64, Ranges(**options, read_noise=(3.0, 3.0)))
+    torch.testing.assert_close(noisy.background, quiet.background + 9)
+    torch.testing.assert_close(noisy.peak, quiet.peak)
+    added = noisy.electrons - quiet.electrons  # the same photons, but for what was cut off at 0
+    assert added.mean().item() == pytest.approx(9, abs=0.15)
+    assert added.std().item() == pytest.approx(3, rel=0.03)
+
+
+@pytest.mark.usefixtures("no_blur")
 def test_dark_patches_stay_dark():
     """An empty one holds its background and nothing else, a faint one is not made a bright one."""
     empty = measure(constant(300, 0.0), 0, 300, Ranges(no_background=0.0, **TOLD_EXACTLY))
@@ -240,6 +253,16 @@ def test_a_truth_costs_the_logarithm_of_the_error_and_scores_decibels():
     assert data.score(data.problem(NoRegularizer()), x).tolist() == pytest.approx([20, 40], abs=0.1)
     assert data.score(data.problem(NoRegularizer()), truth).tolist() == pytest.approx([60, 60])
     assert Measurement.sign == 1
+
+
+@pytest.mark.parametrize(("criterion", "costs"), [("mse", [1e-2, 1e-4]), ("l1", [0.1, 0.01])])
+def test_other_losses_score_the_same(criterion, costs):
+    truth = torch.zeros(2, 1, 4, 4)
+    truth[0], truth[1] = 0.1, 0.01
+    data = Measurement(**posed(truth=truth), criterion=criterion)
+    problem, x = data.problem(NoRegularizer()), torch.zeros(2, 1, 4, 4)
+    assert data.loss(problem, x).tolist() == pytest.approx(costs, rel=1e-5)
+    assert data.score(problem, x).tolist() == pytest.approx([20, 40], abs=0.1)
 
 
 def test_a_second_count_costs_the_deviance_of_what_is_predicted_for_it():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -112,10 +114,10 @@ def test_nothing_but_the_two_files_is_left(saved, folder):
 
 def test_an_interrupted_save_leaves_the_old_model(saved, folder, monkeypatch):
     def full(*args: object) -> None:
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(UserError, match=r"disk of .* is full"):
         save_model(tiny(1), saved, CARD)
     monkeypatch.undo()
     monkeypatch.setenv("DEQMD_MODELS", str(folder))
@@ -283,6 +285,16 @@ def a_weight_missing(path: Path) -> None:
     replace_weights(path, save({name: tensor for name, tensor in load_file(path).items() if tensor.ndim}))
 
 
+def stored_as(dtype: torch.dtype) -> Callable[[Path], None]:
+    return lambda path: replace_weights(
+        path, save({name: tensor.to(dtype) for name, tensor in load_file(path).items()})
+    )
+
+
+def one_more_tensor(path: Path) -> None:
+    replace_weights(path, save(load_file(path) | {"more": torch.zeros(2**20, dtype=torch.uint8)}))
+
+
 def nan_weights(path: Path) -> None:
     replace_weights(path, save({name: tensor * torch.nan for name, tensor in load_file(path).items()}))
 
@@ -303,6 +315,11 @@ BROKEN = {
     "other shapes": (other_shapes, "corrupt"),
     "a weight missing": (a_weight_missing, "corrupt"),
     "nan": (nan_weights, "invalid numbers"),
+    "one more tensor": (one_more_tensor, "corrupt"),
+    **{
+        f"stored as {dtype}": (stored_as(dtype), "corrupt")
+        for dtype in (torch.int64, torch.bool, torch.complex64, torch.float64)
+    },
     "oversized": (oversized, "larger than"),
     "no card": (without_card, "card"),
     "gone": (gone, "no model"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import errno
 import math
+import os
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -260,17 +262,19 @@ def test_a_save_that_fails_leaves_the_last_checkpoint(tmp_path: Path, monkeypatc
     trainer.save()
     kept = path.read_bytes()
 
-    def fail(what: object, where: Path) -> None:
+    def fail(what: Path, where: object) -> None:
         if when == "writing":
-            Path(where).write_bytes(b"half of it")
-        raise OSError("no space left")
+            with what.open("wb") as file:
+                file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((torch, "save") if when == "writing" else (progress.os, "replace")), fail)
+        patch.setattr(*((Path, "write_bytes") if when == "writing" else (os, "replace")), fail)
         pull(trainer, [0.1, 0.1, 0.1])
-        with pytest.raises(OSError, match="no space left"):
+        with pytest.raises(UserError, match=r"disk of .* is full: make room"):
             trainer.save()
     assert path.read_bytes() == kept
+    assert list(tmp_path.iterdir()) == [path]
     assert few(checkpoint=path).step == 1
     trainer.save()
     assert few(checkpoint=path).step == 2

@@ -18,8 +18,9 @@ from skimage import io as skio
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers import Learned, build
-from napari_deqmd.training import progress
+from napari_deqmd.training import progress, recipes
 from napari_deqmd.training.grid import penalty
+from napari_deqmd.training.measurements import Measurement
 from napari_deqmd.training.models import BUNDLED, load_model
 from napari_deqmd.training.recipe_files import Recipe
 from napari_deqmd.training.recipes import run_equilibrium, run_pretraining, started
@@ -114,6 +115,55 @@ def test_a_training_from_nothing_ends_with_a_model(recipe, data, tmp_path):
     # Three steps move it by little; the recipe sets it, and halves it at the end.
     assert float(trained.regularizer.strength.a) == pytest.approx(0.5 - np.log(2), abs=0.5)
     assert float(trained.regularizer.strength.p) == pytest.approx(0.25, abs=0.5)
+
+
+def test_a_training_ends_when_nothing_better_comes_and_keeps_the_best(data, tmp_path, monkeypatch):
+    text = TEXT.replace(
+        "steps = 3\nbatch = 2\ngroups",
+        "steps = 9\nevery = 1\nvalidation = 2\npatience = 2\nbatch = 2\ngroups",
+    )
+    text = text.replace("natural = 1.0", "simulated = 1.0").replace(
+        "patch = [28, 28]", "patch = [28, 28]\nside = 32\npool = 2"
+    )
+    recipe, run = written(tmp_path, text), tmp_path / "run"
+    for _ in run_pretraining(recipe, data, run):
+        pass
+    scores, models = iter([20.0, 22.0, 21.0, 20.0, 30.0]), []
+
+    def score(self, problem, x):
+        models.append(problem.regularizer)
+        return torch.full((2,), next(scores))
+
+    monkeypatch.setattr(Measurement, "score", score)
+    some = islice(run_equilibrium(recipe, data, run), 3)  # interrupted after the third look
+    assert [report.validation["score"] for report in some] == [20.0, 22.0, 21.0]
+    rest = list(run_equilibrium(recipe, data, run))
+    assert [report.step for report in rest] == [4]
+    best = torch.load(run / "toy-best.pt", weights_only=True)
+    assert (best["score"], best["looks"]) == (22.0, 2)
+    weights = load_model(run / "toy.safetensors").regularizer.state_dict()
+    for name, tensor in best["weights"].items():
+        if tensor.ndim:
+            torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-6)
+
+
+def test_what_validates_is_not_trained_on(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photographs").mkdir()
+    for n in range(12):
+        image = rng.integers(0, 255, (40, 40), dtype=np.uint8)
+        skio.imsave(tmp_path / "photographs" / f"{n:02}.png", image, check_contrast=False)
+    recipe = written(tmp_path, TEXT)
+    draws = recipe.equilibrium.draws
+    trained, unseen = (
+        {
+            image.tobytes()
+            for image in recipes._sampler(recipe, draws, tmp_path, 0, held_back=part)._images["natural"]
+        }
+        for part in (False, True)
+    )
+    assert (len(trained), len(unseen)) == (10, 2)
+    assert not trained & unseen
 
 
 def test_a_training_may_end_by_the_clock(data, tmp_path, monkeypatch):
@@ -271,6 +321,7 @@ def test_a_base_of_another_architecture_is_refused():
         ("depth = 2", "depth = 2\nndim = 3", "options.ndim = 3 and ndim = 2: give both the same"),
         ("seed = 3", "ndim = 3", "patch of 2 numbers: give 3"),
         ("groups = 2", "groops = 2", "unknown setting 'groops'"),
+        ("groups = 2", "loss = 'l2'", "Unknown loss 'l2' of a training: choose log-mse or mse or l1"),
         ("first = 4", "last = 4", "unknown setting 'last'"),
         ("mix = { natural = 1.0 }", "", "lacks a setting"),
     ],

@@ -143,6 +143,31 @@ def test_black_images_are_left_out_and_named():
     assert notes == ("The image 2 is the same all over and was left out.",)
 
 
+def corner(make: object) -> np.ndarray:
+    """An image in which next to nothing is lit."""
+    image = np.zeros((56, 56))
+    image[:2, :2] = 40
+    return image if make is clean_source else np.random.default_rng(0).poisson(image + 1).astype(float)
+
+
+@pytest.mark.parametrize("make", [clean_source, noisy_source])
+def test_dark_images_are_left_out_and_named(make):
+    with pytest.raises(UserError, match="dark nearly everywhere"):
+        make([corner(make)] * 4, PSF, **SIDES)
+    assert (
+        "The image 2 is dark nearly everywhere and was left out."
+        in make([NOISY[0], corner(make), *NOISY[1:]], PSF, **SIDES).notes
+    )
+
+
+def test_saturated_truths_are_told():
+    sharp = [np.minimum(image, np.percentile(image, 90)) for image in blobs()]
+    bytes_ = [np.round(255 * image / image.max()).astype(np.uint8) for image in sharp]
+    notes = clean_source(bytes_, PSF, **SIDES).notes
+    assert any(note.startswith("The image 1: ") and "at 255" in note for note in notes)
+    assert not any("saturates" in note for note in clean_source(blobs(), PSF, **SIDES).notes)
+
+
 def test_images_of_fractions_cannot_be_thinned():
     with pytest.raises(UserError, match="hold fractions and no counts"):
         noisy_source([image / image.max() for image in NOISY], PSF, **SIDES)

@@ -18,12 +18,16 @@ from napari_deqmd.cli.picture import side_by_side
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_file
-from napari_deqmd.io.sidecar import versions, write_result
+from napari_deqmd.io.sidecar import read_sidecar, sidecar_path, versions, write_result
 from napari_deqmd.io.stack import Stack, write_stack
 from napari_deqmd.samples import Sample, load_sample, sample_2d
 
 if TYPE_CHECKING:
     from napari_deqmd.api import Result
+
+
+RESULT, PICTURE = "result.tif", "before-after.png"
+WRITTEN = ("raw.tif", "truth.tif", RESULT, sidecar_path(RESULT).name, PICTURE)
 
 
 def demo(arguments: Namespace) -> None:
@@ -78,9 +82,7 @@ def write(
     for name, data in (("raw", sample.raw), ("truth", sample.truth)):
         write_stack(folder / f"{name}.tif", Stack(data, stack.axes, stack.voxel_size), overwrite=True)
     content = result.report | note | {"versions": versions() | result.report["versions"]}
-    write_result(
-        folder / "result.tif", Stack(result.image, stack.axes, stack.voxel_size), content, overwrite=True
-    )
+    write_result(folder / RESULT, Stack(result.image, stack.axes, stack.voxel_size), content, overwrite=True)
     picture = side_by_side(
         [
             (f"raw, {decibels[0]:.1f} dB", before),
@@ -89,7 +91,7 @@ def write(
         ],
         white=white_of(result.image),
     )
-    with atomic_file(folder / "before-after.png", overwrite=True) as handle:
+    with atomic_file(folder / PICTURE, overwrite=True) as handle:
         picture.save(handle, format="PNG")
     return folder
 
@@ -133,7 +135,18 @@ def white_of(image: NDArray[np.float32]) -> float:
 
 
 def _make(folder: Path) -> None:
+    """Make the folder; only what an earlier demo wrote may be in the way."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Cannot make the folder {folder}: name another by --output.") from error
+    there = next((folder / name for name in WRITTEN if (folder / name).exists()), None)
+    if there is not None and not _is_demo(folder / RESULT):
+        raise UserError(f"{there} exists already and is of no demo: name another folder by --output.")
+
+
+def _is_demo(result: Path) -> bool:
+    try:
+        return "psnr_before" in read_sidecar(result)
+    except UserError:
+        return False

@@ -70,7 +70,7 @@ def add_train(commands: Any) -> None:
             help="folder of checkpoints and the model; goes on where it stopped",
         )
         command.add_argument("--steps", type=int, metavar="N", help="instead of the recipe's")
-        command.add_argument("--device", default="cpu", metavar="cpu|cuda", help="(%(default)s)")
+        add_device(command)
         if name == "equilibrium":
             command.add_argument(
                 "--base", metavar="NAME|PATH", help="model to start from (the pretrained one)"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from napari_deqmd.cli.console import StepLine, print_json, say
 from napari_deqmd.cli.jobs import load_psf
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.files import make_folder
 from napari_deqmd.io.atomic import check_target
 
 if TYPE_CHECKING:
@@ -77,11 +78,13 @@ def equilibrium(arguments: Namespace) -> None:
 
 def _whole(job: Callable[..., Generator[Report, None, None]], arguments: Namespace, name: str) -> None:
     """Run a whole training; losses are noise from step to step, so their mean is told."""
+    from napari_deqmd.core.device import resolve_device
     from napari_deqmd.training.distributed import processes, rank
 
     line, losses, report = StepLine(), deque[float](maxlen=50), None
-    folder = Path(arguments.folder)
-    with processes(arguments.device) as device:
+    folder = make_folder(Path(arguments.folder).expanduser().resolve())
+    check_target(folder / name, overwrite=True, size=_LARGEST_MODEL)
+    with processes(resolve_device(arguments.device)) as device:
         try:
             for report in job(Path(arguments.data), folder, steps=arguments.steps, device=device):
                 losses.append(report.loss)

@@ -147,9 +147,7 @@ def estimate_photons(
     electrons, clipped = to_electrons(counts, offset=offset, gain=gain, read_noise=read_noise)
     lowest, highest = float(electrons.min()), float(electrons.max())
     if highest == 0:
-        raise UserError(
-            f"No pixel is above the offset of {offset:g}: choose another image, or lower the offset."
-        )
+        raise _unlit(offset)
     if lowest == highest:
         raise UserError(
             f"Every pixel of the image is {counts.flat[0]:g}: there is nothing to reconstruct in it."
@@ -159,12 +157,10 @@ def estimate_photons(
     share = min(read_noise**2, float(np.median(planes))) if read_noise else 0.0
     background = max(low_level(planes), share)
     sentences = []
-    if clipped > _CLIPPED_WARNING:
-        scattered = is_above(sample(counts), offset)
-        if (
-            given_offset or not scattered
-        ):  # an offset that was found is where the noise vanishes: some lie below
-            sentences.append(_below(clipped, offset, noise=scattered and not read_noise))
+    below = _below(counts, clipped, offset, read_noise)
+    # Where an offset was found the noise vanishes, and some of it lies below.
+    if below and (given_offset or not is_above(sample(counts), offset)):
+        sentences += below
     if saturated := saturation(counts):
         sentences.append(saturated)
     if camera is not None:
@@ -198,6 +194,33 @@ def estimate_photons(
             gain_error * peak,
         ),
         background_error=math.hypot(_BACKGROUND_ERROR * peak, background * gain_error, offset_error / gain),
+    )
+
+
+def given_photons(
+    image: Any, *, offset: float, gain: float, read_noise: float, peak: float, background: float
+) -> Photons:
+    """Return numbers as they were given, with a warning where many pixels of the image lie below the offset.
+
+    Parameters
+    ----------
+    image : array_like, shape (..., Y, X)
+        Camera counts in ADU; evenly spread planes of a large image are looked at.
+    offset, gain, read_noise, peak, background : float
+        As in `Photons` and `to_electrons`.
+
+    Raises
+    ------
+    UserError
+        No pixel is above the offset.
+    """
+    counts = np.asarray(image)
+    if counts.max() <= offset:
+        raise _unlit(offset)
+    seen = sample(counts)
+    _, clipped = to_electrons(seen, offset=offset, gain=gain, read_noise=read_noise)
+    return Photons(
+        offset, gain, peak, background, clipped, warnings=tuple(_below(seen, clipped, offset, read_noise))
     )
 
 
@@ -238,7 +261,16 @@ def _camera_errors(camera: Camera | None) -> tuple[float, float]:
     return (camera.gain_error or 0.0) / camera.gain, camera.offset_error or 0.0
 
 
-def _below(clipped: float, offset: float, *, noise: bool) -> str:
-    """Say that pixels lie below the offset, and why: `noise` scatters them, if their surroundings are above."""
+def _below(counts: NDArray[Any], clipped: float, offset: float, read_noise: float) -> list[str]:
+    """Say that pixels lie below the offset, and why: noise scatters them where their surroundings are above."""
+    if clipped <= _CLIPPED_WARNING:
+        return []
+    noise = not read_noise and is_above(sample(counts), offset)
     why = "give the camera's read noise, which scatters them" if noise else "the offset is probably too high"
-    return f"{clipped:.1%} of the pixels lie below the offset of {offset:g} and became 0: {why}."
+    return [f"{clipped:.1%} of the pixels lie below the offset of {offset:g} and became 0: {why}."]
+
+
+def _unlit(offset: float) -> UserError:
+    return UserError(
+        f"No pixel is above the offset of {offset:g}: choose another image, or lower the offset."
+    )

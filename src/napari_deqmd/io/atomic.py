@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.files import explained
 
 
 def check_target(path: Path | str, *, overwrite: bool, size: int = 0, folder: bool = False) -> Path:
@@ -47,7 +47,7 @@ def check_target(path: Path | str, *, overwrite: bool, size: int = 0, folder: bo
         )
     if not target.parent.is_dir():
         raise UserError(f"There is no folder {target.parent}: create it, or choose another.")
-    with _explained(target):
+    with explained(target):
         probe = _beside(target)
         probe.open("xb").close()
         probe.unlink()
@@ -74,7 +74,7 @@ def atomic_paths(*targets: Path) -> Iterator[tuple[Path, ...]]:
     """
     waiting, earlier = ([_beside(target) for target in targets] for _ in range(2))
     try:
-        with _explained(targets[0]), contextlib.ExitStack() as undo:
+        with explained(targets[0]), contextlib.ExitStack() as undo:
             yield tuple(waiting)
             for temporary, target, old in zip(waiting, targets, earlier, strict=True):
                 if target.exists():
@@ -115,17 +115,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _explained(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = f"The disk of {target.parent} is full: make room, or choose another folder."
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = f"The folder {target.parent} cannot be written to: choose another one."
-        else:
-            reason = f"Cannot write {target} ({error.strerror or error}): choose another place."
-        raise UserError(reason) from error

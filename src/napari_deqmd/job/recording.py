@@ -15,7 +15,7 @@ from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.electrons import saturation_level, to_electrons
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import check_image, resolve_axes
-from napari_deqmd.core.photons import Photons, estimate_photons
+from napari_deqmd.core.photons import Photons, estimate_photons, given_photons
 from napari_deqmd.core.pixels import CAMERA, PixelMaps, areas, mended
 from napari_deqmd.job.item import Item
 from napari_deqmd.scale.tiles import Slices, Tile
@@ -203,10 +203,11 @@ class Recording:
         counts = self.counts
         if "C" in self.looped:
             counts = np.take(counts, channel, axis=self.looped.index("C"))
-        if config.peak != "auto" and config.background != "auto":
-            return Photons(config.offset, config.gain, config.peak, config.background, 0.0, ())
+        camera = {name: getattr(config, name) for name in CAMERA}
         try:
-            camera = {name: getattr(config, name) for name in CAMERA}
+            if config.peak != "auto" and config.background != "auto":
+                counts = self.maps.levelled(counts, offset=config.offset, gain=config.gain)
+                return given_photons(counts, **camera, peak=config.peak, background=config.background)
             if self.full is not None:
                 counts = mended(counts, counts == self.full)
             counts = self.maps.levelled(counts, offset=config.offset, gain=config.gain)

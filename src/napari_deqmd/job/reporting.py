@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ def item_report(
         "stopped_by": ending.stopped_by,
         "objective_first": ending.objectives[0],
         "objective_last": ending.objectives[-1],
+        "objective_rose": _rose(ending.objectives),
         "certificate": ending.certificate,
         "rule": _rule(ending, config.tol),
         "peak": photons.peak,
@@ -101,6 +103,7 @@ def whole_report(
         "started_from": _started_from(start),
         "objective_first": last["objective_first"],
         "objective_last": last["objective_last"],
+        "objective_rose": any(report["objective_rose"] for report in items),
         "certificate": max(report["certificate"] for report in items),
         "peak": last["peak"],
         "background": last["background"],
@@ -133,6 +136,12 @@ def whole_report(
             "python": platform.python_version(),
         },
     }
+
+
+def _rose(objectives: Sequence[float]) -> bool:
+    """Tell whether the objective ever rose, by more than rounding; descent never lets it."""
+    rises = [after - before for before, after in pairwise(objectives)]
+    return max(rises, default=0.0) > 1e-6 * abs(objectives[0] - min(objectives))
 
 
 def _rule(ending: Ending, tol: float) -> str:

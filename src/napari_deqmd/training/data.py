@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import tifffile
 import torch
 from skimage import io as skio
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.training.blurs import random_psf
 from napari_deqmd.training.rendering import Floats, Image
@@ -63,10 +64,28 @@ def noise_level(image: Image) -> float:
     return float(np.median(np.abs(fine)) / 0.6745)
 
 
-def _planes(path: Path) -> dict[str, np.ndarray]:
+def _read(files: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yield what can be read, float32; what cannot is named, and passed over."""
+    broken, whole = 0, 0
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                array = tifffile.imread(file) if path.suffix.lower().startswith(".tif") else skio.imread(file)
+            found = np.asarray(array, dtype=np.float32)
+            if found.ndim < 2 or not found.size:
+                raise ValueError("it holds no image")
+        except Exception as error:  # of a broken file the readers raise whatever they stumble over
+            caution(f"{path} was left out, it cannot be read: {error or type(error).__name__}.", stacklevel=2)
+            broken += 1
+            continue
+        whole += 1
+        yield path, found
+    if broken and not whole:
+        raise UserError("None of the training images could be read: give others.")
+
+
+def _planes(path: Path, array: np.ndarray) -> dict[str, np.ndarray]:
     """Every 2D plane of a file: channels (first or last axis) and z-slices as ``stem#index``."""
-    array = tifffile.imread(path) if path.suffix.lower().startswith(".tif") else skio.imread(path)
-    array = np.asarray(array, dtype=np.float32)
     if array.ndim == 3 and array.shape[-1] in (3, 4):
         colour = array[..., :3]
         if not path.suffix.lower().startswith(".tif"):
@@ -114,12 +133,16 @@ def load_fluorescence(
     ------
     UserError
         When the folder holds no images.
+
+    Warns
+    -----
+    UserWarning
+        Of files that cannot be read.
     """
     images: dict[str, Image] = {}
-    for path in _files(folder):
-        if held_back is not None and (path.stem in HELD_BACK) is not held_back:
-            continue
-        found = _planes(path)
+    wanted = (path for path in _files(folder) if held_back is None or (path.stem in HELD_BACK) is held_back)
+    for path, array in _read(wanted):
+        found = _planes(path, array)
         if len(found) > 4:  # z-slices: the dark ones beyond the sample; channels differ in brightness
             brightest = max(float(plane.max()) for plane in found.values())
             found = {k: v for k, v in found.items() if np.ptp(np.percentile(v, (1, 99.9))) > 0.2 * brightest}
@@ -136,8 +159,8 @@ def load_fluorescence(
 def load_natural(folder: Path | str, *, colours: int = 1) -> dict[str, Image]:
     """Read PNG and JPEG images, values in [0, 1], by file stem: gray (luma), or ``(3, Y, X)`` for 3 `colours`."""
     images: dict[str, Image] = {}
-    for path in _files(folder):
-        image = np.asarray(skio.imread(path), dtype=np.float32) / 255
+    for path, array in _read(_files(folder)):
+        image = array / 255
         if colours == 3:
             planes = image[..., None] if image.ndim == 2 else image
             found = np.broadcast_to(np.moveaxis(planes[..., :3], -1, 0), (3, *image.shape[:2]))

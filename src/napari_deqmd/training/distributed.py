@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, distributed
 
 
@@ -46,6 +47,15 @@ def world() -> int:
 def own(number: int) -> int:
     """Return the number of the batch that this process draws where a single one would draw `number`."""
     return number * world() + rank()
+
+
+def agreed(number: float, like: Tensor) -> float:
+    """Return the first process's number in all of them; it travels on the device of `like`."""
+    if world() == 1:
+        return number
+    told = torch.tensor(number, dtype=torch.float64, device=like.device)
+    distributed.broadcast(told, src=0)
+    return told.item()
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:

@@ -212,6 +212,7 @@ def train_equilibrium(
     precision: str = "float32",
     penalty: Callable[[Any, int], Tensor] | None = None,
     validate: Callable[[Regularizer], Mapping[str, float]] | None = None,
+    enough: Callable[[], bool] = lambda: False,
     checkpoint: Path | None = None,
     every: int = 50,
 ) -> Generator[Report, None, list[float]]:
@@ -250,6 +251,8 @@ def train_equilibrium(
         What is added to the loss, of the model and the number of the step.
     validate : callable, optional
         Figures of the averaged weights, measured every `every` steps.
+    enough : callable, optional
+        Asked before every step whether to end before the schedule does.
     checkpoint : path, optional
         Resumed from, and written every `every` steps.
 
@@ -271,7 +274,7 @@ def train_equilibrium(
     device = next(regularizer.parameters()).device
     context = arithmetic(device, precision)
     kept: dict[int, Visited] = {}
-    while trainer.elapsed < 1:
+    while trainer.elapsed < 1 and not enough():
         slot, round_ = trainer.step % groups, trainer.step // groups
         version = (round_ + slot * lifetime // groups) // lifetime
         known = kept.get(slot)

@@ -18,7 +18,8 @@ KEPT = 0.8
 HELD_BACK = 0.2
 """Share of the images, or of a lone image, that decides and is not trained on."""
 
-_DARK = 0.03
+DARK = 0.03
+"""Share of the peak above the background that the mean of a patch must exceed to show anything."""
 
 Place = tuple[slice, slice]
 
@@ -154,7 +155,7 @@ class Patches:
         for _ in range(4):
             y, x = (int(rng.integers(0, n - self.side + 1)) for n in field.counts.shape)
             crop = field.cut((slice(y, y + self.side), slice(x, x + self.side)))
-            if crop.counts.mean() > field.background + _DARK * field.peak:
+            if crop.counts.mean() > field.background + DARK * field.peak:
                 break
         return crop
 

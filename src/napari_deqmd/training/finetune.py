@@ -19,17 +19,15 @@ from napari_deqmd.core.device import resolve_device
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.methods import in_precision
 from napari_deqmd.core.regularizers import Regularizer
-from napari_deqmd.training.equilibrium import fixed_point, train_equilibrium
+from napari_deqmd.training.equilibrium import train_equilibrium
 from napari_deqmd.training.finetune_reports import Outcome, Progress, Settings, card
+from napari_deqmd.training.judging import restored
 from napari_deqmd.training.models import Model, save_model
 from napari_deqmd.training.progress import NOT_A_CHECKPOINT, write_checkpoint
 from napari_deqmd.training.sources import Source
 from napari_deqmd.training.teaching import lessons
 
 __all__ = ["Finetuning", "Outcome", "Progress", "Settings", "card"]
-
-TOL, ITERATIONS = 1e-4, 60
-"""Certificate and largest number of evaluations of the held-out reconstructions."""
 
 CERTAIN = 1.5
 """Standard errors by which the mean gain of the held-out patches must exceed zero: chance gains nothing."""
@@ -258,12 +256,10 @@ class Finetuning:
             if start and (time.monotonic() - began) * (1 + part_of / start) > limit:
                 break
             part = data[start : min(start + part_of, judging)].to(self.device)
-            problem = part.problem(model)
-            x, _ = fixed_point(problem, max_iter=ITERATIONS, tol=TOL)
+            shown, found = restored(part, model)
             if start == 0:
-                patch = problem.likelihood.operator.crop(x)[0, 0] * part.peak[0]
-                self._patch = np.array(patch.cpu().numpy())
-            scores.append(part.score(problem, x).cpu().double())
+                self._patch = np.array((shown[0, 0] * part.peak[0]).cpu().numpy())
+            scores.append(found.cpu().double())
         return torch.cat(scores)
 
     def _roll_back(self, state: _State) -> None:

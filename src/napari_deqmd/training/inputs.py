@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
+from napari_deqmd.core.electrons import saturation
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.training.rendering import Image
 
 
-def usable(images: Sequence[Any], *, role: str = "image") -> tuple[list[Image], tuple[str, ...]]:
+def usable(
+    images: Sequence[Any], *, role: str = "image", truth: bool = False
+) -> tuple[list[Image], tuple[str, ...]]:
     """Return the images as float32 planes without the black ones, and sentences about these.
+
+    Of images that are taken for the truth saturated ones are told, too: a model learns their flat tops.
 
     Raises
     ------
@@ -40,10 +46,42 @@ def usable(images: Sequence[Any], *, role: str = "image") -> tuple[list[Image], 
         if array.min() == array.max():
             notes.append(f"The {role} {i + 1} is the same all over and was left out.")
             continue
+        if truth and (saturated := saturation(array)):
+            notes.append(f"The {role} {i + 1}: {saturated}")
         planes.append(array.astype(np.float32))
     if not planes:
         raise UserError(f"The {role}s are black or there are none: give {role}s that show something.")
     return planes, tuple(notes)
+
+
+def shows(image: Image, side: int, floor: float = 0.0) -> bool:
+    """Return whether anywhere in an image a square of `side` pixels is on average brighter than `floor`."""
+    reach = min(side, *image.shape)
+    margin = reach // 2
+    means = ndimage.uniform_filter(image, reach, mode="nearest")
+    inner = means[tuple(slice(margin, n - reach + margin + 1) for n in image.shape)]
+    return bool(inner.max() > floor)
+
+
+def without_dark(
+    images: Sequence[Image], side: int, floors: Sequence[float], *, role: str = "image"
+) -> tuple[list[int], tuple[str, ...]]:
+    """Return which images show anything, and sentences about those that do not.
+
+    Raises
+    ------
+    UserError
+        None does.
+    """
+    lit = [
+        i for i, (image, floor) in enumerate(zip(images, floors, strict=True)) if shows(image, side, floor)
+    ]
+    if not lit:
+        raise UserError(
+            f"The {role}s are dark nearly everywhere: give {role}s that show something to learn from."
+        )
+    dark = (f"The {role} {i + 1} is dark nearly everywhere and was left out." for i in range(len(images)))
+    return lit, tuple(sentence for i, sentence in enumerate(dark) if i not in lit)
 
 
 def square(psf: Any) -> Image:

@@ -38,6 +38,8 @@ class Ranges:
         Maximum of a blurred patch, in units of the peak, log-uniform; none: patches are as bright as they are.
     peak_error, background_error : float
         Relative deviation (log-normal) of what the solver is told from what was used: estimates are not exact.
+    read_noise : tuple of float
+        Deviation of the camera's own noise, electrons, uniform; told exactly, as `to_electrons` takes it.
     """
 
     peak: tuple[float, float] = (5.0, 1000.0)
@@ -46,6 +48,7 @@ class Ranges:
     brightness: tuple[float, ...] = (0.4, 1.3)
     peak_error: float = 0.12
     background_error: float = 0.05
+    read_noise: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,22 @@ class Observation:
         raise NotImplementedError
 
 
+def _mean_square(error: Tensor) -> Tensor:
+    return error.square().flatten(1).mean(1)
+
+
+def _logarithm(error: Tensor) -> Tensor:
+    return torch.log(_mean_square(error) + 1e-6)
+
+
+LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "log-mse": _logarithm,
+    "mse": _mean_square,
+    "l1": lambda error: error.abs().flatten(1).mean(1),
+}
+"""What an image's error costs. The mean of the first is what the mean PSNR measures; the second is the paper's."""
+
+
 @dataclass(frozen=True)
 class Measurement(Observation):
     """A batch of measured patches whose objects are known.
@@ -130,21 +149,26 @@ class Measurement(Observation):
     ----------
     truth : Tensor
         As `electrons`: the object in the field of view, in units of `peak`.
+    criterion : str
+        One of `LOSSES`.
     """
 
     figure = "PSNR, dB"
     sign = 1
 
     truth: Tensor
+    criterion: str = field(default="log-mse", kw_only=True)
 
     def loss(self, problem: Problem, x: Tensor) -> Tensor:
-        """Return the logarithm of every image's mean squared error: its mean is what the mean PSNR measures."""
-        error = problem.likelihood.operator.crop(x) - self.truth
-        return torch.log(error.square().flatten(1).mean(1) + 1e-6)
+        """Return what every image's error costs."""
+        return LOSSES[self.criterion](self._error(problem, x))
 
     def score(self, problem: Problem, x: Tensor) -> Tensor:
         """Return every image's PSNR in dB, at the peak that was told and 60 at most: an empty patch has one too."""
-        return -10 / math.log(10) * self.loss(problem, x)
+        return -10 / math.log(10) * _logarithm(self._error(problem, x))
+
+    def _error(self, problem: Problem, x: Tensor) -> Tensor:
+        return problem.likelihood.operator.crop(x) - self.truth
 
 
 @dataclass(frozen=True)
@@ -248,9 +272,14 @@ def measure(
         scale = torch.from_numpy(bright).float() / blurred.flatten(1).amax(1).clamp_min(0.05)
     expected = per_image(scale * torch.from_numpy(peak).float(), blurred) * blurred
     expected = expected + per_image(torch.from_numpy(background), blurred)
-    electrons = torch.from_numpy(rng.poisson(expected.double().numpy()).astype(np.float32))
+    counted = rng.poisson(expected.double().numpy())
     told = peak * np.exp(ranges.peak_error * rng.standard_normal(batch))
     told_background = background * np.exp(ranges.background_error * rng.standard_normal(batch))
+    if ranges.read_noise[1]:
+        read_noise = rng.uniform(*ranges.read_noise, (batch,) + (1,) * (counted.ndim - 1))
+        counted = np.maximum(counted + read_noise * rng.standard_normal(counted.shape) + read_noise**2, 0)
+        told_background = told_background + read_noise.ravel() ** 2
+    electrons = torch.from_numpy(counted.astype(np.float32))
     truth = operator.crop(clean) * per_image(scale * torch.from_numpy(peak / told).float(), clean)
     return Measurement(
         electrons,

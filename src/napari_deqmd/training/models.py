@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_deqmd.core.config import BREGMAN, LEARNED
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.files import make_folder, replace_file
 
 if TYPE_CHECKING:
     from napari_deqmd.core.regularizers import Regularizer
@@ -20,6 +21,8 @@ FORMAT = "napari-deqmd model"
 FORMAT_VERSION = 1
 LARGEST = 2**28
 LARGEST_OPTION = 4096
+STORED = {"F16", "F32"}
+"""Numbers that weights may be stored as."""
 DEFAULTS = {2: "fluorescence-2d", 3: "fluorescence-2d"}
 """Bundled models for images and for stacks."""
 BREGMAN_DEFAULT = "bregman-2d"
@@ -164,7 +167,7 @@ def load_model(name_or_path: str | Path = "default", *, ndim: int = 2, method: s
         the card.
     """
     import torch
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load
 
     from napari_deqmd.core.regularizers import build
@@ -173,26 +176,31 @@ def load_model(name_or_path: str | Path = "default", *, ndim: int = 2, method: s
     corrupt = UserError(f"The model file {info.path.name} is corrupt or does not fit its card: get it again.")
     try:
         size = info.path.stat().st_size
-        blob = info.path.read_bytes() if size <= LARGEST else b""
-    except OSError as error:
-        raise UserError(f"The model file {info.path.name} cannot be read: {error.strerror}.") from error
-    if size > LARGEST:
-        raise UserError(
-            f"The model file {info.path.name} is larger than {LARGEST >> 20} MiB: it is no model of ours."
-        )
-    if hashlib.sha256(blob).hexdigest() != info.card.get("sha256") or not _plausible(info.card["options"]):
-        raise corrupt
-    try:
+        if size > LARGEST:
+            raise UserError(
+                f"The model file {info.path.name} is larger than {LARGEST >> 20} MiB: it is no model of ours."
+            )
+        if not _plausible(info.card["options"]):
+            raise corrupt
         with torch.device("meta"):
             regularizer = build(str(info.card.get("family")), info.card["options"])
+        with safe_open(info.path, framework="pt") as file:
+            heads = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            found = {name: list(head.get_shape()) for name, head in heads.items()}
+            stored = {head.get_dtype() for head in heads.values()}
+        expected = {name: list(tensor.shape) for name, tensor in regularizer.state_dict().items()}
+        if found != expected or not stored <= STORED:
+            raise corrupt
+        blob = info.path.read_bytes()
+        if hashlib.sha256(blob).hexdigest() != info.card.get("sha256"):
+            raise corrupt
         weights = {name: tensor.float() for name, tensor in load(blob).items()}
+    except OSError as error:
+        raise UserError(f"The model file {info.path.name} cannot be read: {error.strerror}.") from error
     except UserError:
         raise
     except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
         raise corrupt from error
-    expected = {name: tensor.shape for name, tensor in regularizer.state_dict().items()}
-    if {name: tensor.shape for name, tensor in weights.items()} != expected:
-        raise corrupt
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise UserError(f"The model file {info.path.name} holds invalid numbers: get it again.")
     regularizer.load_state_dict(weights, assign=True)
@@ -240,7 +248,7 @@ def save_model(regularizer: Regularizer, path: Path, card: dict[str, Any]) -> No
         "sha256": hashlib.sha256(blob).hexdigest(),
         "parameters": sum(t.numel() for t in tensors.values()),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     _write(path, blob, full)
 
 
@@ -297,8 +305,7 @@ def new_model(name: str, folder: Path | None = None, *, overwrite: bool = False)
     if (BUNDLED / f"{name}.json").exists():
         raise UserError(f"{name} is the name of a bundled model: choose another name.")
     if folder is None:
-        folder = user_folder()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(user_folder())
     return _target(folder, name, overwrite=overwrite)
 
 
@@ -321,10 +328,5 @@ def _copy(model: Model, target: Path) -> Path:
 
 def _write(path: Path, blob: bytes, card: dict[str, Any]) -> None:
     """Write weights and card, each whole or not at all."""
-    for target, content in (
-        (path, blob),
-        (path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode()),
-    ):
-        draft = target.with_name(target.name + ".part")
-        draft.write_bytes(content)
-        os.replace(draft, target)
+    replace_file(path, blob)
+    replace_file(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import io
 import math
-import os
 import pickle
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.files import make_folder, replace_file
 from napari_deqmd.core.regularizers import placed
-from napari_deqmd.training.distributed import average_gradients, rank
+from napari_deqmd.training.distributed import agreed, average_gradients, rank
 
 NOT_A_CHECKPOINT = (
     AttributeError,
@@ -36,11 +37,11 @@ RECORDED = 20
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and numbers, whole or not at all; the folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    torch.save(state, draft)
-    os.replace(draft, path)
+    """Write tensors and numbers, as `replace_file` does; the folder is made."""
+    whole = io.BytesIO()
+    torch.save(state, whole)
+    make_folder(path.parent)
+    replace_file(path, whole.getvalue())
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Trainer:
     steps : int
         Length of the schedule.
     limit : float
-        Seconds after which the schedule ends if its steps have not: the rate then falls by the clock.
+        Seconds after which the schedule ends if its steps have not: the rate then falls by the clock, that of the
+        first of several processes.
     numbers : float
         Rate of single numbers (a strength), which move on the scale of 1, over that of weights, which move on that of
         a hundredth.
@@ -140,7 +142,7 @@ class Trainer:
             for mean, value in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
         now = time.monotonic()
-        self.seconds += now - self._clock
+        self.seconds = agreed(self.seconds + now - self._clock, norm)
         self._clock = now
 
     def report(self, loss: float, validation: Mapping[str, float] | None = None) -> Report:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.training.equilibrium import Solve
-from napari_deqmd.training.measurements import Ranges
+from napari_deqmd.training.measurements import LOSSES, Ranges
 from napari_deqmd.training.pretraining import NOISES
 
 Part = TypeVar("Part")
@@ -83,6 +83,14 @@ class Equilibrium:
         Share of 2D PSFs that are wide Gaussians, beside those of the family.
     boundary, upper, shifted
         Of the measurements, as in `napari_deqmd.training.measurements.Observation`.
+    loss : str
+        One of `napari_deqmd.training.measurements.LOSSES`.
+    validation, patience : int
+        Patches of held-back seeds that the averaged weights restore every `every` steps, and after how many looks
+        without a better one the training ends; the best weights are kept. 0 patches: all steps are taken, and the last
+        weights are kept.
+    every : int
+        Steps between two looks, and between two checkpoints.
     strength : tuple of float, optional
         ``(a, p)`` of the strength to begin with.
     afterwards : float
@@ -110,10 +118,18 @@ class Equilibrium:
     boundary: str = "extended"
     upper: float = 10.0
     shifted: bool = True
+    loss: str = "log-mse"
+    validation: int = 0
+    patience: int = 5
+    every: int = 50
     strength: tuple[float, float] | None = None
     afterwards: float = 1.0
     even: float = 0.0
     solve: Solve = field(default_factory=Solve)
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise UserError(f"Unknown loss {self.loss!r} of a training: choose {' or '.join(LOSSES)}.")
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,12 @@ from napari_deqmd.training import grid
 from napari_deqmd.training.data import HELD_BACK, Sampler, load_fluorescence, load_natural
 from napari_deqmd.training.distributed import rank
 from napari_deqmd.training.equilibrium import train_equilibrium
+from napari_deqmd.training.judging import Judge
 from napari_deqmd.training.measurements import any_psf, any_stack_psf, measure
 from napari_deqmd.training.models import Model, load_model, save_model, versions
 from napari_deqmd.training.pretraining import pretrain
 from napari_deqmd.training.progress import Report
 from napari_deqmd.training.recipe_files import Draws, Equilibrium, Pretraining, Recipe
-
-LOADERS: dict[str, Callable[..., Mapping[str, np.ndarray]]] = {
-    "fluorescence": load_fluorescence,
-    "natural": load_natural,
-}
 
 
 def run_pretraining(
@@ -93,6 +89,8 @@ def run_equilibrium(
 ) -> Generator[Report, None, None]:
     """Train the equilibrium; yield a report a step, and write ``RUN/NAME.safetensors`` at the end.
 
+    With the recipe's `validation` the best weights so far are written, as soon as nothing better comes.
+
     Parameters
     ----------
     recipe, data, run, steps, device
@@ -102,7 +100,7 @@ def run_equilibrium(
     read_psf : callable, optional
         Returns the kernel that the recipe's `psf` says, of odd sides; needed where it says one.
     validate : callable, optional
-        As in `train_equilibrium`.
+        As in `train_equilibrium`; instead of the recipe's validation.
 
     Raises
     ------
@@ -121,7 +119,7 @@ def run_equilibrium(
     if job.even and not (isinstance(regularizer, Red) and recipe.options.get("colours", 1) == 1):
         raise UserError(f"{recipe.name} has no residual of gray images: leave even out of its recipe.")
     _set_strength(regularizer, job.strength)
-    sampler = _sampler(recipe, job.draws, data, recipe.seed + 4)
+    sampler = _sampler(recipe, job.draws, data, recipe.seed + 4, held_back=False if job.validation else None)
     draw_psf: Callable[..., np.ndarray] = any_stack_psf
     if recipe.ndim == 2:
         draw_psf = partial(any_psf, wide=job.wide)
@@ -129,17 +127,22 @@ def run_equilibrium(
         assert read_psf is not None
         kernel = np.asarray(read_psf(job.psf), np.float32)
         draw_psf = lambda rng: kernel  # noqa: E731
+    measured = partial(
+        measure,
+        ranges=job.ranges,
+        draw_psf=draw_psf,
+        boundary=job.boundary,
+        upper=job.upper,
+        shifted=job.shifted,
+        criterion=job.loss,
+    )
+    judge = None
+    if job.validation and validate is None:
+        unseen = _sampler(recipe, job.draws, data, recipe.seed + 5, held_back=True)
+        judge = Judge(measured(unseen, 0, job.validation), job.patience, run / f"{recipe.name}-best.pt")
     first = yield from train_equilibrium(
         regularizer.to(device),
-        partial(
-            measure,
-            sampler,
-            ranges=job.ranges,
-            draw_psf=draw_psf,
-            boundary=job.boundary,
-            upper=job.upper,
-            shifted=job.shifted,
-        ),
+        partial(measured, sampler),
         steps=job.steps,
         limit=_seconds(job.minutes),
         batch=job.batch,
@@ -152,9 +155,13 @@ def run_equilibrium(
         precision=job.precision,
         solve=job.solve,
         penalty=partial(_uneven, job.even) if job.even else None,
-        validate=validate,
+        validate=judge or validate,
+        enough=judge.enough if judge else lambda: False,
         checkpoint=run / f"{recipe.name}-equilibrium.pt",
+        every=job.every,
     )
+    if judge and judge.weights:
+        regularizer.load_state_dict(judge.weights)
     with torch.no_grad():
         regularizer.strength.a.add_(math.log(job.afterwards))
     if rank() == 0:
@@ -219,14 +226,31 @@ def _set_strength(regularizer: Learned, strength: tuple[float, float] | None) ->
             regularizer.strength.p.fill_(strength[1])
 
 
-def _sampler(recipe: Recipe, draws: Draws, data: Path, seed: int) -> Sampler:
+def _sampler(
+    recipe: Recipe, draws: Draws, data: Path, seed: int, *, held_back: bool | None = None
+) -> Sampler:
+    """Return what draws patches: of all images, or without those that validate, or of these only."""
     colours = int(recipe.options.get("colours", 1))
     many: dict[str, Any] = {} if colours == 1 else {"colours": colours}
     images: dict[str, Any] = {
-        name: LOADERS[name](data / folder, **many)
+        name: _part(name, data / folder, held_back, **many)
         for name, folder in recipe.data.items()
         if name in draws.mix
     }
     return Sampler(
         draws.mix, **images, **many, patch=draws.patch, pool=draws.pool, side=draws.side, seed=seed
     )
+
+
+def _part(name: str, folder: Path, held_back: bool | None, **options: Any) -> Mapping[str, np.ndarray]:
+    """Return images of a folder; of natural ones every tenth validates, of fluorescence those that are named."""
+    if name == "fluorescence":
+        return load_fluorescence(folder, held_back=bool(held_back), **options)
+    if name != "natural":
+        raise UserError(f"There are no {name!r} images: give folders of fluorescence and natural ones.")
+    images = load_natural(folder, **options)
+    if held_back is None:
+        return images
+    return {
+        stem: image for n, (stem, image) in enumerate(sorted(images.items())) if (n % 10 == 0) is held_back
+    }

@@ -13,8 +13,8 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.training.data import Sampler, normalise
 from napari_deqmd.training.equilibrium import Draw
-from napari_deqmd.training.fields import Field, Patches, hold_back
-from napari_deqmd.training.inputs import square, usable
+from napari_deqmd.training.fields import DARK, Field, Patches, hold_back
+from napari_deqmd.training.inputs import square, usable, without_dark
 from napari_deqmd.training.measurements import Observation, Ranges, measure
 from napari_deqmd.training.registration import register
 from napari_deqmd.training.rendering import Image
@@ -82,8 +82,10 @@ def clean_source(
     """
     kernel = square(psf)
     ranges = Ranges() if peak == "auto" else Ranges(peak=_range(peak))
-    planes, notes = usable(images)
+    planes, notes = usable(images, truth=True)
     sharp = [normalise(image) for image in planes]
+    lit, dark = without_dark(sharp, sides[-1], [DARK] * len(sharp))
+    sharp = [sharp[i] for i in lit]
     reach = kernel.shape[0] - 1
     split = hold_back([image.shape for image in sharp], [side + reach for side in sides], seed=seed)
     train, held = ([sharp[i][place] for i, place in part] for part in (split.train, split.held))
@@ -97,8 +99,8 @@ def clean_source(
         "clean",
         simulated(train, seed),
         simulated(held, seed + 1)(0, _deciding(held, split.side)),
-        {"images": len(planes), "peak": ranges.peak, "psf": kernel.shape, "patch": split.side - reach},
-        notes,
+        {"images": len(sharp), "peak": ranges.peak, "psf": kernel.shape, "patch": split.side - reach},
+        (*notes, *dark),
     )
 
 
@@ -239,6 +241,9 @@ def _counted(
     seed: int,
     sides: Sequence[int],
 ) -> Source:
+    floors = [field.background + DARK * field.peak for field in fields]
+    lit, dark = without_dark([field.counts for field in fields], sides[-1], floors)
+    fields = [fields[i] for i in lit]
     split = hold_back([field.counts.shape for field in fields], sides, seed=seed)
     train, held = ([fields[i].cut(place) for i, place in part] for part in (split.train, split.held))
     deciding = _deciding([field.counts for field in held], split.side)
@@ -253,5 +258,5 @@ def _counted(
             "psf": psf.shape,
             "patch": split.side,
         },
-        tuple(dict.fromkeys(notes)),
+        tuple(dict.fromkeys((*notes, *dark))),
     )
