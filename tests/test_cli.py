@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -1006,6 +1007,21 @@ class TestTrain:
         assert finetune("noisy") == 130
         refused(capsys, "interrupted", written=("in.tif", "low", "high", "models"), folder=data)
 
+    def test_interrupted_after_something_better(self, data, helps, capsys, monkeypatch):
+        from napari_deqmd.training.finetune import Finetuning
+
+        steps = Finetuning.steps
+
+        def interrupted(job):
+            yield from steps(job)
+            raise KeyboardInterrupt
+
+        helps()
+        monkeypatch.setattr(Finetuning, "steps", interrupted)
+        assert finetune("noisy") == 130
+        assert "the best model so far is" in capsys.readouterr().err
+        assert (data / "models" / "mine.safetensors").exists()
+
     def test_progress_goes_to_stderr(self, data, helps, capsys, monkeypatch):
         monkeypatch.setattr("napari_deqmd.cli.console._PAUSE", 0)
         helps()
@@ -1044,6 +1060,41 @@ again = 1
 """
 
 
+def test_a_name_that_is_no_text(folder, capfdbinary):
+    name = os.fsdecode(b"caf\xe9.tif")
+    Path("in.tif").rename(name)
+    assert reconstruct(image=name, output=f"out-{name}") == 0
+    assert read_sidecar(f"out-{name}")["input"]["path"].endswith("caf\\udce9.tif")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("deqmd"), "reconstruct", name, "-o", f"out-{name}", "--psf", PSF],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"exists already" in done.stderr
+
+
+def test_a_reader_that_leaves_is_no_error(folder):
+    deqmd = Path(sys.executable).with_name("deqmd")
+    done = subprocess.run(
+        ["sh", "-c", f"'{deqmd}' models info fluorescence-2d | head -c 1"], capture_output=True, check=False
+    )
+    assert len(done.stdout) == 1
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["~nosuchuser/x.tif", "-o", "out.tif", "--psf", PSF], "begins with ~"),
+        (["in.tif", "-o", "out.tif", "--psf", PSF, "--device", "meta"], "device 'meta'"),
+    ],
+)
+def test_one_sentence(folder, capsys, more, says):
+    assert main(["reconstruct", *more]) == 1
+    refused(capsys, says, folder=folder)
+
+
 class TestWholeTrainings:
     @pytest.fixture(autouse=True)
     def toy(self, folder):
@@ -1068,6 +1119,15 @@ class TestWholeTrainings:
     def test_a_run_that_cannot_be_written_is_told_before_the_first_step(self, folder, capsys):
         assert self.train(run="in.tif/run") == 1
         refused(capsys, "Cannot write", written=("in.tif", "toy.toml"), folder=folder)
+
+    def test_interrupted(self, folder, capsys, monkeypatch):
+        def stop(*args, **options):
+            raise KeyboardInterrupt
+            yield
+
+        monkeypatch.setattr("napari_deqmd.training.recipes.pretrain", stop)
+        assert self.train() == 130
+        assert "goes on from the last checkpoint" in capsys.readouterr().err
 
     def test_a_full_disk(self, folder, capsys, monkeypatch):
         def full(path, content):

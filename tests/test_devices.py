@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:for .*copying from a non-meta pa
 def device(monkeypatch):
     with pretend.device() as name:
         monkeypatch.setattr("napari_deqmd.core.device.NARROW", {name})
-        monkeypatch.setattr("napari_deqmd.training.finetune.ITERATIONS", 4)
+        monkeypatch.setattr("napari_deqmd.training.judging.ITERATIONS", 4)
         for module in ("reconstruction", "training.finetune"):
             monkeypatch.setattr(f"napari_deqmd.{module}.resolve_device", str)
         yield name

@@ -217,6 +217,23 @@ class TestMaps:
         np.testing.assert_allclose(other.image, one.image, rtol=1e-3, atol=1e-2)
         assert other.config == one.config
 
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_whole_numbers_of_a_camera_do_not_wrap_around(self, dtype):
+        """Dark pixels lie below the offset: in the camera's own type the difference would be huge."""
+        maps = {
+            name: np.full((SIDE, SIDE), value, dtype) for name, value in (("offset", 100), ("read_noise", 20))
+        }
+        counts = np.clip(photons() + 95 + np.random.default_rng(0).normal(0, 5, (SIDE, SIDE)), 0, 255).astype(
+            dtype
+        )
+        one, other = (
+            reconstruct(counts, psf(), **camera, **TV)
+            for camera in (maps, {name: values.astype(float) for name, values in maps.items()})
+        )
+        assert one.report["read_noise"] == 20
+        assert one.report["peak"] == pytest.approx(other.report["peak"], rel=1e-5)
+        np.testing.assert_allclose(one.image, other.image, rtol=1e-3, atol=1e-2)
+
     def test_they_are_recorded_by_their_values(self):
         offset, _, read_noise = scmos()
         maps = PixelMaps(offset=offset, read_noise=read_noise, mask=some())

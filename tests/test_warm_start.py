@@ -164,7 +164,22 @@ def test_a_start_that_does_not_fit_is_one_sentence(measured: np.ndarray, spoil: 
         Reconstruction(measured, PSF, ReconstructionConfig(method="rl"), start=bad)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="PSF and boundary"):
-        Reconstruction(measured, PSF, ReconstructionConfig(method="rl", boundary="periodic"), start=good)
+        Reconstruction(measured[2:], PSF, ReconstructionConfig(method="rl"), start=good)
+
+
+@pytest.mark.parametrize("by", [-2, 3])
+def test_a_start_serves_a_psf_that_reaches_less_far_or_further(measured: np.ndarray, by: int) -> None:
+    """Memory cuts a PSF, and another method leaves more or less of it."""
+    first = reconstruct(measured, PSF, method="rl", max_iter=15)
+    other = np.pad(PSF, by) if by > 0 else PSF[-by:by, -by:by]
+    more = reconstruct(measured, other, method="rl", max_iter=1, start=first.iterates)
+    assert more.report["items"][0]["iterations_before"] == 15
+    change = np.linalg.norm(more.image - first.image) / np.linalg.norm(first.image)
+    assert change < 0.1  # it began where the first run ended
+    back = more.iterates.moved((SIDE, SIDE), first.iterates.margins)
+    assert back.objects[0].shape == first.iterates.objects[0].shape
+    inside = tuple(slice(before, before + SIDE) for before, _ in back.margins)
+    np.testing.assert_array_equal(back.objects[0][inside], more.image)
 
 
 @pytest.mark.parametrize("shown", [(3, slice(None), slice(None)), (slice(None), slice(None), 5), None])

@@ -54,6 +54,24 @@ def test_pictures_are_read(tmp_path):
     assert values(read_planes([tmp_path])) == [(9,)]
 
 
+def test_a_palette_of_grays_is_gray_and_one_of_colours_is_refused(tmp_path):
+    gray = np.arange(30, dtype=np.uint8).reshape(6, 5) * 8
+    indexed = Image.fromarray(gray).convert("P")
+    indexed.save(tmp_path / "gray.png")
+    with Image.open(tmp_path / "gray.png") as picture:
+        assert picture.mode == "P"
+    assert np.array_equal(read_planes([tmp_path / "gray.png"]).rows[0][0], gray)
+    reversed_ = Image.fromarray(255 - gray)
+    reversed_ = reversed_.convert("P")
+    reversed_.putpalette([255 - n // 3 for n in range(768)])
+    reversed_.save(tmp_path / "reversed.png")
+    assert np.array_equal(read_planes([tmp_path / "reversed.png"]).rows[0][0], gray)
+    reversed_.putpalette([n % 256 for n in range(768)])
+    reversed_.save(tmp_path / "coloured.png")
+    with pytest.raises(UserError, match="colour"):
+        read_planes([tmp_path / "coloured.png"])
+
+
 def test_unreadable_files_of_a_folder_are_skipped_and_named(folder):
     (folder / "1.tif").write_bytes(b"no tiff")
     (folder / "3.png").write_bytes(b"no png")

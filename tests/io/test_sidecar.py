@@ -10,7 +10,14 @@ import pytest
 import tifffile
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.sidecar import read_sidecar, sidecar_path, versions, write_result, write_sidecar
+from napari_deqmd.io.sidecar import (
+    check_result,
+    read_sidecar,
+    sidecar_path,
+    versions,
+    write_result,
+    write_sidecar,
+)
 from napari_deqmd.io.stack import Stack, read_stack
 
 STACK = Stack(np.ones((4, 5), np.float32), "YX")
@@ -114,3 +121,15 @@ def test_missing_sidecar(tmp_path):
 def test_sidecar_is_plain_json(tmp_path):
     write_sidecar(tmp_path / "out.tif", {"peak": 1})
     assert json.loads(sidecar_path(tmp_path / "out.tif").read_text()) == {"peak": 1}
+
+
+def test_a_name_that_is_no_text_is_written_down_legibly(tmp_path):
+    name = os.fsdecode(b"caf\xe9.tif")
+    write_result(tmp_path / "out.tif", STACK, {"input": {"path": name}})
+    assert read_sidecar(tmp_path / "out.tif")["input"]["path"] == "caf\\udce9.tif"
+    assert read_stack(tmp_path / "out.tif").metadata["provenance"]["input"]["path"] == "caf\\udce9.tif"
+
+
+def test_a_name_that_leaves_no_room_for_the_sidecar_s_is_told_before_any_work(tmp_path):
+    with pytest.raises(UserError, match="too long"):
+        check_result(tmp_path / ("a" * 236 + ".tif"), overwrite=False)

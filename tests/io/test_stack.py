@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -377,3 +378,43 @@ class TestBadOutput:
             write_stack(tif, self.STACK, overwrite=True)
         assert [path.name for path in tif.parent.iterdir()] == ["image.tif"]
         assert tif.read_bytes() == b"mine"
+
+
+def test_damage_is_told_to_the_thread_that_meets_it(tmp_path):
+    """A file that another thread finds damaged meanwhile is none of ours; and tifffile speaks to others again."""
+    import logging
+    import threading
+
+    from napari_deqmd.io.tiff import _damage_reported
+
+    logger, inside, said = logging.getLogger("tifffile"), threading.Barrier(2), []
+
+    def other():
+        try:
+            with _damage_reported(Path("broken.tif")):
+                inside.wait()
+                logger.error("corrupted strip")
+                inside.wait()
+        except UserError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with _damage_reported(Path("healthy.tif")):
+        inside.wait()
+        inside.wait()
+    thread.join()
+    assert len(said) == 1
+    assert said[0].startswith("broken.tif is damaged")
+    assert logger.propagate
+    with pytest.MonkeyPatch.context() as patch:
+        heard = []
+        patch.setattr(logger, "callHandlers", lambda record: heard.append(record.getMessage()))
+        logger.error("to whom it may concern")
+    assert heard == ["to whom it may concern"]
+
+
+@pytest.mark.parametrize("place", ["x", [1], [0, 1, 2], [0.5, 1], None, {"a": 1}])
+def test_a_part_that_is_none(place):
+    with pytest.raises(UserError, match="is no part of the axis Y"):
+        Stack(np.zeros((4, 5)), "YX").part({"Y": place})

@@ -21,7 +21,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.regularizers import Regularizer, TotalVariation
 from napari_deqmd.core.regularizers.learned import Strength
-from napari_deqmd.training import finetune
+from napari_deqmd.training import finetune, judging
 from napari_deqmd.training.finetune import Finetuning, Settings, card
 from napari_deqmd.training.models import Model
 from napari_deqmd.training.progress import Report
@@ -96,7 +96,7 @@ def noisy() -> Source:
 
 @pytest.fixture
 def quick_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetune, "ITERATIONS", 40)
+    monkeypatch.setattr(judging, "ITERATIONS", 40)
 
 
 # --- the whole job ---
@@ -360,7 +360,7 @@ def test_on_a_slow_machine_fewer_patches_judge(monkeypatch, noisy):
         solved.append(len(problem.likelihood.y))
         return problem.start(), torch.zeros(solved[-1])
 
-    monkeypatch.setattr(finetune, "fixed_point", slow)
+    monkeypatch.setattr(judging, "fixed_point", slow)
     monkeypatch.setattr(finetune.time, "monotonic", lambda: clock[0])
     held = len(noisy.held_out.peak)
     job = Finetuning(base(1.0), noisy, replace(QUICK, minutes=1))

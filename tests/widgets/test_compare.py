@@ -355,7 +355,7 @@ def test_halves_of_the_photons(compare: Any) -> None:
     np.testing.assert_array_equal(halves[0].input + halves[1].input, np.rint(source.data / 2))
     for half in halves:
         assert (half.config.offset, half.config.gain) == (0.0, 1.0)
-        assert (half.config.peak, half.config.background) == (10.0, 1.0)
+        assert (half.config.peak, half.config.background, half.config.read_noise) == (10.0, 1.0, 0.0)
     (curve,) = compare.find("compare_frc_plot").curves
     assert curve.x[-1] == pytest.approx(5, rel=0.05)
     assert "prior makes both halves alike" in compare.find("compare_frc").toolTip()

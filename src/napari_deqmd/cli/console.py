@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 import time
 import warnings
@@ -52,12 +53,15 @@ def reported(job: Callable[[], None]) -> int:
         except KeyboardInterrupt as stop:
             say(str(stop) or "interrupted: nothing was written.")
             return 130
+        except BrokenPipeError:  # who read has heard enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            say(
-                f"the name {Path(str(error.filename)).name[:40]}... is too long for a file: choose a shorter one."
-            )
+            if error.errno == errno.ENAMETOOLONG:
+                name = Path(str(error.filename)).name[:40]
+                say(f"the name {name}... is too long for a file: choose a shorter one.")
+            else:
+                say(f"{error.filename or 'a file'}: {error.strerror or error}.")
             return 1
         except (MemoryError, RuntimeError) as error:
             if "out of memory" in str(error):
@@ -68,6 +72,8 @@ def reported(job: Callable[[], None]) -> int:
                 say(
                     "there is not enough memory for this: give --memory, crop the image, or close other programs."
                 )
+            elif "home directory" in str(error):
+                say("a path begins with ~ and names no user's folder: write it out.")
             else:
                 raise
             return 1

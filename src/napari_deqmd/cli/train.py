@@ -36,7 +36,13 @@ def finetune(arguments: Namespace) -> None:
     target = check_target(target, overwrite=False, size=_LARGEST_MODEL)
     base = load_model(arguments.base, method="deq-md")
     job = Finetuning(base, _source(arguments), settings)
-    _run(job)
+    try:
+        _run(job)
+    except KeyboardInterrupt:
+        if not job.scored or not (outcome := job.result()).kept:
+            raise
+        job.save(target, outcome)
+        raise KeyboardInterrupt(f"interrupted: the best model so far is {target}.") from None
     outcome = job.result()
     if outcome.kept:
         job.save(target, outcome)
@@ -95,6 +101,10 @@ def _whole(job: Callable[..., Generator[Report, None, None]], arguments: Namespa
             raise UserError(
                 f"The training ran away ({error}): lower the recipe's learning_rate and start anew."
             ) from error
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "interrupted: the same command goes on from the last checkpoint."
+            ) from None
         if rank() > 0:
             return
     found = {

@@ -21,12 +21,13 @@ def resolve_device(name: str) -> str:
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    missing = UserError(f"The device {name!r} is not to be had on this machine: use 'auto' or 'cpu'.")
     try:
-        torch.empty(1, device=name)
+        kind = torch.empty(1, device=name).device.type
     except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"The device {name!r} is not to be had on this machine: use 'auto' or 'cpu'."
-        ) from error
+        raise missing from error
+    if kind == "meta":  # it computes nothing
+        raise missing
     return name
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,34 @@ class Iterates:
         so that they hold for another peak too. ``None`` for an item that was not reached.
     iterations : tuple of int
         Iterations of each so far, those of earlier runs included.
+    margins : tuple of (int, int), optional
+        By how many pixels the objects reach beyond the image, before and after it, along every axis.
     """
 
     objects: tuple[NDArray[np.float32] | None, ...]
     iterations: tuple[int, ...]
+    margins: tuple[tuple[int, int], ...] | None = None
+
+    def moved(self, image: tuple[int, ...], margins: tuple[tuple[int, int], ...]) -> Iterates:
+        """Return the same for a run on an image of this shape whose PSF reaches further beyond it, or less far.
+
+        Memory decides how much of a tall PSF is used, so that two runs on the same data may differ in that.
+        """
+        if self.margins is None or self.margins == margins:
+            return self
+        own = tuple(n + before + after for n, (before, after) in zip(image, self.margins, strict=True))
+        more = [(new[0] - old[0], new[1] - old[1]) for old, new in zip(self.margins, margins, strict=True)]
+
+        def fitted(known: NDArray[np.float32]) -> NDArray[np.float32]:
+            kept = tuple(
+                slice(max(0, -before), n - max(0, -after))
+                for n, (before, after) in zip(own, more, strict=True)
+            )
+            grown = [(max(0, before), max(0, after)) for before, after in more]
+            return np.pad(known[kept], grown, mode="edge")
+
+        objects = (known if known is None or known.shape != own else fitted(known) for known in self.objects)
+        return replace(self, objects=tuple(objects), margins=margins)
 
     def require(self, items: int, shape: tuple[int, ...]) -> None:
         """Check that a run on so many objects of this shape can start here.

@@ -34,6 +34,12 @@ class PixelMaps:
     read_noise: NDArray[Any] | None = None
     mask: NDArray[Any] | None = None
 
+    def __post_init__(self) -> None:
+        # In a camera's own integers differences and squares would wrap around.
+        for name, values in self.given.items():
+            if name in CAMERA and values.dtype.kind in "bui":
+                object.__setattr__(self, name, values.astype(np.float32))
+
     @classmethod
     def among(cls, mask: Any, **camera: Any) -> PixelMaps:
         """Keep what is an array; numbers belong to the configuration."""
@@ -79,7 +85,8 @@ class PixelMaps:
         """Return the counts that a camera would give all of whose pixels have this offset and this gain."""
         if self.offset is None and self.gain is None:
             return counts
-        electrons = (counts - (offset if self.offset is None else self.offset)).astype(np.float32)
+        electrons = counts.astype(np.float32)
+        electrons -= np.asarray(offset if self.offset is None else self.offset, np.float32)
         electrons /= np.asarray(gain if self.gain is None else self.gain, np.float32)
         return np.asarray(electrons * np.float32(gain) + np.float32(offset))
 

@@ -108,7 +108,10 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    # A name that is no text, as a file's may be, has stand-ins for its bytes that no encoding knows.
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def carried(metadata: Mapping[str, Any], *, without: Sequence[str] = ()) -> str | None:

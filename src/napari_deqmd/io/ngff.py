@@ -197,10 +197,11 @@ def write_ngff(
             ),
         )
         array[...] = pixels
-    own = dict(metadata.get("zarr", {}))
+    own = dict(metadata["zarr"]) if isinstance(metadata.get("zarr"), dict) else {}
     count = data.shape[axes.index("C")] if "C" in axes else 1
     omero = own.pop("omero", None)
-    if omero is None or len(omero.get("channels", ())) != count or len(channel_names) == count:
+    channels = omero.get("channels") if isinstance(omero, dict) else None
+    if not isinstance(channels, list) or len(channels) != count or len(channel_names) == count:
         omero = _omero(omero, count, channel_names, metadata.get("channel_colors", ()), float(np.max(data)))
     told = (
         "zarr",
@@ -242,9 +243,9 @@ def _validated(source: Path, content: Any, newer: bool) -> Any:
     from pydantic import ValidationError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ValidationWarning)
-            return (Multiscale05 if newer else Multiscale04).model_validate(content)
+        # Not for a moment only: threads share these filters, and the end of one's moment would be the end of another's.
+        warnings.simplefilter("ignore", ValidationWarning)
+        return (Multiscale05 if newer else Multiscale04).model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -118,9 +118,11 @@ def _read(path: Path | Loaded, axes: str | None) -> Stack:
         return read_stack(path, axes=axes).load()
     try:
         with Image.open(path) as picture:
-            data = np.asarray(picture)
+            data = np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
     except (OSError, UnidentifiedImageError) as error:
         raise UserError(f"{path.name} cannot be read as a picture: save it as TIFF.") from error
+    if data.ndim == 3 and picture.mode == "P" and (data == data[..., :1]).all():
+        data = data[..., 0]  # a palette of grays
     if data.ndim != 2:
         raise UserError(
             f"{path.name} is a colour (RGB) picture: save the channel to learn from as a gray TIFF."

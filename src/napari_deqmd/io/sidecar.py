@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.atomic import atomic_file, atomic_paths
+from napari_deqmd.io.atomic import atomic_file, atomic_paths, check_target
 from napari_deqmd.io.metadata import plain
 from napari_deqmd.io.ngff import is_ngff
 from napari_deqmd.io.stack import Stack, check_output, write_into
@@ -143,11 +143,7 @@ def read_sidecar(output: Path | str) -> dict[str, Any]:
 def check_result(path: Path | str, *, overwrite: bool, size: int = 0) -> Path:
     """Check, before long work, that an image and its sidecar can be written; return the image's path."""
     target = check_output(path, overwrite=overwrite, size=size)
-    beside = sidecar_path(target)
-    if beside.exists() and not overwrite:
-        raise UserError(
-            f"{beside} exists already: choose another name, or replace it (--overwrite, in Python overwrite=True)."
-        )
+    check_target(sidecar_path(target), overwrite=overwrite)
     return target
 
 

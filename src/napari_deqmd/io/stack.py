@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,12 @@ class Stack:
         steps = self.sizes | {"T": self.metadata.get("time_interval", 0.0)}
         for letter, place in places.items():
             axis = self.axes.find(letter)
-            first, last = (place, place) if isinstance(place, int) else (int(place[0]), int(place[1]))
+            try:
+                first, last = (place, place) if isinstance(place, int) else map(operator.index, place)
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    f"{place!r} is no part of the axis {letter}: give an index, or the first and the last."
+                ) from error
             if axis < 0 or not 0 <= first <= last < self.data.shape[axis]:
                 raise UserError(
                     f"{letter} {first} to {last} is no part of an image with the axes {self.axes} and "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -136,19 +137,30 @@ def _metadata_of(
     return read_resolution(series.keyframe, None), {}, (), None
 
 
+class _Listener(logging.Filter):
+    """Keeps what tifffile logs while a thread listens, for that thread; of its own threads for all that listen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: dict[int, list[str]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        listening = dict(self.heard)
+        theirs = [listening[record.thread]] if record.thread in listening else listening.values()
+        for said in theirs:
+            if record.levelno >= logging.ERROR:
+                said.append(record.getMessage())
+        return not listening
+
+
+_LISTENER = _Listener()
+logging.getLogger("tifffile").addFilter(_LISTENER)
+
+
 @contextlib.contextmanager
 def _damage_reported(source: Path) -> Iterator[None]:
     """Turn whatever tifffile raises, or logs and skips, into one sentence."""
-    damage: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            damage.append(record.getMessage())
-
-    listener = Listener(logging.ERROR)
-    logger = logging.getLogger("tifffile")
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(listener)
+    damage = _LISTENER.heard[threading.get_ident()] = []
     try:
         yield
     except UserError:
@@ -169,8 +181,7 @@ def _damage_reported(source: Path) -> Iterator[None]:
             ) from error
         raise UserError(f"{source.name} is damaged or cut off: copy or save it again.") from error
     finally:
-        logger.removeHandler(listener)
-        logger.propagate = propagate
+        del _LISTENER.heard[threading.get_ident()]
     if any(_DAMAGED.search(message) for message in damage):
         raise UserError(
             f"{source.name} is damaged or cut off: parts of it are missing, so copy or save it again."

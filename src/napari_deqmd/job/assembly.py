@@ -53,6 +53,7 @@ class Assembly:
         self._on_object = [tile.on_object(shape, self._margins) for tile in tiles]
         self._object_shape = object_shape(shape, psf_shape, boundary)
         if start is not None:
+            start = start.moved(shape, self._margins)
             start.require(len(places), self._object_shape)
         self._before = start or Iterates((None,) * len(places), (0,) * len(places))
         self._objects = list(self._before.objects)
@@ -124,4 +125,4 @@ class Assembly:
             before + (self.ending(place).iterations if place in self._endings else 0)
             for place, before in zip(self._places, self._before.iterations, strict=True)
         )
-        return Iterates(tuple(self._objects), tuple(iterations))
+        return Iterates(tuple(self._objects), tuple(iterations), self._margins)

@@ -149,7 +149,7 @@ class Recording:
         level = photons.background + np.square(self.camera["read_noise"])
         if not np.ndim(level):
             return float(level)
-        return np.asarray(np.broadcast_to(level, self.shape)[part], np.float32)
+        return np.array(np.broadcast_to(level, self.shape)[part], np.float32)
 
     def item(self, index: tuple[int, ...], tile: Tile, photons: Photons, left_out: LeftOut) -> Item:
         """Return a tile of an item, ready to be reconstructed."""

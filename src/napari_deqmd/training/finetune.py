@@ -100,6 +100,11 @@ class Finetuning:
         """First held-out patch as it was measured, ``(Y, X)``, photo-electrons: see `Progress.patch`."""
         return np.array(self.source.held_out.electrons[0, 0].numpy())
 
+    @property
+    def scored(self) -> bool:
+        """Whether the base was scored, so that there is a `result`."""
+        return self._state is not None
+
     def steps(self) -> Generator[Progress, None, None]:
         """Run, yielding the base's score, then every step. Closing the generator keeps the best weights so far."""
         regularizer = copy.deepcopy(self.base.regularizer).to(self.device)
@@ -232,7 +237,8 @@ class Finetuning:
         gain = gains.mean().item()
         if not math.isfinite(gain):
             raise FloatingPointError("the score is not finite")
-        if gain > max(state.gain, CERTAIN * gains.std().item() / math.sqrt(len(gains))):
+        chance = gains.std().item() / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
+        if gain > max(state.gain, CERTAIN * chance):
             state.gain, state.best_step = gain, state.steps + self._step
             state.best = _weights(regularizer)
         self._save()

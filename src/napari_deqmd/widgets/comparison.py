@@ -124,7 +124,9 @@ class Comparison:
         self._image, self._psf, self._factory, self._maps = image, psf, factory, maps
         self._contenders = contenders
         self._voxel_size = voxel_size or 1.0
-        self._halves = split_photons(self.electrons, np.random.default_rng(camera.seed)) if halves else ()
+        # With the read noise's variance added electrons are as good as Poisson, and their halves independent.
+        dealt, _ = to_electrons(image, offset=camera.offset, gain=camera.gain, read_noise=camera.read_noise)
+        self._halves = split_photons(dealt, np.random.default_rng(camera.seed)) if halves else ()
         self._outcomes: dict[int, Outcome] = {}
 
     def steps(self) -> Generator[Progress, None, None]:
@@ -267,9 +269,7 @@ def _outcome(progress: Progress, result: Any) -> Outcome:
 
 def _at_half(config: ReconstructionConfig, report: dict[str, Any]) -> ReconstructionConfig:
     """Return the settings for half the photo-electrons: half the peak and half the background that were used."""
-    return dataclasses.replace(
-        config,
-        offset=0.0,
-        gain=1.0,
-        **{name: report[name] / 2 for name in ("peak", "background") if name in report},
-    )
+    halves = {name: report[name] / 2 for name in ("peak", "background") if name in report}
+    if "background" in halves:
+        halves["background"] += config.read_noise**2 / 2
+    return dataclasses.replace(config, offset=0.0, gain=1.0, read_noise=0.0, **halves)
