@@ -37,7 +37,7 @@ def device(monkeypatch):
     with pretend.device() as name:
         monkeypatch.setattr("napari_deqmd.core.device.NARROW", {name})
         monkeypatch.setattr("napari_deqmd.training.judging.ITERATIONS", 4)
-        for module in ("reconstruction", "training.finetune"):
+        for module in ("reconstruction", "job.item", "training.finetune"):
             monkeypatch.setattr(f"napari_deqmd.{module}.resolve_device", str)
         yield name
 

@@ -21,13 +21,14 @@ def resolve_device(name: str) -> str:
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    missing = UserError(f"The device {name!r} is not to be had on this machine: use 'auto' or 'cpu'.")
     try:
-        kind = torch.empty(1, device=name).device.type
+        if torch.device(name).type == "meta":
+            raise RuntimeError("it computes nothing")
+        torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise missing from error
-    if kind == "meta":  # it computes nothing
-        raise missing
+        raise UserError(
+            f"The device {name!r} is not to be had on this machine: use 'auto' or 'cpu'."
+        ) from error
     return name
 
 
