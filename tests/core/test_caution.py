@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from napari_deqmd.core.caution import caution, quietly
+from napari_deqmd.core.caution import caution, listening, quietly
 
 
 def test_every_time_and_not_when_quiet() -> None:
@@ -18,6 +18,17 @@ def test_every_time_and_not_when_quiet() -> None:
             caution("hear me")
     assert [str(one.message) for one in heard] == ["hear me"] * 2
     assert heard[0].filename == __file__
+
+
+def test_a_thread_that_listens_hears_alone() -> None:
+    heard: list[str] = []
+    with listening(heard.append):
+        caution("hear me")
+        with quietly():
+            caution("never said")
+    assert heard == ["hear me"]
+    with pytest.warns(UserWarning, match="hear me"):
+        caution("hear me")
 
 
 def test_a_filter_by_module_holds() -> None:

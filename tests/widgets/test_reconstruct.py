@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from qtpy.QtWidgets import QFileDialog
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.errors import UserError
 from widgets.jobs import FakeJob
 
@@ -257,12 +258,10 @@ def test_errors_are_told_and_leave_the_widget_ready(bench: Any, notices: list[st
 
 
 def test_warnings_of_the_job_are_told(bench: Any, notices: list[str], qtbot: Any) -> None:
-    import warnings
-
     class Warning(FakeJob):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            warnings.warn("The PSF is larger than the image: it was cropped.", stacklevel=2)
+            caution("The PSF is larger than the image: it was cropped.")
 
     bench.add()
     bench.widget.job_factory = Warning

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import warnings
 import weakref
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_deqmd.core.caution import caution
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets import worker as worker_module
@@ -215,6 +217,42 @@ def test_task_runs_in_another_thread(qtbot) -> None:
     with qtbot.waitSignal(worker.finished, timeout=5000):
         start(worker)
     assert worker.outcome != threading.get_ident()
+
+
+def test_of_workers_that_overlap_each_hears_its_own_cautions(qtbot) -> None:
+    both, spoken = threading.Barrier(2), threading.Event()
+
+    def first() -> None:
+        both.wait(10)
+        caution("of the first")
+        spoken.set()
+
+    def second() -> None:
+        both.wait(10)
+        spoken.wait(10)
+        caution("of the second")
+
+    heard: list[tuple[str, str]] = []
+    workers = [TaskWorker(first), TaskWorker(second)]
+    for name, worker in zip(("first", "second"), workers, strict=True):
+        worker.warned.connect(lambda warning, name=name: heard.append((name, *warning)))
+    shown = warnings.showwarning
+    with qtbot.waitSignals([worker.finished for worker in workers], timeout=10_000):
+        for worker in workers:
+            start(worker)
+    qtbot.waitUntil(lambda: len(heard) == 2, timeout=5000)
+    assert sorted(heard) == [("first", "of the first"), ("second", "of the second")]
+    assert warnings.showwarning is shown
+
+
+def test_warnings_that_are_no_cautions_stay_with_python(qtbot, monkeypatch) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(warnings, "filters", [])
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *_: heard.append(str(message)))
+    worker = TaskWorker(lambda: warnings.warn("of another library", stacklevel=1))
+    with qtbot.waitSignal(worker.finished, timeout=5000):
+        start(worker)
+    assert heard == ["of another library"]
 
 
 def test_previews_take_little_of_the_run(qtbot) -> None:

@@ -102,10 +102,8 @@ class Runner(QObject):
         if news is not None:
             self.show_news(self._worker, news)
 
-    def _on_warning(self, warning: tuple[Any, ...]) -> None:
-        message, category = warning[:2]
-        if issubclass(category, UserWarning):
-            show_warning(str(message))
+    def _on_warning(self, warning: tuple[str]) -> None:
+        show_warning(*warning)
 
     def _on_finished(self) -> None:
         worker = self._worker

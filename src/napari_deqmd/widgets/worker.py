@@ -18,6 +18,7 @@ import numpy as np
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import Signal
 
+from napari_deqmd.core.caution import listening
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.watching import Interrupted, watched
 from napari_deqmd.widgets.clock import PreviewClock
@@ -35,6 +36,8 @@ LONG = 2.0
 class QuietWorker(WorkerBase):
     """A worker whose ``finished`` always comes, and which says then how it ended.
 
+    Its ``warned`` brings each `caution` of its work as ``(sentence,)``; other warnings stay with Python.
+
     Attributes
     ----------
     outcome : object or None
@@ -50,6 +53,20 @@ class QuietWorker(WorkerBase):
         self.outcome: Any = None
         self.failure: str | None = None
         self.expected = False
+
+    def run(self) -> None:
+        """Work, and say that it began, what it warns of, and that it ended; called by Qt.
+
+        superqt's own would put a ``warnings.showwarning`` of this worker in place, which all threads share: of two
+        workers that overlap one gets the other's warnings, and the later one's stays for good.
+        """
+        self.started.emit()
+        self._running = True
+        with listening(lambda sentence: self.warned.emit((sentence,))):
+            self.work()
+        self._running = False
+        self.finished.emit()
+        self._finished.emit(self)
 
     def work(self) -> None:
         """Run in the other thread; never raises and keeps no traceback, which would hold the run's tensors."""
