@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -388,6 +389,32 @@ def test_estimate_fills_peak_and_background(bench: Any, qtbot: Any) -> None:
     bench.find("peak").setText("80")
     bench.widget.image.layer_combo.choose(layer)
     assert bench.find("peak").text() == "80"
+
+
+def test_several_channels_are_estimated_one_by_one(bench: Any, qtbot: Any) -> None:
+    generator = np.random.default_rng(0)
+    light = np.zeros((2, 64, 64))
+    light[:, 20:40, 20:40] = np.reshape([20, 1000], (2, 1, 1))
+    data = generator.poisson(light + np.reshape([1, 50], (2, 1, 1))).astype(np.uint16)
+    bench.viewer.add_image(data, name="cells", axis_labels=("c", "y", "x"))
+    bench.find("gain").setValue(1.0)
+    bench.find("offset").setValue(0.0)
+    bench.find("peak").setText("80")
+
+    def estimate() -> str:
+        bench.find("estimate").click()
+        qtbot.waitUntil(lambda: bench.find("estimate").isEnabled(), timeout=10_000)
+        return bench.find("estimate_result").text()
+
+    numbers = re.findall(r"channel (\d): peak ([\d.]+)[^,]*, background ([\d.]+)", estimate())
+    assert np.array(numbers, float) == pytest.approx(np.array([[0, 20, 1], [1, 1000, 50]]), rel=0.25, abs=0.5)
+    assert (bench.find("peak").text(), bench.find("background").text()) == ("auto", "auto")
+    bench.find("channel_choice").setCurrentText("1")
+    assert "channel" not in estimate()
+    assert float(bench.find("peak").text()) == pytest.approx(1000, rel=0.2)
+    data[1] = 7
+    bench.find("channel_choice").setCurrentText("all")
+    assert estimate() == ""
 
 
 def test_estimate_without_an_image_is_told(bench: Any, notices: list[str]) -> None:

@@ -57,8 +57,7 @@ def settled(image: LayerImage, config: ReconstructionConfig) -> ReconstructionCo
     if "auto" not in (config.peak, config.background) or not image.is_quick:
         return config
     basis, part = image.basis(), image.part
-    several = "C" in image.axes and part.shape[image.axes.index("C")] > 1
-    if several or basis.shape == part.shape:
+    if len(image.channels) > 1 or basis.shape == part.shape:
         return config
     try:
         photons = estimate_photons(

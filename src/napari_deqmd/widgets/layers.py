@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,19 @@ class LayerImage:
     def spatial_shape(self) -> tuple[int, ...]:
         """Pixels of that along the spatial axes."""
         return spatial_shape(self.part.shape, self.axes)
+
+    @property
+    def channels(self) -> range:
+        """The channels that are meant; none where it has no such axis."""
+        part = self.part.slices[self.axes.index("C")] if "C" in self.axes else slice(0, 0)
+        return range(part.start, part.stop)
+
+    def channel(self, place: int) -> LayerImage:
+        """Return the same of one channel."""
+        if "C" not in self.axes:
+            return self
+        region = self.part.narrow(self.axes.index("C"), slice(place, place + 1))
+        return replace(self, region=region, mask=None if self.mask is None else self.mask.channel(place))
 
     @property
     def is_quick(self) -> bool:

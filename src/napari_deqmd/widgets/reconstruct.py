@@ -13,7 +13,8 @@ from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.controls import changes, take
 from napari_deqmd.widgets.dock import DockWidget
-from napari_deqmd.widgets.form import PsfChoice, collect, config_from, default, hasty
+from napari_deqmd.widgets.estimate import Estimate, find_photons
+from napari_deqmd.widgets.form import PsfChoice, collect, config_from, hasty
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.opening import layers_of
 from napari_deqmd.widgets.reports import Job
@@ -91,18 +92,8 @@ class ReconstructWidget(DockWidget):
         except Exception as error:  # layers come from anywhere: whatever they do ends as a sentence
             self.complain(error)
             return
-        camera = self.photons.camera
         read_noise = self.photons.values()["read_noise"] or None
-
-        def task() -> Any:
-            from napari_deqmd.core.photons import estimate_photons, photon_histogram
-
-            counts = image.basis()
-            untouched = all(value == default(name) for name, value in camera.items())
-            asked: dict[str, Any] = dict.fromkeys(camera, "auto") if untouched else camera
-            found = estimate_photons(counts, **asked, axes=image.axes, read_noise=read_noise)
-            return found, photon_histogram(counts, offset=found.offset, gain=found.gain)
-
+        task = partial(find_photons, image, self.photons.camera, read_noise)
         self.photons.say("Estimating…")
         self._estimating.start(task, partial(self._show_estimate, self.image.layer_combo.layer))
 
@@ -248,11 +239,11 @@ class ReconstructWidget(DockWidget):
         if layer is not None:
             self.image.layer_combo.choose(layer)
 
-    def _show_estimate(self, layer: Any, found: tuple[Any, Any] | None) -> None:
+    def _show_estimate(self, layer: Any, found: Estimate | None) -> None:
         if found is None or layer != self.image.layer_combo.layer:
             self.photons.say("")
         else:
-            self.photons.show_estimate(*found)
+            self.photons.show_estimate(found)
 
     def _look_at_resources(self, *_: Any) -> None:
         """Find out, soon, what a run would need; a form that is not complete has no memory to predict."""

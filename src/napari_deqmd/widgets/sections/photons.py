@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QLineEdit, QPushButton, QWidget
 
 from napari_deqmd.core.typed import AUTO, number_or_auto
 from napari_deqmd.widgets.choices import MaskCombo
+from napari_deqmd.widgets.estimate import Estimate
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.histogram import PhotonPlot
 from napari_deqmd.widgets.layers import LayerImage, read_mask
@@ -115,7 +116,7 @@ class PhotonsSection(CameraSection):
         self.estimate_button.setToolTip(
             "<p>Read peak and background from the image with this offset and gain, and draw where they lie.</p>"
             "<p>While offset and gain are 0 and 1, they are read from the noise of the image first, if it tells "
-            "them.</p>"
+            "them.</p><p>Of several channels each has its own: they are told, and 'auto' runs each with its own.</p>"
         )
         self.column.addWidget(self.estimate_button)
         self.finding = hint("estimate_result")
@@ -159,26 +160,28 @@ class PhotonsSection(CameraSection):
         layer = self.mask_combo.layer
         return image if layer is None else replace(image, mask=read_mask(layer, image))
 
-    def show_estimate(self, photons: Any, histogram: tuple[Any, Any]) -> None:
-        """Fill in what `estimate_photons` found; say it, and draw it.
+    def show_estimate(self, estimate: Estimate) -> None:
+        """Fill in what was found; say it, and draw it. Of several channels each has its own: only "auto" means that.
 
         Offset and gain are the image's: they are not remembered, and go with it.
         """
-        self.peak_edit.setText(f"{photons.peak:.4g}")
-        self.background_edit.setText(f"{photons.background:.4g}")
+        photons, several = estimate.photons, bool(estimate.channels)
+        self.peak_edit.setText(AUTO if several else f"{photons.peak:.4g}")
+        self.background_edit.setText(AUTO if several else f"{photons.background:.4g}")
         self._estimated = self._shown()
-        found = [f"Found: {photons.summary}."]
+        found = [f"Found: {estimate.summary}."]
         camera = photons.camera
-        if camera is not None and not camera.cannot_tell:
+        if camera is not None and camera.gain is not None and camera.offset is not None:
             fill(self.offset_spin, round(camera.offset, 2))
             fill(self.gain_spin, float(f"{camera.gain:.4g}"))
             found.append(
                 f"From the noise: gain {camera.gain:.3g} ± {camera.gain_error:.1g} counts per photo-electron, offset "
                 f"{camera.offset:.4g} ± {camera.offset_error:.1g} counts."
             )
-        self.say(" ".join((*found, *photons.warnings)))
-        self.plot.show_photons(*histogram, photons)
-        self.plot.show()
+        self.say(" ".join((*found, *estimate.warnings)))
+        if not several:
+            self.plot.show_photons(*estimate.histogram, photons)
+            self.plot.show()
 
     def say(self, text: str) -> None:
         """Show what was found, or hide the line; what is drawn belongs to what was found before."""
