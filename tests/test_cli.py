@@ -527,7 +527,7 @@ class TestRefused:
         psf = np.exp(-((y / 1.2) ** 2 + (x / 2.4) ** 2) / 2)
         write_stack("psf.tif", Stack(psf.astype(np.float32), "YX", (0.1, 0.05)))
         assert reconstruct(psf="psf.tif") == 0
-        assert "the PSF was resampled" in capsys.readouterr().err
+        assert "The PSF was resampled" in capsys.readouterr().err
         assert reconstruct(output="same.tif") == 0
         assert read_stack("out.tif").data == pytest.approx(read_stack("same.tif").data, rel=1e-2, abs=0.1)
 
@@ -537,13 +537,13 @@ class TestRefused:
         write_stack("psf.ome.tif", Stack(make_psf(ndim=3, sigma=(1, 2, 2)), "ZYX", (0.3, 0.05, 0.05)))
         assert reconstruct(psf="psf.ome.tif", image="flat.ome.tif") == 0
         told = capsys.readouterr().err
-        assert "the image has no voxel size along Z: taken to be the PSF's" in told
+        assert "The image has no voxel size along Z: taken to be the PSF's" in told
         assert "from voxels of 0.05 × 0.05 µm (Y, X) to those of the image, 0.1 × 0.1 µm (Y, X)." in told
 
     def test_psf_without_voxel_size_is_told(self, folder, capsys):
         write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX"))
         assert reconstruct(psf="psf.tif") == 0
-        assert "the PSF has no voxel size along Y" in capsys.readouterr().err
+        assert "The PSF has no voxel size along Y" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("image", "says"),

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from napari_deqmd.cli.jobs import load_psf
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.stack import Stack
 from napari_deqmd.psf.inspect import inspect_psf
 from napari_deqmd.psf.prepare import prepare_psf
 from napari_deqmd.psf.theory import make_psf, parse_psf
+from napari_deqmd.psf_files import load_psf
 
 OIL = {"na": 1.4, "wavelength": 0.52, "ni": 1.515}
 VOXEL = (0.3, 0.13, 0.13)

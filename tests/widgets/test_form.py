@@ -13,6 +13,7 @@ from napari.components import ViewerModel
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.io.stack import Stack, write_stack
 from napari_deqmd.widgets.form import Place, PsfChoice, collect, config_from
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.region import whole
@@ -72,8 +73,35 @@ def test_psf_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "psf.tif"
     tifffile.imwrite(path, np.ones((5, 7, 7), dtype=np.float32))
     choice = PsfChoice(path=str(path))
-    assert choice.load(IMAGE).shape == (5, 7, 7)
+    with pytest.warns(UserWarning, match="The PSF has no voxel size"):
+        assert choice.load(IMAGE).shape == (5, 7, 7)
     assert str(choice) == str(path)
+
+
+def test_a_psf_layer_of_one_plane_is_resampled_for_a_plane() -> None:
+    plane = LayerImage(data=np.ones((32, 32)), name="cells", axes="YX", voxel_size=(0.1, 0.1))
+    psf = LayerImage(data=np.ones((1, 5, 5)), name="beads", axes="ZYX", voxel_size=(0.3, 0.2, 0.1))
+    assert PsfChoice(layer=psf).load(plane).shape == (9, 5)
+    series = LayerImage(data=np.ones((1, 1, 5, 5)), name="beads", axes="TZYX", voxel_size=(0.3, 0.2, 0.1))
+    assert PsfChoice(layer=series).load(plane).shape == (9, 5)
+    assert PsfChoice(layer=series).load(IMAGE).shape == (1, 9, 5)
+
+
+def test_channels_of_a_psf_are_no_planes(tmp_path: Path) -> None:
+    path = tmp_path / "psf.ome.tif"
+    write_stack(path, Stack(np.ones((3, 7, 7), np.float32), "CYX"))
+    layer = LayerImage(data=np.ones((3, 7, 7)), name="beads", axes="CYX", voxel_size=(0.1, 0.1))
+    for choice in (PsfChoice(path=str(path)), PsfChoice(layer=layer)):
+        for read in (choice.load, choice.measured):
+            with pytest.raises(UserError, match="has the axes CYX"):
+                read(IMAGE)
+
+
+def test_a_psf_file_of_other_voxels_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "psf.ome.tif"
+    write_stack(path, Stack(np.ones((5, 5, 5), np.float32), "ZYX", (0.3, 0.2, 0.1)))
+    with pytest.warns(UserWarning, match="was resampled"):
+        assert PsfChoice(path=str(path)).load(IMAGE).shape == (5, 9, 5)
 
 
 def test_psf_from_a_broken_file(tmp_path: Path) -> None:

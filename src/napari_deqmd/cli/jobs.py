@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
@@ -19,9 +18,10 @@ from napari_deqmd.core.caution import caution
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.pixels import CAMERA, PixelMaps
-from napari_deqmd.io.names import SUFFIXES, image_path
+from napari_deqmd.io.names import image_path
 from napari_deqmd.io.sidecar import check_result, fingerprint, origin, versions, write_result
 from napari_deqmd.io.stack import Stack, read_stack
+from napari_deqmd.psf_files import load_psf
 
 if TYPE_CHECKING:
     from napari_deqmd.api import Result
@@ -143,40 +143,6 @@ def simulate(arguments: Namespace) -> None:
         print_json(settings | {"output": str(target)})
     else:
         print(f"{target}: {counts.min():.4g} to {counts.max():.4g} counts")
-
-
-def load_psf(text: str, stack: Stack) -> NDArray[np.float32]:
-    """Return the PSF that ``--psf`` names, at the voxel size of the image."""
-    from napari_deqmd.psf.prepare import fit_voxels, known_sizes
-    from napari_deqmd.psf.theory import parse_psf
-
-    if not text.strip() or not (text.lower().endswith(SUFFIXES) or Path(text).expanduser().exists()):
-        return parse_psf(text, len(stack.spatial_axes), stack.voxel_size, stack.spatial_shape)
-    psf = read_stack(text).load()
-    if psf.axes != psf.spatial_axes:
-        raise UserError(f"The PSF {text} has the axes {psf.axes}: give one PSF, with the axes YX or ZYX.")
-    own, wanted = known_voxels(psf, psf.axes), known_voxels(stack, psf.axes)
-    shared = np.array([axis in stack.axes for axis in psf.axes])
-    for name, other, silent in (
-        ("PSF", "image", np.isnan(own) & np.isfinite(wanted)),
-        ("image", "PSF", np.isnan(wanted) & np.isfinite(own)),
-    ):
-        if axes := ", ".join(np.array(list(psf.axes))[silent & shared]):
-            caution(f"the {name} has no voxel size along {axes}: taken to be the {other}'s.", stacklevel=2)
-    fitted = fit_voxels(psf.data, own, wanted)
-    if fitted is not psf.data:
-        before, after = known_sizes(own, wanted)
-        caution(
-            f"the PSF was resampled from voxels of {before} to those of the image, {after}.", stacklevel=2
-        )
-    return np.asarray(fitted, dtype=np.float32)
-
-
-def known_voxels(stack: Stack, axes: str) -> tuple[float, ...]:
-    """Return the micrometres along some axes, NaN where they are not known."""
-    lateral = stack.metadata.get("lateral")
-    known = stack.sizes or ({"Y": lateral, "X": lateral} if lateral else {})
-    return tuple(known.get(axis, math.nan) for axis in axes)
 
 
 def _read(arguments: Namespace) -> tuple[Stack, Path]:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.cli.console import print_fields, print_json, say
-from napari_deqmd.cli.jobs import known_voxels
 from napari_deqmd.cli.outputs import check_apart
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.atomic import atomic_file, check_target
@@ -19,6 +18,7 @@ from napari_deqmd.io.sidecar import check_result, versions, write_result
 from napari_deqmd.io.stack import Stack, read_stack
 from napari_deqmd.psf.inspect import PsfReport, inspect_psf, middle_planes
 from napari_deqmd.psf.parameters import voxels_of
+from napari_deqmd.psf_files import known_voxels
 
 # Pixels of a picture's panel.
 _PANEL = 320

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_deqmd.cli.console import StepLine, print_json, say
-from napari_deqmd.cli.jobs import load_psf
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.files import make_folder
 from napari_deqmd.io.atomic import check_target
+from napari_deqmd.psf_files import load_psf
 
 if TYPE_CHECKING:
     from napari_deqmd.training.finetune import Finetuning
