@@ -14,7 +14,7 @@ from napari_deqmd.cli import main
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.sidecar import read_sidecar
 from napari_deqmd.io.stack import Stack, read_stack, write_stack
-from napari_deqmd.widgets.opening import layers_of
+from napari_deqmd.widgets.opening import layers_of, place_of
 from napari_deqmd.widgets.reconstruct import default_job
 
 SIZES = (0.1, 0.13)
@@ -99,6 +99,53 @@ def test_a_region_a_psf_layer_and_a_stop(opened: Any, qtbot: Any, tmp_path: Path
     told, same = again(opened, tmp_path / "out.ome.tif.json", capsys)
     assert same is True
     assert told == ""
+
+
+def test_a_saved_region_lies_where_it_was(bench: Any, qtbot: Any, tmp_path: Path) -> None:
+    bench.widget.job_factory = default_job
+    counts = np.random.default_rng(0).poisson(20, (4, 2, 24, 32)).astype(np.uint16)
+    known = {"origin": {"T": 10.0, "Y": 5.0, "X": -3.0}, "time_interval": 2.0}
+    write_stack(tmp_path / "in.ome.tif", Stack(counts, "TCYX", SIZES, (), known))
+    for data, arguments in layers_of(read_stack(tmp_path / "in.ome.tif"), str(tmp_path / "in.ome.tif")):
+        layer = bench.viewer.add_image(data, **arguments)
+    assert tuple(layer.translate) == pytest.approx((5.0, 5.0, -3.0))
+    assert tuple(layer.axis_labels) == ("t", "y", "x")
+    corners = np.array([[4, 6], [4, 30], [20, 30], [20, 6]]) - 0.5
+    bench.viewer.add_shapes(corners * SIZES + (5.0, -3.0), name="box", units=("um", "um"))
+    bench.widget.image.layer_combo.choose(layer)
+    bench.find("method").setCurrentText("rl")
+    bench.find("roi").setCurrentText("box")
+    bench.find("time_choice").setCurrentText("2-3")
+    bench.run(max_iter=2)
+    bench.wait_idle()
+    save(bench, qtbot, tmp_path / "out.ome.tif")
+    stack = read_stack(tmp_path / "out.ome.tif")
+    assert (stack.axes, stack.data.shape) == ("TYX", (2, 16, 24))
+    assert stack.metadata["origin"] == pytest.approx({"T": 14.0, "Y": 5.4, "X": -3 + 6 * 0.13})
+    ((_, arguments),) = layers_of(stack, "out.ome.tif")
+    result = bench.viewer.layers[f"{layer.name} deconvolved (region)"]
+    assert arguments["translate"] == pytest.approx(tuple(result.translate))
+
+
+def test_what_other_programs_keep_under_our_names_is_no_hindrance(
+    bench: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    odd = {"origin": (0, 0), "time_interval": "2 s", "channel_colors": {"a": 1}, "optics": None}
+    bench.add((4, 24, 24), axis_labels=("t", "y", "x"), metadata=odd)
+    bench.widget.job_factory = default_job
+    bench.find("method").setCurrentText("rl")
+    bench.find("time_choice").setCurrentText("2-3")
+    bench.run(max_iter=2)
+    bench.wait_idle()
+    save(bench, qtbot, tmp_path / "out.ome.tif")
+    assert read_stack(tmp_path / "out.ome.tif").data.shape == (2, 24, 24)
+
+
+def test_an_origin_needs_a_scale() -> None:
+    known = {"origin": {"T": 4.0, "Y": 5.0}}
+    assert "translate" not in place_of("TYX", None, known)
+    assert place_of("TYX", (0.1, 0.1), known)["translate"] == (0.0, 5.0, 0.0)
+    assert place_of("TYX", None, known | {"time_interval": 2.0})["translate"] == (2.0, 0.0, 0.0)
 
 
 def test_a_mask_is_saved_with_its_result(opened: Any, qtbot: Any, tmp_path: Path, capsys: Any) -> None:

@@ -136,9 +136,14 @@ def restored(text: Any) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         return {}
-    kept = {key: found[key] for key, kind in _CARRIED.items() if isinstance(found.get(key), kind)}
+    return sound({key: value for key, value in found.items() if key in _CARRIED})
+
+
+def sound(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata without what the neutral form cannot have: other programs use its names for other things."""
+    kept = {key: value for key, value in metadata.items() if isinstance(value, _CARRIED.get(key, object))}
     for key, kind in _ITEMS.items():
-        items = kept.get(key, ())
+        items: Any = kept.get(key, ())
         if not all(isinstance(one, kind) for one in (items.values() if isinstance(items, dict) else items)):
             del kept[key]
     return kept

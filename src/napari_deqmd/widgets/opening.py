@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,30 @@ def layers_of(stack: Any, path: str) -> list[tuple[Any, dict[str, Any]]]:
 
 def _arguments(stack: Any, axes: str, name: str, metadata: dict[str, Any]) -> dict[str, Any]:
     arguments: dict[str, Any] = {"name": name, "metadata": metadata}
-    return arguments | place_of(axes, stack.voxel_size)
+    return arguments | place_of(axes, stack.voxel_size, stack.metadata)
 
 
-def place_of(axes: str, voxel_size: tuple[float, ...] | None) -> dict[str, Any]:
-    """Return the `add_image` arguments that say where an image with these axes lies, in micrometres if known."""
+def place_of(
+    axes: str, voxel_size: tuple[float, ...] | None, metadata: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the `add_image` arguments that say where an image with these axes lies, in micrometres if known.
+
+    Parameters
+    ----------
+    axes : str
+    voxel_size : tuple of float or None
+        Micrometres along the spatial axes.
+    metadata : mapping, optional
+        With the ``origin`` of a file, as `napari_deqmd.io.metadata` has it. Along T a layer counts frames.
+    """
     place: dict[str, Any] = {"axis_labels": tuple(axes.lower())}
+    known = metadata or {}
+    steps = {"T": known.get("time_interval")}
     if voxel_size is not None:
+        steps |= dict.fromkeys(SPATIAL, 1.0)
         sizes = iter(voxel_size)
         place["scale"] = tuple(next(sizes) if letter in SPATIAL else 1.0 for letter in axes)
         place["units"] = tuple("micrometer" if letter in SPATIAL else "pixel" for letter in axes)
+    if origin := {letter: at for letter, at in known.get("origin", {}).items() if steps.get(letter)}:
+        place["translate"] = tuple(origin.get(letter, 0.0) / (steps.get(letter) or 1.0) for letter in axes)
     return place

@@ -48,17 +48,20 @@ class Record:
         cls, image: LayerImage, pixels: np.ndarray, choice: PsfChoice, psf: np.ndarray, maps: PixelMaps
     ) -> Record:
         """Return the record of a run; looks at every pixel, so it belongs into the other thread."""
+        from napari_deqmd.io.metadata import sound
         from napari_deqmd.io.sidecar import origin
         from napari_deqmd.io.stack import Stack
 
-        known = dict(image.metadata)
+        known = sound(image.metadata)
         name = str(known.pop("channel_name", "") or "")
-        stack = Stack(pixels, image.axes, image.voxel_size, (name,) if name else (), known)
-        channel = known.get("channel")
-        part: dict[str, Any] = {} if channel is None else {"C": channel}
+        ranges: dict[str, Any] = {}
         for letter, cut, size in zip(image.axes, image.part.slices, image.part.of, strict=True):
             if cut.stop - cut.start < size:
-                part[letter] = [cut.start, cut.stop - 1]
+                ranges[letter] = [cut.start, cut.stop - 1]
+        everything = Stack(image.data, image.axes, image.voxel_size, (name,) if name else (), known)
+        stack = dataclasses.replace(everything.part(ranges), data=pixels)
+        channel = known.get("channel")
+        part = ranges if channel is None else {"C": channel, **ranges}
         # With a channel left out, what letters the file's axes have is known to the file alone.
         axes = image.axes if channel is None else None
         given = {"axes": axes, "voxel_size": image.voxel_size, "level": None, "part": part or None}
