@@ -12,7 +12,7 @@ import torch  # noqa: F401  (its first import may take longer than a test waits)
 
 from napari_deqmd.cli import main
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.sidecar import read_sidecar
+from napari_deqmd.io.sidecar import fingerprint, read_sidecar
 from napari_deqmd.io.stack import Stack, read_stack, write_stack
 from napari_deqmd.widgets.opening import layers_of, place_of
 from napari_deqmd.widgets.reconstruct import default_job
@@ -125,6 +125,7 @@ def test_a_saved_region_lies_where_it_was(bench: Any, qtbot: Any, tmp_path: Path
     ((_, arguments),) = layers_of(stack, "out.ome.tif")
     result = bench.viewer.layers[f"{layer.name} deconvolved (region)"]
     assert arguments["translate"] == pytest.approx(tuple(result.translate))
+    assert result.metadata["origin"] == pytest.approx(stack.metadata["origin"])
 
 
 def test_what_other_programs_keep_under_our_names_is_no_hindrance(
@@ -139,6 +140,23 @@ def test_what_other_programs_keep_under_our_names_is_no_hindrance(
     bench.wait_idle()
     save(bench, qtbot, tmp_path / "out.ome.tif")
     assert read_stack(tmp_path / "out.ome.tif").data.shape == (2, 24, 24)
+
+
+def test_a_result_of_a_result_says_so(opened: Any, qtbot: Any, tmp_path: Path) -> None:
+    opened.find("method").setCurrentText("rl")
+    opened.run(max_iter=3)
+    opened.wait_idle()
+    first = opened.viewer.layers["in GFP deconvolved"]
+    opened.widget.image.layer_combo.choose(first)
+    opened.run(max_iter=2)
+    opened.wait_idle()
+    save(opened, qtbot, tmp_path / "out.ome.tif")
+    source = read_sidecar(tmp_path / "out.ome.tif")["input"]
+    assert (source["path"], source["given"]["part"], source["given"]["axes"]) == (None, None, "YX")
+    assert source["sha256"] == fingerprint(first.data)
+    made = source["provenance"]
+    assert made["input"] == {"layer": "in GFP", "path": str(opened.path)}
+    assert (made["config"]["method"], made["config"]["max_iter"]) == ("rl", 3)
 
 
 def test_an_origin_needs_a_scale() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pint
@@ -17,6 +17,9 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.images import perhaps_reversed
 from napari_deqmd.core.pixels import PixelMaps, mended
 from napari_deqmd.widgets.region import SPATIAL, Region, whole
+
+if TYPE_CHECKING:
+    from napari_deqmd.io.stack import Stack
 
 # Lazy data, or the region of them, are loaded up to here (bytes).
 LAZY_LIMIT = 2_000_000_000
@@ -80,6 +83,24 @@ class LayerImage:
             return self
         region = self.part.narrow(self.axes.index("C"), slice(place, place + 1))
         return replace(self, region=region, mask=None if self.mask is None else self.mask.channel(place))
+
+    @property
+    def ranges(self) -> dict[str, list[int]]:
+        """First and last pixel along each axis of which not all is meant."""
+        named = zip(self.axes, self.part.slices, self.part.of, strict=True)
+        return {
+            letter: [cut.start, cut.stop - 1] for letter, cut, size in named if cut.stop - cut.start < size
+        }
+
+    def stack(self) -> Stack:
+        """Return the part that is meant as if it came from a file: with its place, and lazy data still so."""
+        from napari_deqmd.io.metadata import sound
+        from napari_deqmd.io.stack import Stack
+
+        known = sound(self.metadata)
+        name = str(known.pop("channel_name", "") or "")
+        everything = Stack(self.data, self.axes, self.voxel_size, (name,) if name else (), known)
+        return everything.part(self.ranges)
 
     @property
     def is_quick(self) -> bool:

@@ -79,6 +79,8 @@ class ResultLayer:
         self.source = source
         self._image = image
         inherited = {key: value for key, value in source.metadata.items() if key not in _NOT_INHERITED}
+        if origin := image.stack().metadata.get("origin"):
+            inherited["origin"] = origin
         self._metadata = inherited | metadata
         self._camera = (float(metadata["config"]["offset"]), float(metadata["config"]["gain"]))
         self._region = image.part

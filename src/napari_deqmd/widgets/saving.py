@@ -14,6 +14,7 @@ from napari_deqmd.core.pixels import PixelMaps
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.region import SPATIAL
+from napari_deqmd.widgets.result import is_result
 
 if TYPE_CHECKING:
     from napari_deqmd.io.stack import Stack
@@ -48,25 +49,21 @@ class Record:
         cls, image: LayerImage, pixels: np.ndarray, choice: PsfChoice, psf: np.ndarray, maps: PixelMaps
     ) -> Record:
         """Return the record of a run; looks at every pixel, so it belongs into the other thread."""
-        from napari_deqmd.io.metadata import sound
         from napari_deqmd.io.sidecar import origin
-        from napari_deqmd.io.stack import Stack
 
-        known = sound(image.metadata)
-        name = str(known.pop("channel_name", "") or "")
-        ranges: dict[str, Any] = {}
-        for letter, cut, size in zip(image.axes, image.part.slices, image.part.of, strict=True):
-            if cut.stop - cut.start < size:
-                ranges[letter] = [cut.start, cut.stop - 1]
-        everything = Stack(image.data, image.axes, image.voxel_size, (name,) if name else (), known)
-        stack = dataclasses.replace(everything.part(ranges), data=pixels)
-        channel = known.get("channel")
-        part = ranges if channel is None else {"C": channel, **ranges}
+        stack = dataclasses.replace(image.stack(), data=pixels)
+        known = stack.metadata
+        path = str(Path(image.path).expanduser().resolve()) if image.path else None
+        part: dict[str, Any] = dict(image.ranges)
         # With a channel left out, what letters the file's axes have is known to the file alone.
-        axes = image.axes if channel is None else None
+        axes: str | None = image.axes
+        if is_result(image):
+            known["provenance"] = _made_of(known, path)
+            path = None
+        elif known.get("channel") is not None:
+            axes, part["C"] = None, known["channel"]
         given = {"axes": axes, "voxel_size": image.voxel_size, "level": None, "part": part or None}
         source = str(Path(choice.path).expanduser().resolve()) if choice.path else str(choice)
-        path = str(Path(image.path).expanduser().resolve()) if image.path else None
         found = origin(stack, psf, path=path, psf_source=source, given=given)
         kept = psf if choice.layer is not None else None
         return cls(dataclasses.replace(stack, data=None), found, kept, maps.mask)
@@ -78,6 +75,13 @@ class Record:
 
         marked = () if self.mask is None else (fingerprint(self.mask),)
         return self.origin["input"]["sha256"], self.origin["psf"]["sha256"], *marked
+
+
+def _made_of(metadata: Mapping[str, Any], path: str | None) -> dict[str, Any]:
+    """Return what a result's layer says of how it was made, in the words of a sidecar."""
+    earlier = metadata.get("provenance")
+    source = {"layer": metadata["input"], "path": path} | ({"provenance": earlier} if earlier else {})
+    return {"input": source, "psf": {"source": metadata.get("psf")}, "config": metadata["config"]}
 
 
 def save(path: str, pixels: np.ndarray, record: Record, report: Mapping[str, Any]) -> Path:
