@@ -65,16 +65,18 @@ class ModelCombo(QComboBox):
 
 
 def about(card: dict[str, Any]) -> str:
-    """Return what a reader wants to know of a card, as rich text."""
-    results = card.get("results", {})
-    lines = [
-        f"<b>{html.escape(str(card.get('name', '')))}</b>",
-        html.escape(str(card.get("description", ""))),
-    ]
-    if isinstance(results, dict) and {"base", "fine-tuned", "score"} <= results.keys():
-        lines.append(
-            f"{html.escape(str(results['score']))} of held-out patches: {results['base']:.4g} before, "
-            f"{results['fine-tuned']:.4g} after."
-        )
-    lines.append(html.escape(str(card.get("limits", ""))))
+    """Return what a reader wants to know of a card, as rich text; what is odd in one is left out."""
+    results = card.get("results")
+    lines = [f"<b>{_text(card, 'name')}</b>" if _text(card, "name") else "", _text(card, "description")]
+    if isinstance(results, dict) and _text(results, "score"):
+        before, after = results.get("base"), results.get("fine-tuned")
+        if isinstance(before, int | float) and isinstance(after, int | float):
+            score = _text(results, "score")
+            lines.append(f"{score} of held-out patches: {before:.4g} before, {after:.4g} after.")
+    lines.append(_text(card, "limits"))
     return "".join(f"<p>{line}</p>" for line in lines if line)
+
+
+def _text(card: dict[str, Any], name: str) -> str:
+    value = card.get(name)
+    return html.escape(value) if isinstance(value, str) else ""
