@@ -196,6 +196,56 @@ def test_a_mask_is_saved_with_its_result(opened: Any, qtbot: Any, tmp_path: Path
         assert (told.count("map"), same) == (0, True)
 
 
+@pytest.fixture
+def beaded(opened: Any) -> Any:
+    """Return the bench after a run with a PSF that is a layer."""
+    y, x = np.mgrid[-3:4, -3:4]
+    opened.viewer.add_image(np.exp(-(y**2 + x**2) / 3.0), name="bead", scale=SIZES, units=("um", "um"))
+    opened.widget.image.layer_combo.choose(opened.viewer.layers["in GFP"])
+    opened.find("psf_source").setCurrentText("Layer")
+    opened.find("psf_layer").setCurrentText("bead")
+    opened.find("method").setCurrentText("rl")
+    opened.run(max_iter=2)
+    opened.wait_idle()
+    return opened
+
+
+def test_a_save_that_fails_leaves_nothing(
+    beaded: Any, qtbot: Any, tmp_path: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_deqmd.io import sidecar
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sidecar, "write_into", full)
+        save(beaded, qtbot, tmp_path / "out")
+    assert len(notices) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["in.ome.tif"]
+    save(beaded, qtbot, tmp_path / "out")
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there == {"in.ome.tif", "out.ome.tif", "out.ome.tif.json", "out-psf.ome.tif"}
+
+
+def test_what_lies_beside_is_replaced_only_if_it_is_the_results(
+    beaded: Any, qtbot: Any, tmp_path: Path, notices: list[str]
+) -> None:
+    foreign = tmp_path / "out-psf.ome.tif"
+    for earlier in ((), ("out.ome.tif",)):
+        for name in (foreign.name, *earlier):
+            write_stack(tmp_path / name, Stack(np.ones((5, 5), np.float32), "YX"), overwrite=True)
+        before = foreign.read_bytes()
+        save(beaded, qtbot, tmp_path / "out.ome.tif")
+        assert "out-psf.ome.tif exists already" in notices.pop()
+        assert foreign.read_bytes() == before
+    foreign.unlink()
+    for _ in range(2):
+        save(beaded, qtbot, tmp_path / "out.ome.tif")
+    assert notices == []
+    assert read_stack(foreign).data.shape == (7, 7)
+
+
 def test_the_input_is_not_overwritten(opened: Any, qtbot: Any, notices: list[str]) -> None:
     opened.run(max_iter=2)
     opened.wait_idle()

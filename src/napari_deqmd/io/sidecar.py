@@ -155,6 +155,7 @@ def write_result(
     dtype: str = "float32",
     zarr_version: str = "0.5",
     overwrite: bool = False,
+    beside: Mapping[Path, Stack] | None = None,
 ) -> dict[str, Any]:
     """Write an image and its sidecar, both or neither; the image carries the same facts.
 
@@ -173,6 +174,8 @@ def write_result(
         Of an OME-Zarr.
     overwrite : bool
         Replace existing ones.
+    beside : mapping of path to Stack, optional
+        Further images, written as float32 with the two or not at all; as `check_output` returned their paths.
 
     Returns
     -------
@@ -195,9 +198,13 @@ def write_result(
         written["input"] = written["input"] | {"provenance": plain(earlier)}
     embedded = {key: value for key, value in written.items() if key not in _NOT_EMBEDDED}
     made = dataclasses.replace(stack, data=pixels, metadata=stack.metadata | {"provenance": embedded})
-    with atomic_paths(target, sidecar_path(target)) as (image, beside):
+    further = beside or {}
+    with atomic_paths(target, sidecar_path(target), *further) as (image, text, *places):
         write_into(image, target, made, zarr_version=zarr_version)
-        beside.write_bytes(_encode(written))
+        text.write_bytes(_encode(written))
+        for place, (name, one) in zip(places, further.items(), strict=True):
+            values = np.asarray(one.data, dtype=np.float32)
+            write_into(place, name, dataclasses.replace(one, data=values), zarr_version=zarr_version)
     return written
 
 

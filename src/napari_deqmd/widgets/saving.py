@@ -90,7 +90,8 @@ def save(path: str, pixels: np.ndarray, record: Record, report: Mapping[str, Any
     Parameters
     ----------
     path : str
-        Ends in ``.tif``, ``.ome.tif`` or ``.zarr``, or in nothing and becomes an OME-TIFF. What is there is replaced.
+        Ends in ``.tif``, ``.ome.tif`` or ``.zarr``, or in nothing and becomes an OME-TIFF. What is there is replaced,
+        and so are PSF and mask beside it if they are its own.
     pixels : ndarray
         Of the input's shape.
     record : Record
@@ -105,10 +106,9 @@ def save(path: str, pixels: np.ndarray, record: Record, report: Mapping[str, Any
     Raises
     ------
     UserError
-        It is the input, or cannot be written.
+        It is the input, cannot be written, or what belongs beside it would replace something else.
     """
     from napari_deqmd.io.sidecar import check_result, fingerprint, versions, write_result
-    from napari_deqmd.io.stack import read_stack
 
     named = bool(Path(path).suffix)
     target = check_result(path if named else path + _DEFAULT, overwrite=named, size=4 * pixels.size)
@@ -116,25 +116,47 @@ def save(path: str, pixels: np.ndarray, record: Record, report: Mapping[str, Any
         raise UserError(f"{target} is the input: name another file for the result.")
     content = {**report, **record.origin, "maps": {}}
     content["versions"] = {**report.get("versions", {}), **versions()}
+    beside = {}
     if record.psf is not None:
-        content["psf"] = {
-            **content["psf"],
-            "source": str(_beside(target, "psf", record.psf, "ZYX", record.stack)),
-        }
+        place, psf = _beside(target, "psf", record.psf, "ZYX", record.stack)
+        beside[place] = psf
+        content["psf"] = {**content["psf"], "source": str(place)}
     if record.mask is not None:
-        beside = _beside(target, "mask", record.mask, record.stack.axes, record.stack)
-        read = read_stack(beside).load().data
-        content["maps"] = {"mask": {"source": str(beside), "shape": read.shape, "sha256": fingerprint(read)}}
-    write_result(target, dataclasses.replace(record.stack, data=pixels), content, overwrite=named)
+        place, mask = _beside(target, "mask", record.mask, record.stack.axes, record.stack)
+        beside[place] = mask
+        content["maps"] = {
+            "mask": {"source": str(place), "shape": mask.data.shape, "sha256": fingerprint(mask.data)}
+        }
+    _check_beside(target, beside)
+    content["beside"] = [place.name for place in beside]
+    made = dataclasses.replace(record.stack, data=pixels)
+    write_result(target, made, content, overwrite=named, beside=beside)
     return target
 
 
-def _beside(target: Path, name: str, values: np.ndarray, axes: str, stack: Stack) -> Path:
-    """Write what belongs to a result beside it, where the result may be written."""
-    from napari_deqmd.io.stack import Stack, ending, write_stack
+def _beside(target: Path, name: str, values: np.ndarray, axes: str, stack: Stack) -> tuple[Path, Stack]:
+    """Return where what belongs to a result lies beside it, and how it will be read from there."""
+    from napari_deqmd.io.stack import Stack, ending
 
     path = target.with_name(f"{target.name.removesuffix(ending(target))}-{name}{ending(target)}")
     axes = axes[-values.ndim :]
+    # Dimensions of length 1 are not read.
+    single = [at for at, letter in enumerate(axes) if values.shape[at] == 1 and letter not in "YX"]
+    axes = "".join(letter for at, letter in enumerate(axes) if at not in single)
     voxels = tuple(stack.sizes[letter] for letter in axes if letter in SPATIAL) if stack.voxel_size else None
-    write_stack(path, Stack(values, axes, voxels), overwrite=target.exists())
-    return path
+    return path, Stack(np.squeeze(values, tuple(single)).astype(np.float32), axes, voxels)
+
+
+def _check_beside(target: Path, beside: Mapping[Path, Stack]) -> None:
+    """Check that files beside a result can be written, and that they replace none but those of an earlier one there."""
+    from napari_deqmd.io.sidecar import read_sidecar
+    from napari_deqmd.io.stack import check_output
+
+    try:
+        own = read_sidecar(target).get("beside")
+    except UserError:  # there is none, or a damaged one
+        own = None
+    for path, one in beside.items():
+        if path.exists() and path.name not in (own if isinstance(own, list) else ()):
+            raise UserError(f"{path} exists already and is not the result's: choose another name.")
+        check_output(path, overwrite=True, size=one.data.nbytes)
