@@ -288,6 +288,23 @@ def test_a_preview_that_fails(bench: Any, notices: list[str]) -> None:
     assert bench.find("status").text() == notices[0]
 
 
+def test_the_next_run_is_started_by_the_end_of_one(bench: Any, notices: list[str]) -> None:
+    bench.add()
+    begun: list[int] = []
+
+    def again() -> None:
+        if not begun:
+            begun.append(1)
+            bench.run(max_iter=5)
+
+    bench.widget.runner.ended.connect(again)
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    assert begun == [1]
+    assert (bench.viewer.layers["cells deconvolved"].data == 5).all()
+    assert notices == []
+
+
 def test_shown_as_a_volume_mid_run(bench: Any, notices: list[str]) -> None:
     bench.add((4, 16, 16))
     bench.run()

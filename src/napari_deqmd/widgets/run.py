@@ -168,15 +168,15 @@ class Run(Runner):
         if outcome.stopped_by == "diverged":
             show_warning(text)
 
+    def forget(self) -> None:
+        """Let go of what belonged to the run that is over."""
+        self._result = self._order = None
+
     def _on_share(self, share: float) -> None:
         if self.active and not self._worker.stopping:
             self._run_section.show_share(share)
             if not self._paused:
                 self._section.status.setText("Computing an iteration that takes long…")
-
-    def _on_finished(self) -> None:
-        super()._on_finished()
-        self._result = self._order = None
 
     def _look(self) -> None:
         """Tell the worker what is shown, and show at once what there is of it."""

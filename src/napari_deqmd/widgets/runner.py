@@ -97,6 +97,9 @@ class Runner(QObject):
         """Show what a job gave that did not fail."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Let go of what belonged to the job that is over."""
+
     def _on_news(self) -> None:
         news = self._worker.take() if self._worker is not None else None
         if news is not None:
@@ -129,6 +132,8 @@ class Runner(QObject):
             self._section.show_end(complaint[0], complete=False)
             self._section.status.complain(self._section.status.text())
             tell(complaint[0], expected=complaint[1])
+        # Who hears of the end may start the next job.
+        self.forget()
         self.ended.emit()
 
 
