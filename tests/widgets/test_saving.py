@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from napari_deqmd.cli import main
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.sidecar import fingerprint, read_sidecar
 from napari_deqmd.io.stack import Stack, read_stack, write_stack
+from napari_deqmd.widgets import run as run_module
 from napari_deqmd.widgets.opening import layers_of, place_of
 from napari_deqmd.widgets.reconstruct import default_job
 
@@ -244,6 +246,33 @@ def test_what_lies_beside_is_replaced_only_if_it_is_the_results(
         save(beaded, qtbot, tmp_path / "out.ome.tif")
     assert notices == []
     assert read_stack(foreign).data.shape == (7, 7)
+
+
+def test_save_follows_the_run_while_it_saves(
+    bench: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    def wait(*_: Any) -> Path:
+        go.wait(10)
+        return tmp_path / "out.ome.tif"
+
+    monkeypatch.setattr(run_module, "save", wait)
+    button = bench.find("save_result")
+    bench.add()
+    bench.run(max_iter=2)
+    bench.wait_idle()
+    bench.widget.save_path("out.ome.tif")
+    bench.run(max_iter=2)
+    bench.wait_idle()
+    assert not button.isEnabled()  # it still saves
+    bench.run()
+    go.set()
+    qtbot.waitUntil(lambda: bench.widget._saving._worker is None, timeout=5000)
+    assert not button.isEnabled()  # it runs
+    bench.find("stop").click()
+    bench.wait_idle()
+    assert button.isEnabled()
 
 
 def test_the_input_is_not_overwritten(opened: Any, qtbot: Any, notices: list[str]) -> None:

@@ -72,7 +72,7 @@ class ReconstructWidget(DockWidget):
         self.runner = Run(self.run_section, self)
         self._opening = ButtonTask(self.image.open_button, self)
         self._estimating = ButtonTask(self.photons.estimate_button, self)
-        self._saving = ButtonTask(self.run_section.save_button, self)
+        self._saving = ButtonTask(self.run_section.save_button, self, self.run_section.allow_save)
         self._connect()
         self.set_up(self.welcome, self.image, self.psf, self.photons, self.method)
         self._needs = LatestTask(self._show_resources, self)

@@ -20,11 +20,15 @@ class ButtonTask(QObject):
     button : QPushButton
     parent : QWidget
         When it goes, nobody waits for the task any more.
+    enable : callable, optional
+        Gets whether the button may be pressed, where more than this task decides on it.
     """
 
-    def __init__(self, button: QPushButton, parent: QWidget) -> None:
+    def __init__(
+        self, button: QPushButton, parent: QWidget, enable: Callable[[bool], None] | None = None
+    ) -> None:
         super().__init__(parent)
-        self._button = button
+        self._enable = enable or button.setEnabled
         self._worker: TaskWorker | None = None
         self._then: Callable[[Any], None] | None = None
 
@@ -36,7 +40,7 @@ class ButtonTask(QObject):
         """
         if self._worker is not None:
             return
-        self._button.setEnabled(False)
+        self._enable(False)
         self._worker, self._then = TaskWorker(task), then
         self._worker.finished.connect(self._end)
         self._worker.start()
@@ -44,7 +48,7 @@ class ButtonTask(QObject):
     def _end(self) -> None:
         worker, then = self._worker, self._then
         self._worker = self._then = None
-        self._button.setEnabled(True)
+        self._enable(True)
         if worker is None or then is None:
             return
         if worker.failure is not None:

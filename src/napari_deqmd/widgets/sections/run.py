@@ -92,7 +92,8 @@ class RunSection(SectionBox):
             "stretch. Right-click to save numbers or picture.</p>"
         )
         self.column.addWidget(self.plot, stretch=1)
-        self._state, self._resumable, self._saveable = RunState.IDLE, False, False
+        self._state, self._resumable = RunState.IDLE, False
+        self._saveable, self._save_allowed = False, True
         self.show_state(RunState.IDLE)
         self.reset(1, default("tol"))
         self.progress.setFormat("")
@@ -104,7 +105,7 @@ class RunSection(SectionBox):
         self.pause_button.setEnabled(state in (RunState.RUNNING, RunState.PAUSED))
         self.pause_button.setChecked(state is RunState.PAUSED)
         self._state = state
-        self.save_button.setEnabled(self._saveable and state is RunState.IDLE)
+        self.offer_save(self._saveable)
         self.offer_resume(self._resumable)
         self.stop_button.setEnabled(state in (RunState.RUNNING, RunState.PAUSED))
 
@@ -117,7 +118,13 @@ class RunSection(SectionBox):
     def offer_save(self, saveable: bool) -> None:
         """Enable Save between runs where there is a result."""
         self._saveable = saveable
-        self.save_button.setEnabled(self._saveable and self._state is RunState.IDLE)
+        idle = self._state is RunState.IDLE
+        self.save_button.setEnabled(saveable and idle and self._save_allowed)
+
+    def allow_save(self, allowed: bool) -> None:
+        """Keep Save disabled while a result is being saved, whatever runs meanwhile."""
+        self._save_allowed = allowed
+        self.offer_save(self._saveable)
 
     def show_resources(self, resources: Resources) -> None:
         """Say where a run would compute, and whether it fits."""
