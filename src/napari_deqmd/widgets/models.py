@@ -68,11 +68,16 @@ def about(card: dict[str, Any]) -> str:
     """Return what a reader wants to know of a card, as rich text; what is odd in one is left out."""
     results = card.get("results")
     lines = [f"<b>{_text(card, 'name')}</b>" if _text(card, "name") else "", _text(card, "description")]
-    if isinstance(results, dict) and _text(results, "score"):
-        before, after = results.get("base"), results.get("fine-tuned")
-        if isinstance(before, int | float) and isinstance(after, int | float):
-            score = _text(results, "score")
-            lines.append(f"{score} of held-out patches: {before:.4g} before, {after:.4g} after.")
+    if isinstance(results, dict):
+        measured = {name: value for name, value in results.items() if isinstance(value, int | float)}
+        if _text(results, "score") and {"base", "fine-tuned"} <= measured.keys():
+            before, after = measured["base"], measured["fine-tuned"]
+            lines.append(
+                f"{_text(results, 'score')} of held-out patches: {before:.4g} before, {after:.4g} after."
+            )
+        elif _text(results, "what") and measured:
+            each = ", ".join(f"{html.escape(name)} {value:.4g}" for name, value in measured.items())
+            lines.append(f"{_text(results, 'what')}: {each}.")
     lines.append(_text(card, "limits"))
     return "".join(f"<p>{line}</p>" for line in lines if line)
 
