@@ -65,8 +65,9 @@ class QuietWorker(WorkerBase):
         with listening(lambda sentence: self.warned.emit((sentence,))):
             self.work()
         self._running = False
-        self.finished.emit()
-        self._finished.emit(self)
+        with contextlib.suppress(RuntimeError):  # the application has ended, and with it who would hear
+            self.finished.emit()
+            self._finished.emit(self)
 
     def work(self) -> None:
         """Run in the other thread; never raises and keeps no traceback, which would hold the run's tensors."""
