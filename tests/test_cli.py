@@ -19,6 +19,7 @@ from napari_deqmd.cli.picture import side_by_side
 from napari_deqmd.io.sidecar import read_sidecar, sidecar_path
 from napari_deqmd.io.stack import Stack, read_stack, write_stack
 from napari_deqmd.psf.theory import make_psf
+from toy import TOY
 
 KEYS = {
     "seconds", "iterations", "stopped_by", "objective_first", "objective_last", "certificate", "peak", "background",
@@ -1029,35 +1030,6 @@ class TestTrain:
         printed = capsys.readouterr()
         json.loads(printed.out)
         assert "step 2, " in printed.err
-
-
-TOY = """
-name = "toy"
-description = "A toy."
-family = "red"
-[options]
-channels = 4
-depth = 2
-[pretraining]
-steps = 2
-batch = 2
-[pretraining.draws]
-mix = { simulated = 1 }
-patch = [16, 16]
-pool = 1
-side = 16
-[equilibrium]
-steps = 1
-batch = 2
-[equilibrium.draws]
-mix = { simulated = 1 }
-patch = [28, 28]
-pool = 1
-side = 28
-[equilibrium.solve]
-first = 2
-again = 1
-"""
 
 
 def test_a_name_that_is_no_text(folder, capfdbinary):

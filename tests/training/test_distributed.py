@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from toy import TOY
+
 SCRIPT = """
 import sys
 import torch
@@ -50,23 +52,7 @@ def run(folder: Path, batch: int, *launcher: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-RECIPE = """
-name = "toy"
-description = "A toy."
-family = "red"
-[options]
-channels = 4
-depth = 2
-[pretraining]
-steps = 100000
-minutes = 0.05
-batch = 2
-[pretraining.draws]
-mix = { simulated = 1 }
-patch = [16, 16]
-pool = 1
-side = 16
-"""
+RECIPE = TOY.replace("steps = 2", "steps = 100000\nminutes = 0.05")
 
 
 def test_two_processes_end_by_one_clock(tmp_path):
