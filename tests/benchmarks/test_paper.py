@@ -134,6 +134,31 @@ class TestMethods:
         assert "fluorescence-2d" + PAPERS_RULE in found
         assert found["b-red"].regularizer is found["b-pnp"].regularizer
 
+    def test_models_for_one_kernel_and_one_peak_are_one_method_each_on_its_images(self, tmp_path, data):
+        options = {"channels": 4, "depth": 2, "colours": 3}
+        for psf, peak in (("gaussian:sigma=1.2", 100.0), ("gaussian:sigma=1.2", 60.0), ("levin:7", 60.0)):
+            name = f"deq-{psf.partition(':')[0]}-{peak:g}"
+            job = {"psf": psf, "ranges": {"peak": [peak, peak]}}
+            card = {"family": "red", "options": options, "ndim": 2, "recipe": {"equilibrium": job}}
+            save_model(build("red", options), tmp_path / f"{name}.safetensors", card)
+        extent = replace(TINY, peaks=(100.0, 60.0), crops=0)
+        compared = methods([str(path) for path in sorted(tmp_path.glob("deq-*.safetensors"))], extent)
+        jobs = [job for job in planned(plan(list(cases(data, extent)), compared)) if job.method.name == "deq"]
+        assert {(job.case.condition.label, job.case.condition.peak) for job in jobs} == {
+            ("Set3C gaussian", 100.0),
+            ("Set3C gaussian", 60.0),
+        }
+        told = {job.case.condition.peak: job.method.identity for job in jobs}
+        assert len(jobs) == 4
+        assert len(set(told.values())) == 2
+
+    def test_variations_are_of_the_image_that_a_models_kernel_made(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(paper_cases, "kernel", lambda text, data: np.full((3, 3), 1 / 9, np.float32))
+        found = list(paper_cases.variations({"a": photograph()}, tmp_path, 0))
+        for kernel, count in (("gaussian", len(found)), ("levin", 0)):
+            method = Method("deq", MINIMISE, TotalVariation(), robust=True, trained_for=(kernel, 100.0))
+            assert sum(method.takes(one) for one in found) == count
+
     def test_a_colour_model_is_not_for_gray_images(self, tmp_path):
         regularizer = build("red", {"channels": 4, "depth": 2, "colours": 3})
         card = {"family": "red", "options": {"channels": 4, "depth": 2, "colours": 3}, "ndim": 2}

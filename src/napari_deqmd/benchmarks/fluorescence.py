@@ -60,6 +60,8 @@ class Method:
         Channels it takes at once; otherwise one after the other.
     device : str
         Torch device.
+    trained_for : pair of str and float, optional
+        Kind of kernel and peak of the only images it is run on.
     """
 
     name: str
@@ -72,9 +74,12 @@ class Method:
     ndim: int = 2
     colours: int = 1
     device: str = "cpu"
+    trained_for: tuple[str, float] | None = None
 
     def takes(self, case: Case) -> bool:
         """Return whether it is to be run on a case."""
+        if self.trained_for not in (None, (case.kernel, case.condition.peak)):
+            return False
         if case.given.electrons.ndim - 2 < self.ndim or (self.true_numbers and not case.condition.known):
             return False
         return self.robust or not case.variation

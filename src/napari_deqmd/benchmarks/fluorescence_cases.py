@@ -80,12 +80,15 @@ class Case:
         What is wrong or unusual about it; ``""`` in the main tables.
     start : {"data", "flat", "random"}
         Where minimisers start.
+    kernel : str
+        Kind of the kernel whose models it is for, where models are trained for one.
     """
 
     condition: Condition
     given: Measurement
     variation: str = ""
     start: str = "data"
+    kernel: str = ""
 
     @property
     def shown(self) -> bool:

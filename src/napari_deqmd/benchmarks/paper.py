@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -35,7 +36,8 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
     """Return what is compared: Richardson-Lucy, total variation, Bregman denoisers, models by name or path.
 
     A model runs as `deqmd reconstruct` does, by the plain iteration with our certificate, and by the paper's iteration
-    with its rule. Where no model is for ``b-red``, the bundled one is taken.
+    with its rule. Those that one recipe made for one kernel and one peak each are one method. Where no model is for
+    ``b-red``, the bundled one is taken.
 
     Raises
     ------
@@ -61,13 +63,15 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
         loaded.insert(0, load_model(BREGMAN_DEFAULT))
     for model in loaded:
         regularizer = placed(model.regularizer, device)
+        name, condition = _made_for(model.card)
         told = Method(
-            str(model.card["name"]),
+            name,
             minimise,
             regularizer,
             identity=json.dumps([model.card["sha256"], model.card["options"]]),
             robust=True,
             colours=int(model.card["options"].get("colours", 1)),
+            trained_for=condition,
         )
         if told.colours > extent.colours:
             raise UserError(f"{told.name} is a model for colour images: measure it without --gray.")
@@ -91,6 +95,16 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
                 replace(told, name=told.name + name, steps=run, robust=not name) for name, run in runs.items()
             ]
     return [replace(method, device=device) for method in found]
+
+
+def _made_for(card: Mapping[str, Any]) -> tuple[str, tuple[str, float] | None]:
+    """Return the name of the recipe, and the kernel and the peak it was told; or a model's name, and None."""
+    name, recipe = str(card["name"]), card.get("recipe")
+    job = recipe.get("equilibrium") if isinstance(recipe, Mapping) else None
+    if not job or not job.get("psf"):
+        return name, None
+    kind, (low, high) = job["psf"].partition(":")[0], job["ranges"]["peak"]
+    return (name.removesuffix(f"-{kind}-{low:g}"), (kind, float(low))) if low == high else (name, None)
 
 
 def named(compared: Sequence[Method], names: Sequence[str]) -> list[Method]:

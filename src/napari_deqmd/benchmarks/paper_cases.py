@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def cases(data: Path, extent: Extent, *, seed: int = 0) -> Iterator[Case]:
                     for draw in range(seed, seed + seeds):
                         told = f"{stem}, noise {draw}"
                         condition = counted(f"{name} {kind}", image, psf, peak, image_name=told, seed=draw)
-                        yield PaperCase(condition, condition.measurement)
+                        yield PaperCase(condition, condition.measurement, kernel=kind)
         if name == "Set3C" and extent.robust:
             yield from variations(images, data, seed)
 
@@ -142,9 +143,10 @@ def counted(
 
 
 def variations(images: Mapping[str, NDArray[np.float32]], data: Path, seed: int) -> Iterator[Case]:
-    """Yield one image with numbers, PSFs and starts that are wrong or unusual."""
+    """Yield one image with numbers, PSFs and starts that are wrong or unusual: to models, the Gaussian's."""
     name = next(iter(images))
     image, peak = images[name], PEAKS[0]
+    case = partial(PaperCase, kernel="gaussian")
     told = f"{name}, noise {seed}"
 
     def condition(psf: NDArray[np.float32], downsample: int = 1) -> Condition:
@@ -153,18 +155,18 @@ def variations(images: Mapping[str, NDArray[np.float32]], data: Path, seed: int)
     gaussian = make_psf("gaussian", sigma=WIDTH)
     usual = condition(gaussian)
     given = usual.measurement
-    yield PaperCase(usual, given, AS_IS)
+    yield case(usual, given, AS_IS)
     for start in ("flat", "random"):
-        yield PaperCase(usual, given, f"{start} start", start)
+        yield case(usual, given, f"{start} start", start)
     for words, factor in (("peak told × 2", 2.0), ("peak told / 2", 0.5)):
         # A box of white in units of the true peak: it is the numbers that are wrong, not the display.
-        yield PaperCase(replace(usual, upper=1 / factor), retold(given, factor * given.peak), words)
+        yield case(replace(usual, upper=1 / factor), retold(given, factor * given.peak), words)
     for words, factor in (("PSF told 10 % too narrow", 0.9), ("PSF told 10 % too wide", 1.1)):
         psf = torch.from_numpy(make_psf("gaussian", sigma=factor * WIDTH))[None, None]
-        yield PaperCase(usual, replace(given, psf=psf), words)
+        yield case(usual, replace(given, psf=psf), words)
     unusual = {"an unseen motion": condition(kernel(UNSEEN, data)), "2 × finer": condition(gaussian, 2)}
     for words, found in unusual.items():
-        yield PaperCase(found, found.measurement, words)
+        yield case(found, found.measurement, words)
 
 
 def _crops(images: Mapping[str, NDArray[np.float32]], side: int) -> dict[str, NDArray[np.float32]]:
