@@ -13,15 +13,25 @@ from benchmarks.test_fluorescence import made
 from napari_deqmd.benchmarks import paper_cases
 from napari_deqmd.benchmarks.conditions import by_colour
 from napari_deqmd.benchmarks.fluorescence import Job, Method, Record, plan, run
-from napari_deqmd.benchmarks.paper import PAPERS_RULE, methods, planned, resolved, searched, until_still
+from napari_deqmd.benchmarks.paper import (
+    FACTORS,
+    PAPERS_RULE,
+    methods,
+    planned,
+    resolved,
+    searched,
+    swept,
+    until_still,
+)
 from napari_deqmd.benchmarks.paper_cases import QUICK, SET3C, TEST, VALIDATION, PaperCase, cases, counted
-from napari_deqmd.benchmarks.paper_report import markdown, panels
+from napari_deqmd.benchmarks.paper_report import endings, markdown, panels
 from napari_deqmd.cli import main
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers import TotalVariation, build
 from napari_deqmd.core.solvers import mirror_descent
 from napari_deqmd.psf.theory import make_psf
 from napari_deqmd.training.models import save_model
+from napari_deqmd.training.recipe_files import suffix
 
 TINY = replace(QUICK, side=16, max_iter=3, long=4)
 MINIMISE = partial(mirror_descent, max_iter=6)
@@ -129,15 +139,21 @@ class TestMethods:
 
     def test_the_bundled_denoiser_and_a_model_are_compared(self):
         found = {method.name: method for method in methods(["fluorescence-2d"], TINY)}
-        for name in ("b-red", "b-pnp", "fluorescence-2d", "fluorescence-2d, plain"):
+        for name in (
+            "b-red × 1",
+            "b-pnp × 1",
+            "b-pnp, two stages",
+            "fluorescence-2d",
+            "fluorescence-2d, plain",
+        ):
             assert name in found
         assert "fluorescence-2d" + PAPERS_RULE in found
-        assert found["b-red"].regularizer is found["b-pnp"].regularizer
+        assert found["b-red × 1"].regularizer is found["b-pnp × 1"].regularizer
 
     def test_models_for_one_kernel_and_one_peak_are_one_method_each_on_its_images(self, tmp_path, data):
         options = {"channels": 4, "depth": 2, "colours": 3}
         for psf, peak in (("gaussian:sigma=1.2", 100.0), ("gaussian:sigma=1.2", 60.0), ("levin:7", 60.0)):
-            name = f"deq-{psf.partition(':')[0]}-{peak:g}"
+            name = f"deq{suffix(psf, peak)}"
             job = {"psf": psf, "ranges": {"peak": [peak, peak]}}
             card = {"family": "red", "options": options, "ndim": 2, "recipe": {"equilibrium": job}}
             save_model(build("red", options), tmp_path / f"{name}.safetensors", card)
@@ -155,7 +171,7 @@ class TestMethods:
     def test_variations_are_of_the_image_that_a_models_kernel_made(self, monkeypatch, tmp_path):
         monkeypatch.setattr(paper_cases, "kernel", lambda text, data: np.full((3, 3), 1 / 9, np.float32))
         found = list(paper_cases.variations({"a": photograph()}, tmp_path, 0))
-        for kernel, count in (("gaussian", len(found)), ("levin", 0)):
+        for kernel, count in (("gaussian:sigma=1.2", len(found)), ("levin:7", 0)):
             method = Method("deq", MINIMISE, TotalVariation(), robust=True, trained_for=(kernel, 100.0))
             assert sum(method.takes(one) for one in found) == count
 
@@ -174,10 +190,12 @@ class TestWeights:
         made("TV × 0.5", 20, label="validation levin"),
         made("TV × 1", 24, label="validation levin"),
         made("TV × 2", 23, label="validation levin"),
-        made("TV × 0.5", 21, image="b"),
-        made("TV × 1", 22, image="b"),
-        made("TV × 2", 23, image="b"),
-        made("m", 30, image="b"),
+        made("TV × 0.5", 50, label="validation gaussian"),  # another kernel
+        made("TV × 0.5", 50, label="validation levin", peak=60),  # another peak
+        made("TV × 0.5", 21, label="Set3C levin", image="b"),
+        made("TV × 1", 22, label="Set3C levin", image="b"),
+        made("TV × 2", 23, label="Set3C levin", image="b"),
+        made("m", 30, label="Set3C levin", image="b"),
     )
 
     def test_validation_chooses_and_is_in_no_table(self):
@@ -187,14 +205,14 @@ class TestWeights:
 
     def test_the_report_says_which(self):
         text = markdown(self.ROWS, figure="x.png", missing=2)
-        assert "TV at 1 times its default weight" in text
-        assert "| simulated cells, 30 | 22.00 | 23.00 | 30.00 |" in text
+        assert "TV has: levin, 30: 1; gaussian, 30: 0.5; levin, 60: 0.5." in text
+        assert "| Set3C levin, 30 | 22.00 | 23.00 | 30.00 |" in text
         assert "validation levin" not in text
 
 
 def test_the_figure_shows_an_image_and_its_middle(case, tmp_path, monkeypatch):
-    monkeypatch.setattr(paper_cases, "SHOWN", ("leaf, noise 0", "gaussian", 60.0))
-    jobs = plan([case], [Method("m", MINIMISE, TotalVariation(), identity="m")])
+    monkeypatch.setattr(paper_cases, "SHOWN", ("leaf", "gaussian", 60.0))
+    jobs = plan([replace(case, first=True)], [Method("m", MINIMISE, TotalVariation(), identity="m")])
     list(run(jobs, record := Record(tmp_path)))
     whole, middle = panels(jobs, record)
     assert [caption for caption, _ in whole][::2] == ["Set3C gaussian, peak 60", "truth"]
@@ -204,7 +222,7 @@ def test_the_figure_shows_an_image_and_its_middle(case, tmp_path, monkeypatch):
 
 def test_the_command_goes_on_where_it_was(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paper_cases, "QUICK", TINY)
-    monkeypatch.setattr(paper_cases, "SHOWN", ("a, noise 0", "gaussian", 100.0))
+    monkeypatch.setattr(paper_cases, "SHOWN", ("a", "gaussian", 100.0))
     words = ["benchmark", "paper", "--data", str(data), "--quick", "--out", str(tmp_path / "out"), "--json"]
     assert main(words) == 0
     first = json.loads(capsys.readouterr().out)
@@ -235,7 +253,7 @@ def test_how_much_is_measured_can_be_said(data, tmp_path, monkeypatch, capsys):
 
 def test_gray_images_and_some_methods_only(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paper_cases, "QUICK", TINY)
-    monkeypatch.setattr(paper_cases, "SHOWN", ("a, noise 0", "gaussian", 100.0))
+    monkeypatch.setattr(paper_cases, "SHOWN", ("a", "gaussian", 100.0))
     words = ["benchmark", "paper", "--data", str(data), "--quick", "--out", str(tmp_path / "out"), "--json"]
     assert main([*words, "--gray", "--only", "TV", "RL, oracle stop"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -252,4 +270,44 @@ def test_gray_images_and_some_methods_only(data, tmp_path, monkeypatch, capsys):
 def test_validation_is_for_what_is_searched(data):
     jobs = planned(plan(list(cases(data, TINY)), methods([], TINY)))
     tuning = {job.method.name for job in jobs if job.case.condition.label.startswith("validation")}
-    assert tuning == {f"TV × {factor:g}" for factor in (0.25, 0.5, 1, 2, 4)}
+    assert tuning == {f"{name} × {factor:g}" for name in ("TV", "b-red", "b-pnp") for factor in FACTORS}
+
+
+def test_a_searched_strength_weighs_the_regularizer(case):
+    weak, strong = (
+        Job(case, replace(method, steps=MINIMISE)).problem().strength
+        for method in swept(Method("TV", MINIMISE, TotalVariation()))
+        if method.strength in (0.25, 4)
+    )
+    assert (weak, strong) == (0.25, 4)
+
+
+def test_how_runs_ended_is_told(case):
+    sure = Job(case, Method("TV", partial(mirror_descent, max_iter=300, tol=3e-2), TotalVariation())).run()[0]
+    cut = Job(case, Method("TV", partial(mirror_descent, max_iter=2), TotalVariation())).run()[0]
+    assert (sure.stopped_by, cut.stopped_by, sure.rose) == ("converged", "max_iter", 0)
+    assert sure.certificate < 3e-2 < cut.certificate
+
+    def climbing(problem, start):
+        yield from reversed(list(mirror_descent(problem, start, max_iter=5)))
+
+    assert Job(case, Method("up", climbing, TotalVariation())).run()[0].rose == 5  # the start is a step
+    assert f"| TV | 2 | 1 | {(sure.certificate + cut.certificate) / 2:.1e}" in "\n".join(endings([sure, cut]))
+
+
+def test_kernels_and_peaks_are_chosen(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paper_cases, "QUICK", replace(TINY, max_iter=1, long=2))
+    words = ["benchmark", "paper", "--data", str(data), "--quick", "--out", str(tmp_path / "out"), "--json"]
+    told = ["--only", "RL, oracle stop", "--kernel", "uniform:size=3", "uniform:size=5", "--peak", "30"]
+    assert main([*words, *told]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert {row["label"] for row in rows} == {
+        f"{name} uniform:size={side}" for name in ("Set3C", "BSDS") for side in (3, 5)
+    }
+    assert {row["peak"] for row in rows} == {30}
+    for wrong, sentence in (
+        (["--peak", "-3"], "photo-electrons above 0"),
+        (["--seed", "-1"], "no seed of noise"),
+    ):
+        assert main([*words, *wrong]) == 1
+        assert sentence in capsys.readouterr().err

@@ -209,9 +209,11 @@ def test_a_noise_that_is_none_is_told(tmp_path):
 
 def test_a_recipe_for_one_psf_and_peak_says_so_in_its_name(recipe, data, tmp_path):
     told = recipe.told(psf="uniform:size=3", peak=40.0)
-    assert (told.name, told.equilibrium.psf) == ("toy-uniform-40", "uniform:size=3")
+    assert (told.name, told.equilibrium.psf) == ("toy-uniform-size-3-40", "uniform:size=3")
     assert told.equilibrium.ranges.peak == (40, 40)
     assert recipe.told() is recipe
+    # Of the same run folder: another PSF of the same kind is another training.
+    assert recipe.told(psf="uniform:size=5", peak=40.0).name != told.name
     with pytest.raises(UserError, match="above 0"):
         recipe.told(peak=-1.0)
     list(run_pretraining(recipe, data, tmp_path))
@@ -220,7 +222,10 @@ def test_a_recipe_for_one_psf_and_peak_says_so_in_its_name(recipe, data, tmp_pat
     kernel = lambda text: read.append(text) or np.full((3, 3), 1 / 9)  # noqa: E731
     assert len(list(run_equilibrium(told, data, tmp_path, base=base, read_psf=kernel))) == 3
     assert read == ["uniform:size=3"]
-    assert load_model(tmp_path / "toy-uniform-40.safetensors").card["recipe"]["equilibrium"]["upper"] == 10
+    assert (
+        load_model(tmp_path / "toy-uniform-size-3-40.safetensors").card["recipe"]["equilibrium"]["upper"]
+        == 10
+    )
 
 
 def test_a_ridge_model_goes_through_both_jobs(data, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -49,7 +50,7 @@ class Method:
     identity : str
         What tells it from another method of its name: a model's checksum and options.
     oracle : bool
-        The truth chooses among the iterates of its own start and of the data.
+        The truth chooses among the iterates of its own start and of the data: of other starts there is no row.
     true_numbers : bool
         It is told the true peak and background.
     robust : bool
@@ -60,8 +61,10 @@ class Method:
         Channels it takes at once; otherwise one after the other.
     device : str
         Torch device.
+    strength : float
+        Factor on the regularizer.
     trained_for : pair of str and float, optional
-        Kind of kernel and peak of the only images it is run on.
+        Kernel and peak of the only images it is run on.
     """
 
     name: str
@@ -74,11 +77,14 @@ class Method:
     ndim: int = 2
     colours: int = 1
     device: str = "cpu"
+    strength: float = 1.0
     trained_for: tuple[str, float] | None = None
 
     def takes(self, case: Case) -> bool:
         """Return whether it is to be run on a case."""
         if self.trained_for not in (None, (case.kernel, case.condition.peak)):
+            return False
+        if self.oracle and case.start != "data":
             return False
         if case.given.electrons.ndim - 2 < self.ndim or (self.true_numbers and not case.condition.known):
             return False
@@ -89,7 +95,8 @@ class Method:
 class Row:
     """What one method made of one case: PSNR in dB, SSIM and NRMSE by scikit-image, evaluations, solver's seconds.
 
-    ``key`` names the image, what was told and the method, weights included.
+    And how it ended: the certificate, by what, and how many steps went to a higher objective. ``key`` names the image,
+    what was told and the method, weights included.
     """
 
     key: str
@@ -103,6 +110,9 @@ class Row:
     nrmse: float
     iterations: int
     seconds: float
+    certificate: float = math.nan
+    stopped_by: str = ""
+    rose: int = 0
 
     @property
     def summary(self) -> str:
@@ -138,7 +148,7 @@ class Job:
         data, method = self.data, self.method
         parts = data if method.colours == data.truth.shape[1] else by_colour(data)
         return parts.to(torch.device(method.device)).problem(
-            method.regularizer, upper=self.case.condition.upper
+            method.regularizer, upper=self.case.condition.upper, strength=method.strength
         )
 
     def restored(self, x: Tensor) -> Tensor:
@@ -184,6 +194,9 @@ class Job:
             nrmse=float(normalized_root_mse(truth, restored)),
             iterations=found.iterations,
             seconds=found.seconds,
+            certificate=found.certificate,
+            stopped_by=found.stopped_by,
+            rose=found.rose,
         )
         return row, restored
 

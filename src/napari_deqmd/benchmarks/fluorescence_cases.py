@@ -81,7 +81,7 @@ class Case:
     start : {"data", "flat", "random"}
         Where minimisers start.
     kernel : str
-        Kind of the kernel whose models it is for, where models are trained for one.
+        The kernel whose models it is for, where models are trained for one.
     """
 
     condition: Condition

@@ -21,6 +21,7 @@ from napari_deqmd.core.solvers import Step, accelerated_mirror_descent, mirror_d
 from napari_deqmd.core.solvers.bregman import WARM_UP, bregman_pnp, bregman_red
 from napari_deqmd.core.solvers.richardson_lucy import richardson_lucy
 from napari_deqmd.training.models import BREGMAN_DEFAULT, load_model, methods_of
+from napari_deqmd.training.recipe_files import suffix
 
 FACTOR = " × "
 """Between a method and the factor on its weight, in the names of those that are run at several."""
@@ -52,12 +53,7 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
             Method(f"{name}, oracle stop", lucy, NoRegularizer(), oracle=True, robust=not accelerated)
         )
     minimise = partial(accelerated_mirror_descent, max_iter=most)
-    found += [
-        Method(
-            f"TV{FACTOR}{factor:g}", minimise, TotalVariation(weight=factor * TV_WEIGHT), robust=factor == 1
-        )
-        for factor in FACTORS
-    ]
+    found += swept(Method("TV", minimise, TotalVariation(weight=TV_WEIGHT), robust=True))
     loaded = [load_model(name) for name in models]
     if not any("b-red" in methods_of(model.card) for model in loaded):
         loaded.insert(0, load_model(BREGMAN_DEFAULT))
@@ -75,16 +71,17 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
         )
         if told.colours > extent.colours:
             raise UserError(f"{told.name} is a model for colour images: measure it without --gray.")
+        if regularizer.ndim != 2:
+            raise UserError(f"{told.name} is a model for stacks: photographs are images.")
         runs: dict[str, Solve] = {}
         if "b-red" in methods_of(model.card):
             for name, solver in (("b-red", bregman_red), ("b-pnp", bregman_pnp)):
                 for stages, warm_up in (("", 0), (TWO_STAGES, WARM_UP)):
                     runs[name + stages] = partial(solver, max_iter=extent.long // 2, warm_up=warm_up)
             label = "" if model.card["name"] == BREGMAN_DEFAULT else f", {told.name}"
-            found += [
-                replace(told, name=name + label, steps=run, robust=TWO_STAGES not in name)
-                for name, run in runs.items()
-            ]
+            for name, run in runs.items():
+                method = replace(told, name=name + label, steps=run, robust=TWO_STAGES not in name)
+                found += swept(method) if method.robust else [method]
         else:
             plain = partial(mirror_descent, max_iter=extent.long)
             papers = partial(
@@ -97,14 +94,27 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
     return [replace(method, device=device) for method in found]
 
 
+def swept(method: Method) -> list[Method]:
+    """Return a method at several strengths, of which validation images choose; what is told wrongly, at its own."""
+    return [
+        replace(
+            method,
+            name=f"{method.name}{FACTOR}{factor:g}",
+            strength=factor,
+            robust=method.robust and factor == 1,
+        )
+        for factor in FACTORS
+    ]
+
+
 def _made_for(card: Mapping[str, Any]) -> tuple[str, tuple[str, float] | None]:
     """Return the name of the recipe, and the kernel and the peak it was told; or a model's name, and None."""
     name, recipe = str(card["name"]), card.get("recipe")
     job = recipe.get("equilibrium") if isinstance(recipe, Mapping) else None
     if not job or not job.get("psf"):
         return name, None
-    kind, (low, high) = job["psf"].partition(":")[0], job["ranges"]["peak"]
-    return (name.removesuffix(f"-{kind}-{low:g}"), (kind, float(low))) if low == high else (name, None)
+    psf, (low, high) = job["psf"], job["ranges"]["peak"]
+    return (name.removesuffix(suffix(psf, low)), (psf, float(low))) if low == high else (name, None)
 
 
 def named(compared: Sequence[Method], names: Sequence[str]) -> list[Method]:
@@ -144,7 +154,7 @@ def planned(jobs: Sequence[Job]) -> list[Job]:
 def resolved(rows: Sequence[Row]) -> list[Row]:
     """Return the rows of the tables: swept methods at the searched weight, and at each image's best by the truth.
 
-    The searched one has the highest mean PSNR on the validation images, which are in no table.
+    The searched one has the highest mean PSNR on validation images of that kernel and peak, which are in no table.
     """
     tuning = [row for row in rows if row.label.startswith(TUNING)]
     found: list[Row] = []
@@ -156,7 +166,7 @@ def resolved(rows: Sequence[Row]) -> list[Row]:
                 continue
             several = [one for one in group if one.method.startswith(base + FACTOR)]
             if row is several[0]:
-                chosen = searched(tuning, base)
+                chosen = searched([one for one in tuning if condition(one) == condition(row)], base)
                 found += [replace(one, method=base + SEARCHED) for one in several if one.method == chosen]
                 found.append(replace(max(several, key=lambda one: one.psnr), method=base + ORACLE))
     return found
@@ -167,6 +177,11 @@ def searched(tuning: Sequence[Row], base: str) -> str:
     own = grouped((row for row in tuning if row.method.startswith(base + FACTOR)), lambda row: row.method)
     means = {name: np.mean([row.psnr for row in group]) for name, group in own.items()}
     return max(means, key=means.__getitem__, default=f"{base}{FACTOR}1")
+
+
+def condition(row: Row) -> tuple[str, float]:
+    """Return the kernel and the peak of a row."""
+    return row.label.split()[-1], row.peak
 
 
 def _image(row: Row) -> tuple[str, str, float, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +26,7 @@ SET3C, TEST, VALIDATION = "natural/set3c", "natural/bsds500/test", "natural/bsds
 TUNING = "validation"
 """First word of the labels of images on which numbers are chosen."""
 PEAKS = (100.0, 60.0, 40.0)
-SHOWN = ("butterfly, noise 0", "levin", 100.0)
+SHOWN = ("butterfly", "levin", 100.0)
 UNSEEN = "levin:3"
 WIDTH = 1.2
 
@@ -69,6 +70,8 @@ class Extent:
                 f"{self.seeds} seeds and {self.crops} crops cannot be measured: "
                 "give 1 seed or more, and 0 crops or more."
             )
+        if not all(0 < peak < math.inf for peak in self.peaks):
+            raise UserError("Peaks of 0 or less cannot be measured: give photo-electrons above 0.")
 
 
 QUICK = Extent(("gaussian:sigma=1.2",), (100.0,), 1, 1, 1, 32, 12, 12, False)
@@ -77,14 +80,16 @@ QUICK = Extent(("gaussian:sigma=1.2",), (100.0,), 1, 1, 1, 32, 12, 12, False)
 
 @dataclass(frozen=True, eq=False)
 class PaperCase(Case):
-    """One photograph as methods are given it."""
+    """One photograph as methods are given it; `first`: with the first of its noise seeds."""
+
+    first: bool = False
 
     @property
     def shown(self) -> bool:
         """Whether the figure shows it."""
         condition = self.condition
-        kind = condition.label.split()[-1]
-        return not self.variation and (condition.image, kind, condition.peak) == SHOWN
+        image, kernel = condition.image.partition(",")[0], condition.label.split()[-1]
+        return self.first and not self.variation and (image, kernel, condition.peak) == SHOWN
 
 
 def cases(data: Path, extent: Extent, *, seed: int = 0) -> Iterator[Case]:
@@ -93,12 +98,14 @@ def cases(data: Path, extent: Extent, *, seed: int = 0) -> Iterator[Case]:
     Raises
     ------
     UserError
-        A folder of images, or a kernel, is not there.
+        A folder of images, or a kernel, is not there; a seed below 0.
     """
+    if seed < 0:
+        raise UserError(f"{seed} is no seed of noise: give 0 or more.")
     for part in (SET3C, TEST, VALIDATION):
         if not (data / part).is_dir():
             raise UserError(f"{data} has no folder {part}: give the folder that holds it.")
-    psfs = {text.partition(":")[0]: kernel(text, data) for text in extent.kernels}
+    psfs = {text: kernel(text, data) for text in extent.kernels}
     sets = (
         (TUNING, VALIDATION, extent.tuning, 1),
         ("Set3C", SET3C, None, extent.seeds),
@@ -107,13 +114,14 @@ def cases(data: Path, extent: Extent, *, seed: int = 0) -> Iterator[Case]:
     for name, folder, most, seeds in sets:
         read = load_natural(data / folder, colours=extent.colours)
         images = dict(list(_crops(read, extent.side).items())[:most])
-        for kind, psf in psfs.items():
+        for text, psf in psfs.items():
+            kind = text.partition(":")[0] if text in KERNELS else text
             for peak in extent.peaks:
                 for stem, image in images.items():
                     for draw in range(seed, seed + seeds):
                         told = f"{stem}, noise {draw}"
                         condition = counted(f"{name} {kind}", image, psf, peak, image_name=told, seed=draw)
-                        yield PaperCase(condition, condition.measurement, kernel=kind)
+                        yield PaperCase(condition, condition.measurement, kernel=text, first=draw == seed)
         if name == "Set3C" and extent.robust:
             yield from variations(images, data, seed)
 
@@ -146,7 +154,7 @@ def variations(images: Mapping[str, NDArray[np.float32]], data: Path, seed: int)
     """Yield one image with numbers, PSFs and starts that are wrong or unusual: to models, the Gaussian's."""
     name = next(iter(images))
     image, peak = images[name], PEAKS[0]
-    case = partial(PaperCase, kernel="gaussian")
+    case = partial(PaperCase, kernel=KERNELS[0])
     told = f"{name}, noise {seed}"
 
     def condition(psf: NDArray[np.float32], downsample: int = 1) -> Condition:

@@ -8,8 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.benchmarks.fluorescence import Job, Record, Row
-from napari_deqmd.benchmarks.fluorescence_report import decibels, figures, opening, robustness
-from napari_deqmd.benchmarks.paper import FACTOR, ORACLE, PAPERS_RULE, PAPERS_TOLERANCE, resolved, searched
+from napari_deqmd.benchmarks.fluorescence_report import (
+    decibels,
+    figures,
+    grouped,
+    head,
+    line,
+    opening,
+    robustness,
+)
+from napari_deqmd.benchmarks.paper import (
+    FACTOR,
+    ORACLE,
+    PAPERS_RULE,
+    PAPERS_TOLERANCE,
+    condition,
+    resolved,
+    searched,
+)
 from napari_deqmd.benchmarks.paper_cases import TUNING
 
 _INTRODUCTION = """\
@@ -17,8 +33,9 @@ The experiment of arXiv:2507.11461: photographs in [0, 1], blurred periodically 
 11 x 11), a box of 9 x 9 or a motion kernel (the last of Levin et al.), with Poisson noise at peaks of 100, 60 and 40
 and no background; the object is held in [0, 1]. Set3C with several noise seeds, and centre crops of test photographs.
 All methods are told the true peak. "Oracle" means chosen by the truth, image by image: the best iterate of
-Richardson-Lucy, or the best of five weights of total variation (TV); the searched weight is the best on validation
-photographs, as all other numbers are. Models for gray images take one colour channel after the other. PSNR and SSIM are
+Richardson-Lucy, or the best of five weights of total variation (TV) and of the Bregman denoisers' methods; the searched
+weight is the best of them on validation photographs with the same kernel and peak. Learned models have the strength of
+their training. Models for gray images take one colour channel after the other. PSNR and SSIM are
 relative to white."""
 _DECIBELS = "Means over the images of a set and their noise seeds. A dash: not of all of them."
 _FIGURES = f"""\
@@ -26,6 +43,9 @@ Means over all images of a set, all kernels and peaks. A model runs with the acc
 with the plain iteration and our certificate; and "{PAPERS_RULE.strip(", ")}": steps that never grow again, until the
 iterate changes by less than {PAPERS_TOLERANCE:g} of itself. Iterations are evaluations; those of an oracle end at its
 best iterate."""
+_CONVERGENCE = """\
+How the runs ended that no truth chose: how many by their rule, the rest by the most they were allowed; the certificate
+there; and the most steps of a run that went to a higher objective (stages of two-stage methods have each their own)."""
 _ROBUSTNESS = """\
 One photograph, and what becomes of its PSNR in dB when a method is told something wrong, starts elsewhere, or meets
 another kernel or half the pixels. In brackets the difference where the image is the same."""
@@ -37,14 +57,29 @@ def markdown(rows: Sequence[Row], *, figure: str = "", missing: int = 0, threads
     tuning = [row for row in rows if row.label.startswith(TUNING)]
     parts = opening("The paper's experiment", _INTRODUCTION, figure=figure, missing=missing)
     for base in dict.fromkeys(row.method.partition(FACTOR)[0] for row in tuning if FACTOR in row.method):
-        factor = searched(tuning, base).partition(FACTOR)[2]
-        parts.append(f"Searched on validation photographs: {base} at {factor} times its default weight.")
+        own = grouped((row for row in tuning if row.method.startswith(base + FACTOR)), condition)
+        factors = {at: searched(group, base).partition(FACTOR)[2] for at, group in own.items()}
+        told = "; ".join(f"{kernel}, {peak:g}: {factor}" for (kernel, peak), factor in factors.items())
+        parts.append(f"Times its default weight, searched on validation photographs, {base} has: {told}.")
     if main:
         parts += ["## PSNR, dB", _DECIBELS, "\n".join(decibels(main))]
         parts += ["## All figures", f"{_FIGURES} Threads: {threads}.", "\n".join(figures(main))]
+        parts += ["## Convergence", _CONVERGENCE, "\n".join(endings(main))]
     if varied:
         parts += ["## Robustness", _ROBUSTNESS, "\n".join(robustness(varied))]
     return "\n\n".join(parts) + "\n"
+
+
+def endings(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a table of how the runs of every method ended."""
+    yield from head(
+        "method", "runs", "converged", "certificate, median", "largest", "steps that rose, at most"
+    )
+    for method, group in grouped((row for row in rows if row.stopped_by), lambda row: row.method).items():
+        done = sum(row.stopped_by == "converged" for row in group)
+        found = [row.certificate for row in group]
+        numbers = f"{np.median(found):.1e}", f"{max(found):.1e}", str(max(row.rose for row in group))
+        yield line(method, str(len(group)), str(done), *numbers)
 
 
 def panels(jobs: Sequence[Job], record: Record) -> Iterator[list[tuple[str, NDArray[np.float32]]]]:
@@ -54,9 +89,12 @@ def panels(jobs: Sequence[Job], record: Record) -> Iterator[list[tuple[str, NDAr
         own = [job for job in done if job.case is case]
         score = {job.key: row.psnr for job, row in zip(own, record.rows(own), strict=True)}
         swept = sorted((job for job in own if FACTOR in job.method.name), key=lambda job: score[job.key])
+        best = {job.method.name.partition(FACTOR)[0]: job for job in swept}
         chosen = [job for job in own if job.method.oracle and "accelerated" not in job.method.name]
-        chosen += swept[-1:]
-        chosen += [job for job in own if job.method.identity and "," not in job.method.name]
+        chosen += best.values()
+        chosen += [
+            job for job in own if job.method.identity and job not in swept and "," not in job.method.name
+        ]
         named = {job.key: job.method.name.partition(FACTOR)[0] + ORACLE for job in swept}
         raw = (case.given.electrons / case.given.peak[0])[0].numpy()
         row = [

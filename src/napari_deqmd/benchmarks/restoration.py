@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from napari_deqmd.core.regularizers import NoRegularizer, Regularizer
 from napari_deqmd.core.solvers import SOLVERS, Step
 from napari_deqmd.core.solvers.richardson_lucy import richardson_lucy
 from napari_deqmd.training.measurements import Measurement
+
+ROUNDING = 1e-9
+"""Relative change of an objective that is no rise."""
 
 
 def psnr(x: Tensor, truth: Tensor, white: float | None = None) -> Tensor:
@@ -42,18 +45,30 @@ class Restoration:
         Evaluations it took.
     seconds : float
         Spent by the solver up to there.
+    certificate : float
+        There.
+    stopped_by : str
+        Why it ended there; ``""`` for an iterate that the truth chose.
+    rose : int
+        Steps to a higher objective.
     """
 
     image: Tensor
     iterations: int
     seconds: float
+    certificate: float
+    stopped_by: str = ""
+    rose: int = 0
 
 
 def last(problem: Problem, steps: Iterator[Step]) -> Restoration:
     """Return where a run ends."""
+    rose, before = 0, torch.inf
     for step, seconds in timed(steps):
+        rose += step.objective > before + ROUNDING * abs(before)
+        before = step.objective
         end = step, seconds
-    return _restoration(problem, *end)
+    return replace(_restoration(problem, *end), stopped_by=end[0].stopped_by, rose=rose)
 
 
 def best(
@@ -115,4 +130,5 @@ def timed(
 
 
 def _restoration(problem: Problem, step: Step, seconds: float) -> Restoration:
-    return Restoration(problem.likelihood.operator.crop(step.iterate), step.iteration, seconds)
+    image = problem.likelihood.operator.crop(step.iterate)
+    return Restoration(image, step.iteration, seconds, step.residual)

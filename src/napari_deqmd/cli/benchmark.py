@@ -44,15 +44,18 @@ def fluorescence(arguments: Namespace) -> None:
 def paper(arguments: Namespace) -> None:
     """Repeat the paper's experiment."""
     from napari_deqmd.benchmarks import paper_report
-    from napari_deqmd.benchmarks.fluorescence import plan
+    from napari_deqmd.benchmarks.fluorescence import bundled_models, plan
     from napari_deqmd.benchmarks.paper import methods, named, planned
     from napari_deqmd.benchmarks.paper_cases import QUICK, Extent, cases
     from napari_deqmd.core.device import resolve_device
 
-    names = "seeds", "crops", "colours"
-    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    names = "seeds", "crops", "colours", "kernels", "peaks"
+    told = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
+    }
     extent = dataclasses.replace(QUICK if arguments.quick else Extent(), **given)
-    compared = methods(arguments.model or (), extent, resolve_device(arguments.device))
+    compared = methods(arguments.model or bundled_models(), extent, resolve_device(arguments.device))
     if arguments.only:
         compared = named(compared, arguments.only)
     jobs = planned(plan(list(cases(Path(arguments.data), extent, seed=arguments.seed)), compared))

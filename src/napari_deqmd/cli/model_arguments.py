@@ -131,7 +131,20 @@ def add_benchmark(commands: Any) -> None:
         help="folder with natural/set3c, natural/bsds500/val and test, and kernels/Levin09.mat",
     )
     _rows_folder(command, "benchmark-paper")
-    command.add_argument("--model", nargs="+", metavar="NAME|PATH", help="models, for colour or gray images")
+    command.add_argument(
+        "--model",
+        nargs="+",
+        metavar="NAME|PATH",
+        help="models, for colour or gray images, or for one kernel and peak each (every bundled one)",
+    )
+    command.add_argument(
+        "--kernel",
+        dest="kernels",
+        nargs="+",
+        metavar="PSF",
+        help="levin:INDEX, or as --psf elsewhere (the paper's three)",
+    )
+    command.add_argument("--peak", dest="peaks", nargs="+", type=float, metavar="N", help="(100 60 40)")
     command.add_argument(
         "--seed", type=int, default=0, metavar="N", help="first seed of the noise (%(default)s)"
     )

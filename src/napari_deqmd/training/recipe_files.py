@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -132,6 +133,12 @@ class Equilibrium:
             raise UserError(f"Unknown loss {self.loss!r} of a training: choose {' or '.join(LOSSES)}.")
 
 
+def suffix(psf: str | None, peak: float | None) -> str:
+    """Return what the name of a model for one PSF and one peak ends with: no two PSFs share a training's files."""
+    words = ("" if psf is None else re.sub(r"[^\w.]+", "-", psf)), ("" if peak is None else f"{peak:g}")
+    return "".join(f"-{word}" for word in words if word)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A training, as its file says it.
@@ -184,14 +191,12 @@ class Recipe:
             raise UserError(f"The recipe of {self.name} has no [equilibrium]: --psf and --peak are of that.")
         if peak is not None and not 0 < peak < math.inf:
             raise UserError(f"The peak is {peak:g}: give photo-electrons above 0.")
-        job, words = self.equilibrium, [self.name]
+        job = self.equilibrium
         if psf is not None:
             job = replace(job, psf=psf)
-            words.append(psf.partition(":")[0])
         if peak is not None:
             job = replace(job, ranges=replace(job.ranges, peak=(peak, peak)))
-            words.append(f"{peak:g}")
-        return replace(self, name="-".join(words), equilibrium=job)
+        return replace(self, name=self.name + suffix(psf, peak), equilibrium=job)
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
