@@ -62,6 +62,14 @@ def test_a_model_for_another_method_is_refused(measured, model):
         reconstruct(measured, PSF, model="bregman-2d")
 
 
+def test_a_model_for_colour_photographs_is_refused(measured, tmp_path):
+    options = {"channels": 4, "depth": 2, "colours": 3}
+    path = tmp_path / "colour.safetensors"
+    save_model(build("red", options), path, {"family": "red", "options": options, "ndim": 2})
+    with pytest.raises(UserError, match="colour takes the three channels of a colour photograph at once"):
+        reconstruct(measured, PSF, model=path)
+
+
 def test_what_the_upper_bound_cuts_off_is_said():
     dot = np.zeros((32, 32), np.float32)
     dot[16, 16] = 40.0

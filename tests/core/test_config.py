@@ -71,6 +71,12 @@ def test_a_bad_value_is_one_sentence(name, value):
     assert "\n" not in sentence
 
 
+def test_b_pnp_needs_a_strength():
+    with pytest.raises(UserError, match="strength of 0 leaves b-pnp no step"):
+        ReconstructionConfig(method="b-pnp", strength=0)
+    assert ReconstructionConfig(method="b-red", strength=0).strength == 0
+
+
 GOOD = [
     ("axes", "TCZYX"),
     ("axes", "ZCYX"),

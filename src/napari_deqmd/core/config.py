@@ -57,7 +57,8 @@ class ReconstructionConfig:
     model : str
         ``"default"`` (of the method), the name of an installed model, or a path to its ``.safetensors`` file.
     strength : float
-        Factor on the regularizer's learned weight, >= 0. For ``md-tv`` the factor on its validated weight.
+        Factor on the regularizer's learned weight, >= 0; of ``b-pnp`` > 0, as its steps are one over it. For ``md-tv``
+        the factor on its validated weight.
     boundary : str
         ``"extended"`` (the object lives on a field of view grown by the PSF) or ``"periodic"``.
     upper : float
@@ -112,6 +113,8 @@ class ReconstructionConfig:
         for name in ("gain", "upper", "tol"):
             self._set(name, _real(name, getattr(self, name), above=0.0))
         self._set("strength", _real("strength", self.strength, least=0.0))
+        if self.method == "b-pnp" and self.strength == 0:
+            raise UserError("A strength of 0 leaves b-pnp no step: give more, or choose rl.")
         self._set("offset", _real("offset", self.offset))
         self._set("read_noise", _real("read_noise", self.read_noise, least=0.0))
         if self.peak != "auto":

@@ -92,13 +92,19 @@ def find_model(name_or_path: str | Path, *, ndim: int = 2, method: str | None = 
     Raises
     ------
     UserError
-        No such model, a card that cannot be read, or a model for another method.
+        No such model, a card that cannot be read; a model for another method than the one wanted, or of colour
+        photographs, whose channels are one image.
     """
     info = _find(name_or_path, BREGMAN_DEFAULT if method in BREGMAN else DEFAULTS[ndim])
     if method is not None and method not in methods_of(info.card):
         known = " or ".join(methods_of(info.card))
         raise UserError(
             f"The model {info.name} is for {known}, not {method}: choose another model or method."
+        )
+    if method is not None and info.card["options"].get("colours", 1) != 1:
+        raise UserError(
+            f"The model {info.name} takes the three channels of a colour photograph at once, for "
+            "`deqmd benchmark paper`: choose another model."
         )
     return info
 
@@ -163,7 +169,7 @@ def load_model(name_or_path: str | Path = "default", *, ndim: int = 2, method: s
     Raises
     ------
     UserError
-        Unknown name, a model for another method, a corrupt or foreign file, another version, weights that do not fit
+        Unknown name, a model that `find_model` refuses, a corrupt or foreign file, another version, weights that do not fit
         the card.
     """
     import torch

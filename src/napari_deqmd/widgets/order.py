@@ -57,7 +57,7 @@ def default_train_job(order: TrainOrder) -> TrainJob:
     from napari_deqmd.training.models import load_model
 
     settings = Settings(minutes=order.minutes)
-    base = load_model(order.base)
+    base = load_model(order.base, method="deq-md")
     source = read_source(
         order.kind,
         *([_loaded(image) for image in images] for images in (order.inputs, order.targets)),
