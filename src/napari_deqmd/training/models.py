@@ -169,8 +169,8 @@ def load_model(name_or_path: str | Path = "default", *, ndim: int = 2, method: s
     Raises
     ------
     UserError
-        Unknown name, a model that `find_model` refuses, a corrupt or foreign file, another version, weights that do not fit
-        the card.
+        Unknown name, a model that `find_model` refuses, a corrupt or foreign file, another version, weights that do
+        not fit the card.
     """
     import torch
     from safetensors import SafetensorError, safe_open
