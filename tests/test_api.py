@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import subprocess
@@ -204,6 +205,11 @@ def test_a_run_that_converges_says_so(measured):
     assert result.stopped_by == "converged"
     assert result.report["iterations"] < 200
     assert reconstruct(measured, PSF, method="md-tv", max_iter=1).stopped_by == "max_iter"
+
+
+def test_on_step_follows_seed():
+    names = list(inspect.signature(reconstruct).parameters)
+    assert names[names.index("seed") + 1] == "on_step"
 
 
 def test_on_step_sees_every_step_and_can_stop(measured):

@@ -47,8 +47,8 @@ def reconstruct(
     device: str = "auto",
     precision: str = "auto",
     seed: int = 0,
-    upper: float = 10.0,
     on_step: Callable[[Progress], bool | None] | None = None,
+    upper: float = 10.0,
     start: Iterates | None = None,
     read_noise: float | NDArray[Any] = 0.0,
     mask: Any = None,
@@ -77,7 +77,7 @@ def reconstruct(
         stationary point than a run from the data.
     scheduler : str, optional
         Address of a Dask scheduler, ``tcp://host:8786``, or the path of its scheduler file: its workers compute the
-        images along T and C, and their tiles.
+        images along T and C, and their tiles, each on its own `device`.
 
     The other parameters are those of `ReconstructionConfig`.
 

@@ -82,8 +82,9 @@ class Reconstruction:
         self.maps = maps or PixelMaps()
         self._recorded = Recording.of(image, config, self.maps)
         config = self._recorded.config
-        self.device = resolve_device(config.device)
-        half = config.precision == "bfloat16" and config.method in LEARNED
+        # A cluster's workers look for it on their machines; on this one they compute nothing.
+        self.device = resolve_device(config.device) if scheduler is None else "cpu"
+        half = config.precision == "bfloat16" and config.method in LEARNED and scheduler is None
         if half and not has_bfloat16(self.device):
             caution(
                 "This processor has no bfloat16 arithmetic and emulates it, many times slower: use float32 here.",

@@ -66,6 +66,15 @@ def test_models_go_along(workers: Any) -> None:
     np.testing.assert_array_equal(there.image, here.image)
 
 
+def test_the_device_is_looked_for_on_the_workers(workers: Any) -> None:
+    config = ReconstructionConfig(**OPTIONS, device="meta")
+    with pytest.raises(UserError, match="device 'meta' is not to be had"):
+        Reconstruction(SERIES, PSF, config)
+    job = Reconstruction(SERIES, PSF, config, scheduler=workers.scheduler_address)
+    with pytest.raises(UserError, match="A worker of the cluster says: The device 'meta' is not to be had"):
+        list(job.steps())
+
+
 def test_a_run_that_is_stopped_cancels_what_waits(workers: Any) -> None:
     job = Reconstruction(SERIES, PSF, ReconstructionConfig(**OPTIONS), scheduler=workers.scheduler_address)
     with closing(job.steps()) as steps:

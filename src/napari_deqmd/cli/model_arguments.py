@@ -97,7 +97,7 @@ def add_models(commands: Any) -> None:
     add_json(info)
     export = add_command(actions, "export", "copy a model and its card to a folder", "models", "export")
     export.add_argument("model", metavar="NAME|PATH")
-    export.add_argument("folder", metavar="FOLDER")
+    export.add_argument("folder", metavar="FOLDER", help="one that exists")
     importing = add_command(actions, "import", "check a model file and install it", "models", "import_")
     importing.add_argument("path", metavar="PATH", help="the .safetensors file; its card lies beside it")
     importing.add_argument("--name", help="install it under this name (its own)")
@@ -119,7 +119,9 @@ def add_benchmark(commands: Any) -> None:
         command = add_command(actions, name, text, "benchmark", name)
         command.add_argument("--data", metavar="DIR", help=f"folder with {folders} (only simulated scenes)")
         _rows_folder(command, f"benchmark-{name}")
-        command.add_argument("--model", nargs="+", metavar="NAME|PATH", help="models (every bundled one)")
+        command.add_argument(
+            "--model", nargs="+", metavar="NAME|PATH", help="models (the bundled ones of deq-md)"
+        )
         command.add_argument("--quick", action="store_true", help="a few small scenes, to see that it runs")
         add_json(command)
     text = "repeat the experiment of arXiv:2507.11461 on photographs"

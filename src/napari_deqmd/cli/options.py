@@ -15,8 +15,9 @@ DEFAULT = ReconstructionConfig()
 
 PSF = (
     "a TIFF file or OME-Zarr | gaussian:sigma=1.2 (pixels; several values: z,y,x) | uniform:size=9 | "
-    "widefield:na=1.4,wavelength=0.52,ni=1.515 (micrometres; ns=, depth=, vectorial=1) | confocal:...,pinhole=1 | "
-    "spinning-disc:... | two-photon:... (wavelength of the laser) | lightsheet:...,sheet=2"
+    "widefield:na=1.4,wavelength=0.52,ni=1.515 (micrometres; ns=, depth=, vectorial=1, size=65 in voxels) | "
+    "confocal:...,pinhole=1 (excitation=, wavelength of the laser) | spinning-disc:... (the same) | "
+    "two-photon:... (wavelength of the laser) | lightsheet:...,sheet=2"
 )
 
 

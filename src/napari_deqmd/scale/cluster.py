@@ -57,7 +57,7 @@ def gather(
     Raises
     ------
     UserError
-        There is no such scheduler, it has no workers, or these cannot run the function.
+        There is no such scheduler, it has no workers, or these cannot run the function, which may raise one too.
     """
     try:
         import dask
@@ -142,6 +142,8 @@ def _outcome(future: Any) -> Any:
         raise UserError(
             f"A worker of the cluster cannot run this ({error}): install the same napari-deqmd there."
         ) from error
+    except UserError as error:
+        raise UserError(f"A worker of the cluster says: {error}") from error
     except KilledWorker as error:
         raise UserError(
             "Worker after worker was lost over one image: give the workers more memory, or choose smaller tiles."

@@ -113,8 +113,8 @@ class PsfSection(SectionBox):
     def follow(self, layer: Any, axes: str | None = None) -> None:
         """Take voxel size, dimensions and optics from the image that the PSF is for.
 
-        And the PSF, if ``psf`` of its metadata says it as on the command line; without it the user's own comes back,
-        or a layer that calls itself a PSF while there is none.
+        And the PSF, if ``psf`` of its metadata is a Gaussian as on the command line, ``gaussian:sigma=...``; without it
+        the user's own comes back, or a layer that calls itself a PSF while there is none.
         """
         self._settled = self._settled and layer is not None and layer == self._image
         self._image = layer
