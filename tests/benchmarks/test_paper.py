@@ -233,7 +233,10 @@ def test_the_command_goes_on_where_it_was(data, tmp_path, monkeypatch, capsys):
     }
     report = (tmp_path / "out" / "paper.md").read_text(encoding="utf-8")
     assert "b-pnp" in report
-    assert (tmp_path / "out" / "paper.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("paper.png", "paper-convergence.png"):
+        assert f"]({picture})" in report
+        assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(Job, "trace", None)
     monkeypatch.setattr(Job, "run", None)  # calling it would fail
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == first["rows"]
@@ -258,7 +261,7 @@ def test_gray_images_and_some_methods_only(data, tmp_path, monkeypatch, capsys):
     assert main([*words, "--gray", "--only", "TV", "RL, oracle stop"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {row["method"].partition(" ×")[0] for row in found["rows"]} == {"TV", "RL, oracle stop"}
-    images = [np.load(path) for path in (tmp_path / "out" / "rows-images").iterdir()]
+    images = [np.load(path) for path in (tmp_path / "out" / "rows-images").glob("*.npy")]
     assert images
     assert {image.shape for image in images} == {(16, 16)}
     assert found["figure"]
@@ -293,6 +296,20 @@ def test_how_runs_ended_is_told(case):
 
     assert Job(case, Method("up", climbing, TotalVariation())).run()[0].rose == 5  # the start is a step
     assert f"| TV | 2 | 1 | {(sure.certificate + cut.certificate) / 2:.1e}" in "\n".join(endings([sure, cut]))
+
+
+def test_a_run_is_followed_beyond_its_end(case):
+    method = Method("TV", partial(mirror_descent, max_iter=60), TotalVariation())
+    found = Job(case, method).trace()
+    *_, end = method.steps(Job(case, method).problem(), None)
+    assert found.objectives[-1] == pytest.approx(end.objective)
+    assert (np.diff(found.objectives) <= 1e-9 * found.objectives[0]).all()
+    assert found.distances[-1] < found.distances[0]
+    assert set(found.seen) <= set(found.iterations)
+    loose = replace(method, steps=partial(mirror_descent, max_iter=60, tol=0.5))
+    assert len(Job(case, loose).trace().iterations) == len(found.iterations)
+    rule = replace(method, steps=partial(until_still, method.steps))
+    assert len(Job(case, rule).trace().iterations) == len(found.iterations)
 
 
 def test_kernels_and_peaks_are_chosen(data, tmp_path, monkeypatch, capsys):

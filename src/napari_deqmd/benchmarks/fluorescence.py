@@ -20,6 +20,7 @@ from napari_deqmd.benchmarks.conditions import by_colour
 from napari_deqmd.benchmarks.fluorescence_cases import Case
 from napari_deqmd.benchmarks.restoration import best, last, psnr, scaled
 from napari_deqmd.benchmarks.rows import Rows
+from napari_deqmd.benchmarks.traces import Trace, trace
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation, placed
 from napari_deqmd.core.solvers import SOLVERS, Step
@@ -33,6 +34,7 @@ TV_WEIGHT = 0.032
 TV_WEIGHTS = (0.016, TV_WEIGHT, 0.064, 0.128)
 FIXED = 20
 TRUE_NUMBERS = ", true numbers"
+FURTHER = 1e-7
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Method:
     """
 
     name: str
-    steps: Callable[[Problem, Tensor | None], Iterator[Step]]
+    steps: Callable[..., Iterator[Step]]
     regularizer: Regularizer
     identity: str = ""
     oracle: bool = False
@@ -79,6 +81,11 @@ class Method:
     device: str = "cpu"
     strength: float = 1.0
     trained_for: tuple[str, float] | None = None
+
+    @property
+    def further(self) -> Callable[[Problem, Tensor | None], Iterator[Step]]:
+        """The same with a certificate that it hardly meets."""
+        return partial(self.steps, tol=FURTHER)
 
     def takes(self, case: Case) -> bool:
         """Return whether it is to be run on a case."""
@@ -165,6 +172,11 @@ class Job:
             None if condition.white is None else condition.white * condition.peak / float(self.data.peak[0])
         )
 
+    def trace(self) -> Trace:
+        """Follow the method far beyond where it ends, if it can be told to."""
+        problem = self.problem()
+        return trace(self.method.further(problem, _start(problem, self.case.start)))
+
     def run(self) -> tuple[Row, NDArray[np.float32]]:
         """Return the figures and the image, ``([3,] [Z,] Y, X)`` in units of the peak told."""
         condition, data, white = self.case.condition, self.data, self.white
@@ -221,6 +233,14 @@ class Record(Rows[Job, Row]):
     def image(self, job: Job) -> NDArray[np.float32]:
         """Return the image of a done job that is shown."""
         return np.asarray(np.load(self._image(job)), dtype=np.float32)
+
+    def trace(self, job: Job) -> Trace:
+        """Return how a job converges, measured once."""
+        path = self._image(job).with_suffix(".npz")
+        if not path.exists():
+            np.savez(path, **vars(job.trace()))
+        with np.load(path) as found:
+            return Trace(**found)
 
     def _image(self, job: Job) -> Path:
         return self._images / f"{job.key}.npy"

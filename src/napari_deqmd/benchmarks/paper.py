@@ -132,12 +132,14 @@ def named(compared: Sequence[Method], names: Sequence[str]) -> list[Method]:
     return [method for method in compared if method.name.partition(FACTOR)[0] in names]
 
 
-def until_still(steps: Solve, problem: Problem, start: Tensor | None = None) -> Generator[Step, None, None]:
+def until_still(
+    steps: Solve, problem: Problem, start: Tensor | None = None, *, tol: float = PAPERS_TOLERANCE
+) -> Generator[Step, None, None]:
     """Yield steps until ``||x+ - x|| / ||x+||`` is below the paper's tolerance: a rule that a small step meets, too."""
     before: Tensor | None = None
     for step in steps(problem, start):
         x = step.iterate
-        if before is not None and float((x - before).norm() / x.norm()) < PAPERS_TOLERANCE:
+        if before is not None and float((x - before).norm() / x.norm()) < tol:
             yield replace(step, stopped_by="converged")
             return
         before = x

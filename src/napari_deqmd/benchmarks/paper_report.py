@@ -27,6 +27,7 @@ from napari_deqmd.benchmarks.paper import (
     searched,
 )
 from napari_deqmd.benchmarks.paper_cases import TUNING
+from napari_deqmd.benchmarks.traces import Trace
 
 _INTRODUCTION = """\
 The experiment of arXiv:2507.11461: photographs in [0, 1], blurred periodically by a Gaussian (sigma 1.2,
@@ -46,13 +47,18 @@ best iterate."""
 _CONVERGENCE = """\
 How the runs ended that no truth chose: how many by their rule, the rest by the most they were allowed; the certificate
 there; and the most steps of a run that went to a higher objective (stages of two-stage methods have each their own)."""
+_CURVES = """\
+The shown image, each method at its default strength and asked for a certificate of 1e-7: where it rises, the objective
+does; the distance is to the run's own end, which it cannot show beyond."""
 _ROBUSTNESS = """\
 One photograph, and what becomes of its PSNR in dB when a method is told something wrong, starts elsewhere, or meets
 another kernel or half the pixels. In brackets the difference where the image is the same."""
 
 
-def markdown(rows: Sequence[Row], *, figure: str = "", missing: int = 0, threads: int = 1) -> str:
-    """Return the report, in Markdown; parameters are those of `fluorescence_report.markdown`."""
+def markdown(
+    rows: Sequence[Row], *, figure: str = "", curves: str = "", missing: int = 0, threads: int = 1
+) -> str:
+    """Return the report, in Markdown; parameters are those of `fluorescence_report.markdown`, and the second figure."""
     main, varied = ([row for row in resolved(rows) if bool(row.variation) is flag] for flag in (False, True))
     tuning = [row for row in rows if row.label.startswith(TUNING)]
     parts = opening("The paper's experiment", _INTRODUCTION, figure=figure, missing=missing)
@@ -65,6 +71,7 @@ def markdown(rows: Sequence[Row], *, figure: str = "", missing: int = 0, threads
         parts += ["## PSNR, dB", _DECIBELS, "\n".join(decibels(main))]
         parts += ["## All figures", f"{_FIGURES} Threads: {threads}.", "\n".join(figures(main))]
         parts += ["## Convergence", _CONVERGENCE, "\n".join(endings(main))]
+        parts += [_CURVES, f"![How runs converge]({curves})"] if curves else []
     if varied:
         parts += ["## Robustness", _ROBUSTNESS, "\n".join(robustness(varied))]
     return "\n\n".join(parts) + "\n"
@@ -80,6 +87,15 @@ def endings(rows: Sequence[Row]) -> Iterator[str]:
         found = [row.certificate for row in group]
         numbers = f"{np.median(found):.1e}", f"{max(found):.1e}", str(max(row.rose for row in group))
         yield line(method, str(len(group)), str(done), *numbers)
+
+
+def followed(jobs: Sequence[Job], record: Record) -> Iterator[tuple[str, Trace]]:
+    """Yield how the methods that no truth stops converge on the shown image."""
+    for job in jobs:
+        if job.case.shown and job in record and not job.method.oracle:
+            name, _, factor = job.method.name.partition(FACTOR)
+            if factor in ("", "1"):
+                yield name, record.trace(job)
 
 
 def panels(jobs: Sequence[Job], record: Record) -> Iterator[list[tuple[str, NDArray[np.float32]]]]:

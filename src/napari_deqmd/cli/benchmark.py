@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from napari_deqmd.cli.console import StepLine, print_fields, print_json, say
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_deqmd.benchmarks import traces
     from napari_deqmd.benchmarks.families import Trace
     from napari_deqmd.benchmarks.fluorescence import Job, Row
     from napari_deqmd.benchmarks.rows import Rows
@@ -59,7 +60,7 @@ def paper(arguments: Namespace) -> None:
     if arguments.only:
         compared = named(compared, arguments.only)
     jobs = planned(plan(list(cases(Path(arguments.data), extent, seed=arguments.seed)), compared))
-    _measure("paper", jobs, paper_report, arguments)
+    _measure("paper", jobs, paper_report, arguments, follow=True)
 
 
 def families(arguments: Namespace) -> None:
@@ -113,8 +114,13 @@ def _tell(jobs: Sequence[Job], record: Rows[Job, Any], found: Iterable[Row | Tra
         raise KeyboardInterrupt(f"interrupted: the same command goes on from what is in {folder}.") from None
 
 
-def _measure(name: str, jobs: Sequence[Job], report: Any, arguments: Namespace) -> None:
-    """Run what is not on record, each row recorded as it is made, and write the report and its figure."""
+def _measure(
+    name: str, jobs: Sequence[Job], report: Any, arguments: Namespace, *, follow: bool = False
+) -> None:
+    """Run what is not on record, each row recorded as it is made, and write the report and its figures.
+
+    When all rows are made, `follow` draws how the runs on the shown image converge.
+    """
     from dataclasses import asdict
 
     import torch
@@ -131,7 +137,10 @@ def _measure(name: str, jobs: Sequence[Job], report: Any, arguments: Namespace) 
         figure, text = folder / f"{name}.png", folder / f"{name}.md"
         drawn = _draw(list(report.panels(jobs, record)), figure)
         missing, threads = len(jobs) - len(rows), torch.get_num_threads()
-        content = report.markdown(rows, figure=figure.name if drawn else "", missing=missing, threads=threads)
+        figures = {"figure": figure.name if drawn else ""}
+        if follow and not missing:
+            figures["curves"] = _plot(dict(report.followed(jobs, record)), folder / f"{name}-convergence.png")
+        content = report.markdown(rows, **figures, missing=missing, threads=threads)
         _write(text, content.encode())
     if arguments.json:
         told = {"benchmark": name, "threads": threads, "versions": versions()}
@@ -158,6 +167,20 @@ def _draw(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], path: Path) -> boo
     below(pictures).save(buffer, format="PNG", optimize=True)
     _write(path, buffer.getvalue())
     return True
+
+
+def _plot(followed: Mapping[str, traces.Trace], path: Path) -> str:
+    """Draw how runs converge, if any was followed; return the file's name."""
+    import io
+
+    from napari_deqmd.benchmarks.traces import draw
+
+    if not followed:
+        return ""
+    picture = io.BytesIO()
+    draw(followed).savefig(picture, format="png", dpi=80)
+    _write(path, picture.getvalue())
+    return path.name
 
 
 def _write(path: Path, content: bytes) -> None:
