@@ -119,7 +119,7 @@ def _measure(
 ) -> None:
     """Run what is not on record, each row recorded as it is made, and write the report and its figures.
 
-    When all rows are made, `follow` draws how the runs on the shown image converge.
+    When all rows are made, `follow` draws how the runs on the shown image converge; a cut there costs the drawing only.
     """
     from dataclasses import asdict
 
@@ -130,16 +130,19 @@ def _measure(
 
     folder = Path(arguments.out).expanduser()
     record = Record(folder)
+    curves: dict[str, traces.Trace] = {}
     try:
         _tell(jobs, record, run(jobs, record), folder)
+        if follow:
+            curves.update(report.followed(jobs, record))
     finally:  # of a run that was cut, what there is
         rows = record.rows(jobs)
         figure, text = folder / f"{name}.png", folder / f"{name}.md"
         drawn = _draw(list(report.panels(jobs, record)), figure)
         missing, threads = len(jobs) - len(rows), torch.get_num_threads()
         figures = {"figure": figure.name if drawn else ""}
-        if follow and not missing:
-            figures["curves"] = _plot(dict(report.followed(jobs, record)), folder / f"{name}-convergence.png")
+        if curves:
+            figures["curves"] = _plot(curves, folder / f"{name}-convergence.png")
         content = report.markdown(rows, **figures, missing=missing, threads=threads)
         _write(text, content.encode())
     if arguments.json:
@@ -170,13 +173,11 @@ def _draw(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], path: Path) -> boo
 
 
 def _plot(followed: Mapping[str, traces.Trace], path: Path) -> str:
-    """Draw how runs converge, if any was followed; return the file's name."""
+    """Draw how runs converge; return the file's name."""
     import io
 
     from napari_deqmd.benchmarks.traces import draw
 
-    if not followed:
-        return ""
     picture = io.BytesIO()
     draw(followed).savefig(picture, format="png", dpi=80)
     _write(path, picture.getvalue())
