@@ -20,8 +20,8 @@ from torch.nn import functional
 from torch.optim import swa_utils
 
 from napari_deqmd.benchmarks.conditions import PSF_SIZE, Condition, lit_scene, measured, named_rng
+from napari_deqmd.benchmarks.restoration import psnr, restore
 from napari_deqmd.core.regularizers import NoRegularizer
-from napari_deqmd.core.solvers import SOLVERS
 from napari_deqmd.core.solvers.richardson_lucy import richardson_lucy
 from napari_deqmd.psf.theory import make_psf
 from napari_deqmd.training.measurements import fit_psf
@@ -91,19 +91,6 @@ def seen(condition: Condition) -> Tensor:
     return torch.cat([image, *looks], 1)
 
 
-def psnr(x: Tensor, truth: Tensor) -> Tensor:
-    """Return decibels relative to the brightest of each truth."""
-    return 10 * torch.log10(truth.amax((1, 2, 3)) ** 2 / (x - truth).square().mean((1, 2, 3)))
-
-
-def restored(condition: Condition) -> Tensor:
-    """Return what the bundled model makes of the field of view."""
-    problem = condition.measurement.problem(load_model().regularizer)
-    for step in SOLVERS["accelerated"](problem, max_iter=300, tol=1e-4):
-        last = step
-    return problem.likelihood.operator.crop(last.iterate)
-
-
 def train(x: Tensor, truth: Tensor, minutes: float) -> tuple[nn.Module, int]:
     """Train for so long on random crops, turned and flipped; return the averaged network and its steps."""
     torch.manual_seed(0)
@@ -153,7 +140,8 @@ def main() -> None:
             for condition, truth in zip(judged, truths[1], strict=True)
         ]
     )
-    ours = psnr(torch.cat([restored(condition) for condition in judged]), truths[1])
+    bundled = load_model().regularizer
+    ours = torch.cat([restore(condition.measurement, bundled, max_iter=300)[0] for condition in judged])
     network, steps = train(torch.cat([seen(condition) for condition in trained]), truths[0], told.minutes)
     with torch.no_grad():
         best = psnr(network(torch.cat([seen(condition) for condition in judged])), truths[1])
