@@ -147,7 +147,7 @@ class TestCommand:
         assert main([*words, "--json"]) == 0
         printed = json.loads(capsys.readouterr().out)
         assert printed["benchmark"] == "families"
-        assert len(printed["rows"]) == (2 + 1 + 1) * 4
+        assert len(printed["rows"]) == (2 + 1 + 1) * 5
 
     def test_a_cut_run_says_what_is_missing(self, tmp_path, monkeypatch, capsys):
         def stop(job, whole=trace):
@@ -160,7 +160,7 @@ class TestCommand:
         assert main(["benchmark", "families", "--quick", "--out", str(tmp_path)]) == 130
         assert "the same command goes on" in capsys.readouterr().err
         text = (tmp_path / "families.md").read_text(encoding="utf-8")
-        assert "**14 measurements are still to be made.**" in text
+        assert "**18 measurements are still to be made.**" in text
 
     def test_no_such_data(self, tmp_path, capsys):
         words = ["--data", str(tmp_path), "--out", str(tmp_path / "out")]

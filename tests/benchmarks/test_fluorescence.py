@@ -154,7 +154,8 @@ class TestMethods:
 
     def test_bundled_models_take_images_and_robustness(self, image):
         found = [method for method in methods(bundled_models()) if method.identity]
-        assert {method.name for method in found} >= {"fluorescence-2d", "fluorescence-2d" + TRUE_NUMBERS}
+        both = {"bregman-2d", "fluorescence-2d"}
+        assert {method.name for method in found} >= both | {name + TRUE_NUMBERS for name in both}
         varied = [method.name for method in found if method.takes(replace(image, variation="x"))]
         assert varied == [method.name for method in found if not method.true_numbers and method.ndim == 2]
 
@@ -319,7 +320,8 @@ class TestCommand:
 
         monkeypatch.setattr(fluorescence_cases, "QUICK", TINY)
         monkeypatch.setattr(Job, "run", stop)
-        assert main(["benchmark", "fluorescence", "--quick", "--out", str(tmp_path)]) == 130
+        words = ["--quick", "--model", "default", "--out", str(tmp_path)]
+        assert main(["benchmark", "fluorescence", *words]) == 130
         assert "the same command goes on" in capsys.readouterr().err
         report = (tmp_path / "fluorescence.md").read_text(encoding="utf-8")
         assert "**17 measurements are still to be made.**" in report

@@ -26,7 +26,7 @@ from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVari
 from napari_deqmd.core.solvers import SOLVERS, Step
 from napari_deqmd.core.solvers.richardson_lucy import flat_start, richardson_lucy
 from napari_deqmd.training.measurements import Measurement
-from napari_deqmd.training.models import BUNDLED, Model, list_models, load_model, methods_of
+from napari_deqmd.training.models import BUNDLED, Model, list_models, load_model
 
 ORACLE = "RL, oracle stop"
 TV = "TV, weight"
@@ -296,9 +296,8 @@ def learned(model: Model, *, max_iter: int) -> Method:
 
 
 def bundled_models() -> list[str]:
-    """Return the names of the models of ``deq-md`` that come with the program."""
-    found = (info for info in list_models() if info.path.parent == BUNDLED)
-    return [info.name for info in found if "deq-md" in methods_of(info.card)]
+    """Return the names of the models that come with the program."""
+    return [info.name for info in list_models() if info.path.parent == BUNDLED]
 
 
 def tv_name(weight: float) -> str:
