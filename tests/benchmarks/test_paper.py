@@ -250,8 +250,13 @@ def test_how_much_is_measured_can_be_said(data, tmp_path, monkeypatch, capsys):
     assert {row["label"].split()[0] for row in rows} == {"validation", "Set3C"}
     noise = {row["image"].split(", ")[1] for row in rows if row["label"].startswith("Set3C")}
     assert noise == {"noise 5", "noise 6"}
-    assert main([*words, "--crops", "-1"]) == 1
-    assert "give 1 seed or more, and 0 crops or more" in capsys.readouterr().err
+    for wrong, sentence in (
+        (["--crops", "-1"], "give 1 seed or more, and 0 crops or more"),
+        (["--side", "13"], "give an even number from 8 on"),
+        (["--side", "1000"], "has 1000 pixels a side: give a smaller side"),
+    ):
+        assert main([*words, *wrong]) == 1
+        assert sentence in capsys.readouterr().err
 
 
 def test_gray_images_and_some_methods_only(data, tmp_path, monkeypatch, capsys):

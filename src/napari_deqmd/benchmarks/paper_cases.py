@@ -44,7 +44,7 @@ class Extent:
     crops, tuning : int
         Test and validation images.
     side : int
-        Of the centre crops, pixels.
+        Of the centre crops, pixels; smaller images are left out.
     max_iter, long : int
         Evaluations of our solvers, and of those that stop by their papers' rules.
     robust : bool
@@ -70,6 +70,8 @@ class Extent:
                 f"{self.seeds} seeds and {self.crops} crops cannot be measured: "
                 "give 1 seed or more, and 0 crops or more."
             )
+        if self.side < 8 or self.side % 2:
+            raise UserError(f"Crops of {self.side} pixels cannot be measured: give an even number from 8 on.")
         if not all(0 < peak < math.inf for peak in self.peaks):
             raise UserError("Peaks of 0 or less cannot be measured: give photo-electrons above 0.")
 
@@ -114,6 +116,8 @@ def cases(data: Path, extent: Extent, *, seed: int = 0) -> Iterator[Case]:
     for name, folder, most, seeds in sets:
         read = load_natural(data / folder, colours=extent.colours)
         images = dict(list(_crops(read, extent.side).items())[:most])
+        if most != 0 and not images:
+            raise UserError(f"No image in {data / folder} has {extent.side} pixels a side: give a smaller side.")
         for text, psf in psfs.items():
             kind = text.partition(":")[0] if text in KERNELS else text
             for peak in extent.peaks:

@@ -50,7 +50,7 @@ def paper(arguments: Namespace) -> None:
     from napari_deqmd.benchmarks.paper_cases import QUICK, Extent, cases
     from napari_deqmd.core.device import resolve_device
 
-    names = "seeds", "crops", "colours", "kernels", "peaks"
+    names = "seeds", "crops", "side", "colours", "kernels", "peaks"
     told = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in told.items()

@@ -153,6 +153,9 @@ def add_benchmark(commands: Any) -> None:
     command.add_argument("--seeds", type=int, metavar="N", help="seeds of the noise on Set3C (3)")
     command.add_argument("--crops", type=int, metavar="N", help="test images of BSDS (45)")
     command.add_argument(
+        "--side", type=int, metavar="N", help="pixels of the images' middles that are measured (256)"
+    )
+    command.add_argument(
         "--gray", dest="colours", action="store_const", const=1, help="the images in gray, not in colour"
     )
     command.add_argument("--only", nargs="+", metavar="METHOD", help="some columns, such as TV (all of them)")
