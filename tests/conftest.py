@@ -9,6 +9,8 @@ import pytest
 
 # Two torch threads on busy cores can be 20 times slower than one; read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Every viewer of a test resets napari's settings: let it neither touch the developer's own nor write any.
+os.environ["NAPARI_CONFIG"] = ""
 
 if find_spec("napari") is None:
     collect_ignore = ["widgets"]

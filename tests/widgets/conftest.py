@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,28 @@ import pytest
 
 from widgets.driving import adder, finder, track
 from widgets.jobs import FakeJob, FakeTrainJob
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _modules_are_no_garbage() -> None:
+    """Spare the collector what imports left: napari runs it with every viewer that closes."""
+    import napari._qt.qt_main_window  # noqa: F401
+    import torch  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _manifests_are_read_once() -> Iterator[None]:
+    """Parse every plugin's manifest once, not with every viewer."""
+    from npe2 import PluginManifest
+
+    whole = PluginManifest.from_file
+    read = functools.cache(whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "from_file", lambda path: read(path).model_copy(deep=True))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -117,7 +117,9 @@ def cases(data: Path, extent: Extent, *, seed: int = 0) -> Iterator[Case]:
         read = load_natural(data / folder, colours=extent.colours)
         images = dict(list(_crops(read, extent.side).items())[:most])
         if most != 0 and not images:
-            raise UserError(f"No image in {data / folder} has {extent.side} pixels a side: give a smaller side.")
+            raise UserError(
+                f"No image in {data / folder} has {extent.side} pixels a side: give a smaller side."
+            )
         for text, psf in psfs.items():
             kind = text.partition(":")[0] if text in KERNELS else text
             for peak in extent.peaks:
