@@ -192,6 +192,19 @@ class TestRecord:
         next((tmp_path / "rows-images").iterdir()).unlink()
         assert job not in Record(tmp_path)
 
+    def test_an_image_cut_while_it_is_written_is_made_again(self, image, classical, tmp_path, monkeypatch):
+        def cut(draft, target):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(fluorescence_cases, "SHOWN", ((image.condition.label, image.condition.image),))
+        job = Job(image, classical[ORACLE])
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("napari_deqmd.core.files.os.replace", cut)
+            list(run([job], Record(tmp_path)))
+        assert job not in Record(tmp_path)
+        list(run([job], Record(tmp_path)))
+        assert Record(tmp_path).image(job).shape == (24, 24)
+
     def test_rows_of_another_version(self, jobs, tmp_path):
         (tmp_path / "rows.jsonl").write_text('{"key": "a", "speed": 1}\n')
         with pytest.raises(UserError, match="choose another folder"):

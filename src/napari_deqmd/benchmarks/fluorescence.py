@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from napari_deqmd.benchmarks.fluorescence_cases import Case
 from napari_deqmd.benchmarks.restoration import best, last, psnr, scaled
 from napari_deqmd.benchmarks.rows import Rows
 from napari_deqmd.benchmarks.traces import Trace, trace
+from napari_deqmd.core.files import replace_file
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation, placed
 from napari_deqmd.core.solvers import SOLVERS, Step
@@ -227,7 +229,9 @@ class Record(Rows[Job, Row]):
     def keep(self, job: Job, row: Row, image: NDArray[np.float32]) -> None:
         """Append a row; keep its image when the figure shows it."""
         if job.case.shown:
-            np.save(self._image(job), image)
+            content = io.BytesIO()
+            np.save(content, image)
+            replace_file(self._image(job), content.getvalue())
         self.add(row)
 
     def image(self, job: Job) -> NDArray[np.float32]:
@@ -238,7 +242,9 @@ class Record(Rows[Job, Row]):
         """Return how a job converges, measured once."""
         path = self._image(job).with_suffix(".npz")
         if not path.exists():
-            np.savez(path, **vars(job.trace()))
+            content = io.BytesIO()
+            np.savez(content, **vars(job.trace()))
+            replace_file(path, content.getvalue())
         with np.load(path) as found:
             return Trace(**found)
 
