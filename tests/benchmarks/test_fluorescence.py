@@ -198,9 +198,10 @@ class TestRecord:
 
         monkeypatch.setattr(fluorescence_cases, "SHOWN", ((image.condition.label, image.condition.image),))
         job = Job(image, classical[ORACLE])
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr("napari_deqmd.core.files.os.replace", cut)
-            list(run([job], Record(tmp_path)))
+            with pytest.raises(KeyboardInterrupt):
+                list(run([job], Record(tmp_path)))
         assert job not in Record(tmp_path)
         list(run([job], Record(tmp_path)))
         assert Record(tmp_path).image(job).shape == (24, 24)
