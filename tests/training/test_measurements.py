@@ -25,6 +25,7 @@ from napari_deqmd.training.measurements import (
     field_of_view,
     fit_psf,
     measure,
+    stretched,
 )
 
 REACH = PSF_SIZE[0] // 2
@@ -189,6 +190,33 @@ def test_peaks_and_backgrounds_cover_their_ranges():
     assert none.mean() == pytest.approx(0.2, abs=3 * math.sqrt(0.2 * 0.8 / 2000))
     place = np.log(share[~none] / 0.005) / math.log(0.25 / 0.005)
     assert stats.kstest(place, "uniform").pvalue > 0.01
+
+
+def gaussian(sigma: float, ndim: int = 2, size: int = PSF_SIZE[0]) -> np.ndarray:
+    squares = np.sum(np.square(np.indices((size,) * ndim) - size // 2), 0)
+    return fit_psf(np.exp(-squares / (2 * sigma**2)), (size,) * ndim)
+
+
+@pytest.mark.parametrize(("sigma", "factor"), [(1.0, 1.2), (1.5, 1.0), (1.5, 1.2), (2.0, 0.8)])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_stretched_gaussian_is_one_of_that_width(sigma, factor, ndim):
+    wanted = gaussian(factor * sigma, ndim)
+    found = stretched(gaussian(sigma, ndim), factor)
+    assert found.sum() == pytest.approx(1, abs=1e-5)
+    assert np.abs(found - wanted).max() < 0.01 * wanted.max()
+
+
+def test_a_psf_told_wrongly_has_another_width_and_nothing_else_changes():
+    clean, options = stand_in(speckle(128)), {"draw_psf": lambda rng: gaussian(1.5)}
+    right = measure(clean, 0, 128, Ranges(), **options)
+    wrong = measure(clean, 0, 128, Ranges(psf_error=0.1), **options)
+    for name in set(TENSORS) - {"psf"}:
+        assert torch.equal(getattr(right, name), getattr(wrong, name))
+    squares = torch.arange(-REACH, REACH + 1) ** 2
+    widths = [(found.psf.sum((1, 2)) * squares).sum(1).sqrt() for found in (right, wrong)]
+    error = (widths[1] / widths[0]).log()
+    assert abs(error.mean()) < 0.03
+    assert error.std() == pytest.approx(0.1, abs=0.02)
 
 
 @pytest.mark.usefixtures("no_blur")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from napari_deqmd.core.operators import Blur
@@ -40,6 +41,8 @@ class Ranges:
         Relative deviation (log-normal) of what the solver is told from what was used: estimates are not exact.
     read_noise : tuple of float
         Deviation of the camera's own noise, electrons, uniform; told exactly, as `to_electrons` takes it.
+    psf_error : float
+        Relative deviation (log-normal) of the width of the PSF that the solver is told from that of the one used.
     """
 
     peak: tuple[float, float] = (5.0, 1000.0)
@@ -49,6 +52,7 @@ class Ranges:
     peak_error: float = 0.12
     background_error: float = 0.05
     read_noise: tuple[float, float] = (0.0, 0.0)
+    psf_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -279,6 +283,10 @@ def measure(
         read_noise = rng.uniform(*ranges.read_noise, (batch,) + (1,) * (counted.ndim - 1))
         counted = np.maximum(counted + read_noise * rng.standard_normal(counted.shape) + read_noise**2, 0)
         told_background = told_background + read_noise.ravel() ** 2
+    if ranges.psf_error:
+        factors = np.exp(ranges.psf_error * rng.standard_normal(batch))
+        wrong = [stretched(kernel[0], factor) for kernel, factor in zip(psf.numpy(), factors, strict=True)]
+        psf = torch.from_numpy(np.stack(wrong)[:, None])
     electrons = torch.from_numpy(counted.astype(np.float32))
     truth = operator.crop(clean) * per_image(scale * torch.from_numpy(peak / told).float(), clean)
     return Measurement(
@@ -290,6 +298,13 @@ def measure(
         boundary=boundary,
         **protocol,
     )
+
+
+def stretched(kernel: np.ndarray, factor: float) -> np.ndarray:
+    """Return a kernel that is `factor` times as wide about the middle of its box, which stays; its sum is 1."""
+    middle = (np.array(kernel.shape) - 1) / 2
+    wider = ndimage.affine_transform(kernel, np.full(kernel.ndim, 1 / factor), middle - middle / factor)
+    return fit_psf(wider.clip(0), kernel.shape)
 
 
 def _logs(ends: Sequence[float]) -> tuple[float, float]:
