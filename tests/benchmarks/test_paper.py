@@ -250,6 +250,10 @@ def test_how_much_is_measured_can_be_said(data, tmp_path, monkeypatch, capsys):
     assert {row["label"].split()[0] for row in rows} == {"validation", "Set3C"}
     noise = {row["image"].split(", ")[1] for row in rows if row["label"].startswith("Set3C")}
     assert noise == {"noise 5", "noise 6"}
+    assert main([*words, "--seed", "5", "--seeds", "2", "--crops", "0", "--side", "12"]) == 0
+    smaller = json.loads(capsys.readouterr().out)["rows"]
+    assert len(smaller) == len(rows)
+    assert not {row["key"] for row in smaller} & {row["key"] for row in rows}
     for wrong, sentence in (
         (["--crops", "-1"], "give 1 seed or more, and 0 crops or more"),
         (["--side", "13"], "give an even number from 8 on"),

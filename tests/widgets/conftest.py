@@ -30,8 +30,7 @@ def _manifests_are_read_once() -> Iterator[None]:
     """Parse every plugin's manifest once, not with every viewer."""
     from npe2 import PluginManifest
 
-    whole = PluginManifest.from_file
-    read = functools.cache(whole)
+    read = functools.cache(PluginManifest.from_file)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PluginManifest, "from_file", lambda path: read(path).model_copy(deep=True))
         yield
