@@ -25,6 +25,7 @@ from napari_deqmd.training.models import Model
 from napari_deqmd.training.pretraining import pretrain
 from napari_deqmd.training.sources import clean_source, noisy_source
 
+SHORT = Solve(first=5, again=3, enough=1)
 METHODS = ("deq-md", "md-tv", "rl", "rl-accelerated", "b-red", "b-pnp")
 
 
@@ -37,6 +38,8 @@ def device(monkeypatch):
     with pretend.device() as name:
         monkeypatch.setattr("napari_deqmd.core.device.NARROW", {name})
         monkeypatch.setattr("napari_deqmd.training.judging.ITERATIONS", 4)
+        short = partial(train_equilibrium, solve=SHORT)
+        monkeypatch.setattr("napari_deqmd.training.finetune.train_equilibrium", short)
         for module in ("reconstruction", "job.item", "training.finetune"):
             monkeypatch.setattr(f"napari_deqmd.{module}.resolve_device", str)
         yield name
@@ -107,7 +110,7 @@ def test_trainings(device):
             steps=2,
             batch=2,
             groups=1,
-            solve=Solve(first=5, again=3, enough=1),
+            solve=SHORT,
         )
         losses.append([report.loss for run_ in (before, after) for report in run_])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)

@@ -96,7 +96,7 @@ def noisy() -> Source:
 
 @pytest.fixture
 def quick_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "ITERATIONS", 40)
+    monkeypatch.setattr(judging, "ITERATIONS", 15)
 
 
 # --- the whole job ---
@@ -303,6 +303,7 @@ def test_weights_without_a_finite_objective_are_rolled_back_too(monkeypatch, noi
     assert job.result().kept
 
 
+@pytest.mark.usefixtures("quick_scores")
 def test_a_real_training_that_runs_away_is_caught(noisy):
     """Weights that overflow: the objective of the second step has no number."""
     settings = Settings(**(vars(QUICK) | {"learning_rate": 1e6, "steps": 2, "batch": 1, "every": 5}))

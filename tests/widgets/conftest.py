@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,13 +25,20 @@ def _modules_are_no_garbage() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _manifests_are_read_once() -> Iterator[None]:
-    """Parse every plugin's manifest once, not with every viewer."""
+def _once_is_enough() -> Iterator[None]:
+    """Look for plugins once, not with every viewer, and collect garbage when Python finds it time to."""
+    import napari._vispy.canvas
     from npe2 import PluginManifest
 
-    read = functools.cache(PluginManifest.from_file)
+    found = tuple(PluginManifest.discover())
+
+    def discover(paths: Any = ()) -> Iterator[Any]:
+        return (result._replace(manifest=result.manifest.model_copy()) for result in found)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PluginManifest, "from_file", lambda path: read(path).model_copy(deep=True))
+        patch.setattr(PluginManifest, "discover", discover)
+        # Of napari 0.9: after every layer that goes, for the sake of drivers on Windows.
+        patch.setattr(napari._vispy.canvas, "gc", SimpleNamespace(collect=int), raising=False)
         yield
 
 

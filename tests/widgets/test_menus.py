@@ -15,6 +15,7 @@ from napari_deqmd.widgets import menus
 
 NAPARI = """
 import json
+import sys
 import napari
 from app_model import Application
 from qtpy.QtWidgets import QWidget
@@ -28,6 +29,11 @@ def commands(menu):
 
 found = {menu: commands(f"napari/layers/{menu}") for menu in ("filter", "measure")}
 found["before"] = commands("napari/layers/context")
+kinds = []
+for name in ("Reconstruct", "Compare", "PSF", "Train"):
+    _, widget = viewer.window.add_plugin_dock_widget("napari-deqmd", name)
+    kinds.append(type(widget).__name__)
+found["kinds"], found["torch"] = kinds, "torch" in sys.modules
 viewer.open_sample("napari-deqmd", "sample_2d")
 found["after"] = commands("napari/layers/context")
 viewer.layers.selection.active = viewer.layers["Filaments truth"]
@@ -60,6 +66,8 @@ def test_napari_offers_it(tmp_path: Any) -> None:
     assert {"napari-deqmd.compare", "napari-deqmd.psf"} <= set(found["measure"])
     assert "napari-deqmd.reconstruct_layer" not in found["before"]
     assert found["after"].count("napari-deqmd.reconstruct_layer") == 1
+    assert found["kinds"] == ["ReconstructWidget", "CompareWidget", "PsfWidget", "TrainWidget"]
+    assert not found["torch"], "opening the widgets must not wait for it"
     # On the selected layer, which is not the newest.
     for combo in ("layer", "train_data", "compare_image_layer", "make_image", "beads_layer"):
         assert found[combo] == "Filaments truth", combo

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -473,20 +471,6 @@ def test_theme_changes_reach_the_plot(bench: Any) -> None:
     before = bench.find("convergence_plot").backgroundBrush().color().name()
     bench.viewer.theme = "light"
     assert bench.find("convergence_plot").backgroundBrush().color().name() != before
-
-
-def test_opening_the_widget_does_not_import_torch() -> None:
-    code = """
-import sys
-import napari
-viewer = napari.Viewer(show=False)
-dock, widget = viewer.window.add_plugin_dock_widget("napari-deqmd", "Reconstruct")
-assert type(widget).__name__ == "ReconstructWidget", widget
-print("torch" in sys.modules)
-viewer.close()
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_complaints_have_the_colour_of_warnings(bench: Any) -> None:
