@@ -17,6 +17,7 @@ from qtpy.QtCore import Qt, QThreadPool
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.widgets.comparison import Comparison, Contender, score
 from napari_deqmd.widgets.region import camera_of
 from napari_deqmd.widgets.side_by_side import grid_of
@@ -750,3 +751,104 @@ def test_bad_moments(compare: Any, notices: list[str], qtbot: Any) -> None:
     compare.wait()
     assert len(notices) == 3
     assert compare.find("compare_status").text().startswith("Stopped: 1 of 3 methods")
+
+
+def test_a_renamed_result_is_the_users(compare: Any) -> None:
+    compare.add()
+    check(compare, "rl")
+    compare.run()
+    compare.viewer.layers["rl · cells"].name = "my favourite"
+    compare.run()
+    assert sorted(names(compare)) == ["cells", "my favourite", "raw · cells", "rl · cells"]
+    check(compare, "md-tv")
+    compare.run()
+    assert sorted(names(compare)) == ["cells", "md-tv · cells", "my favourite", "raw · cells"]
+
+
+def test_the_frame_is_the_one_that_is_seen(compare: Any) -> None:
+    """Of layers with other distances in time the viewer's steps are those of the finest."""
+    compare.viewer.add_image(np.zeros((60, 8, 8)), scale=(0.5, 1, 1), axis_labels="tyx")
+    frames = np.arange(10, 61, 10).astype(np.uint16)[:, None, None] * np.ones((1, 8, 8), np.uint16)
+    frames[:, 2:4, 2:4] *= 3
+    layer = compare.viewer.add_image(frames, name="cells", scale=(2, 1, 1), axis_labels="tyx")
+    compare.find("compare_image_layer").choose(layer)
+    check(compare, "rl")
+    compare.viewer.dims.set_point(0, 4.0)
+    compare.run()
+    assert compare.viewer.layers["raw · cells"].data[0, 0] == 30
+
+
+def test_the_reference_is_of_the_compared_time(compare: Any) -> None:
+    truth = np.random.default_rng(0).random((4, 16, 16)).astype(np.float32) + 0.1
+    compare.viewer.add_image(truth, name="truth", axis_labels="tyx")
+    layer = compare.viewer.add_image((100 * truth).astype(np.uint16), name="cells", axis_labels="tyx")
+    compare.find("compare_image_layer").choose(layer)
+    compare.find("compare_reference").choose(compare.viewer.layers["truth"])
+    check(compare, "rl")
+    compare.viewer.dims.set_point(0, 0)
+    compare.run()
+    found = compare.cell(0, 4)
+    compare.viewer.dims.set_point(0, 3)
+    compare.widget._rescore()
+    compare.wait()
+    assert compare.cell(0, 4) == found != ""
+
+
+def test_results_lie_on_a_layer_that_is_moved_and_sheared(compare: Any) -> None:
+    affine = np.eye(4)
+    affine[1:3, 3] = 100, 200
+    data = np.random.default_rng(0).poisson(20, (2, 32, 32)).astype(np.uint16)
+    layer = compare.viewer.add_image(
+        data, name="cells", axis_labels="tyx", affine=affine, shear=[0, 0, 0.5], rotate=np.eye(3)
+    )
+    check(compare, "rl")
+    compare.run()
+    result = compare.viewer.layers["rl · cells"]
+    for corner in ((0, 0), (31, 31), (0, 31)):
+        np.testing.assert_allclose(result.data_to_world(corner), layer.data_to_world((0, *corner))[1:])
+    compare.find("compare_profile").click()
+    line = compare.viewer.layers["Profile"]
+    np.testing.assert_allclose(line.data_to_world((3, 4)), result.data_to_world((3, 4)))
+
+
+def test_a_region_has_the_photons_of_all_and_reconstruct_its_settings(
+    compare: Any, reconstruct_beside: Callable[[Any], Any]
+) -> None:
+    rng = np.random.default_rng(0)
+    data = np.concatenate([rng.poisson(5, (64, 128)), rng.poisson(500, (64, 128))]).astype(np.uint16)
+    compare.viewer.add_image(data, name="cells")
+    compare.viewer.add_shapes([np.array([[5, 5], [5, 50], [50, 50], [50, 5]])], name="dim")
+    compare.find("compare_roi").setCurrentText("dim")
+    check(compare, "rl")
+    beside = reconstruct_beside(compare.viewer)
+    find = finder(beside)
+    for name, value in (("boundary", "periodic"), ("solver", "plain")):
+        find(name).setCurrentText(value)
+    find("tol").setText("0.1")
+    compare.run()
+    peak = compare.jobs[0].config.peak
+    assert peak == estimate_photons(data).peak
+    assert peak > 10 * estimate_photons(data[5:50, 5:50]).peak
+    compare.find("compare_table").selectRow(1)
+    compare.find("compare_winner").click()
+    _, _, config = beside._read()
+    theirs = compare.jobs[0].config
+    assert (config.boundary, config.solver, config.tol) == (theirs.boundary, theirs.solver, theirs.tol)
+
+
+def test_a_comparison_that_fails_leaves_the_curves_of_the_last(
+    compare: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare.add()
+    compare.run()
+    compare.find("compare_profile").click()
+    plot = compare.find("compare_profile_plot")
+    qtbot.waitUntil(lambda: len(plot.curves) == 4, timeout=5000)
+    check(compare, "rl")
+    monkeypatch.setattr(
+        "napari_deqmd.widgets.compare.make_comparison", lambda *_: (_ for _ in ()).throw(UserError("No."))
+    )
+    compare.run()
+    compare.widget.line.refresh()
+    qtbot.wait(100)
+    assert len(plot.curves) == 4

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from napari.components import ViewerModel
+from qtpy.QtCore import QLocale, Qt
+from qtpy.QtTest import QTest
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.errors import UserError
@@ -18,6 +21,7 @@ from napari_deqmd.widgets.form import Place, PsfChoice, collect, config_from
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.region import whole
 from napari_deqmd.widgets.sections.method import MethodSection
+from napari_deqmd.widgets.sections.parts import PlainSpin
 from napari_deqmd.widgets.sections.photons import PhotonsSection
 
 IMAGE = LayerImage(data=np.ones((9, 32, 32)), name="cells", axes="ZYX", voxel_size=(0.3, 0.1, 0.1))
@@ -119,3 +123,26 @@ def test_a_microscopes_psf_is_as_tall_as_the_part_that_is_meant():
     assert choice.load(stack).shape[0] == 23
     assert choice.load(part).shape[0] == 13
     assert choice.load(Place("ZYX", (0.3, 0.13, 0.13))).shape[0] not in (13, 23)
+
+
+@pytest.mark.parametrize("country", ["de_DE", "fr_FR", "en_US"])
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [(None, 2.2), ("1.2", 1.2), ("1,2", 1.2), ("1e3", 1000), ("1234.5", 1234.5), ("1e", 2.2)],
+)
+def test_numbers_are_written_with_a_point_or_a_comma(
+    qtbot: Any, country: str, typed: str | None, value: float
+) -> None:
+    spin = PlainSpin(1e-4, 1e6, 2.2)
+    qtbot.addWidget(spin)
+    spin.setLocale(QLocale(country))
+    assert spin.text() == "2.2"
+    for _ in range(2):
+        if typed is not None:
+            spin.selectAll()
+            QTest.keyClicks(spin.lineEdit(), typed)
+        QTest.keyClick(spin, Qt.Key.Key_Return)
+        assert spin.value() == value
+    spin.selectAll()
+    QTest.keyClicks(spin.lineEdit(), "2x")
+    assert spin.lineEdit().text() == "2"

@@ -272,3 +272,21 @@ def _type(edit: Any, text: str) -> None:
     edit.clear()
     edit.insert(text)
     edit.editingFinished.emit()
+
+
+def test_optics_and_voxels_of_a_pyramid_are_its_own(bench: Any) -> None:
+    data = np.random.default_rng(0).poisson(20, (5, 64, 64)).astype(np.uint16)
+    place = {"scale": (0.3, 0.1, 0.1), "units": ("um",) * 3}
+    optics = [{"optics": {"na": na, "wavelength": 520.0, "ni": 1.33}} for na in (0.5, 1.2)]
+    bench.find("psf_kind").setCurrentText("Wide-field")
+    own = bench.find("psf_na").value()
+    for name, levels, known in (
+        ("one", data, optics[0]),
+        ("pyramid", [data, data[:, ::2, ::2]], optics[1]),
+        ("unknown", [data, data[:, ::2, ::2]], {}),
+    ):
+        many = isinstance(levels, list)
+        layer = bench.viewer.add_image(levels, name=name, multiscale=many, metadata=known, **place)
+        bench.find("image_layer").choose(layer)
+        assert bench.find("psf_na").value() == (known["optics"]["na"] if known else own)
+        assert bench.widget.psf._place.spatial_shape == (5, 64, 64)

@@ -10,10 +10,13 @@ import dask.array
 import numpy as np
 import pytest
 import tifffile
+from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtWidgets import QFileDialog
 
 from napari_deqmd.core.caution import caution
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.widgets.reconstruct import ReconstructWidget
+from widgets.driving import finder, track
 from widgets.jobs import FakeJob
 
 NAMES = (
@@ -515,3 +518,70 @@ def test_fields_begin_below_one_another(bench: Any) -> None:
     }
     # napari's style gives a frame of one pixel to what is folded.
     assert max(left.values()) - min(left.values()) <= 1, left
+
+
+def test_behind_a_proxy_as_napari_gives_it(make_napari_viewer: Any, qtbot: Any) -> None:
+    """Save is offered for a result that is there and whole."""
+    viewer = make_napari_viewer()
+    widget = ReconstructWidget(PublicOnlyProxy(viewer))
+    viewer.window.add_dock_widget(widget)
+    find = finder(widget)
+    jobs = track(widget)
+    viewer.add_image(np.random.default_rng(0).poisson(20, (32, 32)).astype(np.uint16), name="cells")
+    find("max_iter").setValue(3)
+    for _ in range(2):
+        find("run").click()
+        qtbot.waitUntil(find("run").isEnabled, timeout=10_000)
+        assert find("save_result").isEnabled()
+    find("max_iter").setValue(100_000)
+    find("run").click()
+    qtbot.waitUntil(lambda: len(jobs) == 3 and not find("save_result").isEnabled(), timeout=10_000)
+    find("stop").click()
+    qtbot.waitUntil(find("run").isEnabled, timeout=10_000)
+    assert find("save_result").isEnabled()
+    viewer.layers.remove("cells deconvolved")
+    assert not find("save_result").isEnabled()
+
+
+def test_an_estimate_is_of_one_channel(bench: Any, qtbot: Any) -> None:
+    rng = np.random.default_rng(0)
+    bright, dim = (np.where(rng.random((64, 64)) > 0.7, *levels) for levels in ((2000, 20), (30, 2)))
+    layer = bench.viewer.add_image(rng.poisson([bright, dim]).astype(np.uint16), axis_labels="cyx")
+    bench.find("channel_choice").setCurrentText("0")
+    for change in (
+        lambda: bench.find("channel_choice").setCurrentText("1"),
+        lambda: setattr(layer, "data", layer.data[::-1].copy()),
+    ):
+        bench.find("estimate").click()
+        qtbot.waitUntil(lambda: bench.find("peak").text() != "auto", timeout=10_000)
+        change()
+        assert bench.find("peak").text() == bench.find("background").text() == "auto"
+        assert bench.find("estimate_result").isHidden()
+
+
+def test_contrast_that_fits_no_longer_is_set_anew(bench: Any) -> None:
+    bench.add()
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    result = bench.viewer.layers["cells deconvolved"]
+    before = tuple(result.contrast_limits)
+    bench.find("gain").setValue(20)
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    assert result.contrast_limits[1] < before[1] / 2
+    mine = (0.0, 7.0)
+    result.contrast_limits = mine
+    bench.find("gain").setValue(1)
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    assert tuple(result.contrast_limits) == mine
+
+
+def test_a_shape_to_mark_a_region_changes_no_image(bench: Any) -> None:
+    first, _ = (bench.add((3, 32, 32), name=name) for name in "AB")
+    bench.viewer.layers.selection.active = first
+    bench.find("axes").setText("TYX")
+    bench.find("time_choice").setCurrentText("1-2")
+    bench.viewer.add_shapes(name="region")
+    shown = bench.find("image_layer"), bench.find("axes"), bench.find("time_choice")
+    assert [shown[0].currentText(), shown[1].text(), shown[2].currentText()] == ["A", "TYX", "1-2"]

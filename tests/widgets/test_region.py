@@ -24,6 +24,7 @@ from napari_deqmd.widgets.region import (
     preview_of,
     whole,
 )
+from napari_deqmd.widgets.view import shown_of
 
 PLACED = {
     "scale": (0.3, 0.1, 0.2),
@@ -260,3 +261,20 @@ def test_peak_and_background_are_read_from_all_of_a_channel() -> None:
     assert image.basis().shape == (2, 1, 8, 40, 40)
     lazy = Image(dask.array.from_array(layer.data), contrast_limits=(0, 1))
     assert read_layer(lazy, "TCZYX", region=region).basis().shape == (1, 1, 2, 9, 9)
+
+
+def test_layers_in_different_units_lie_where_they_are_seen(make_napari_viewer: Any) -> None:
+    """Napari 0.9 shows micrometres in nanometres where another layer has these."""
+    viewer = make_napari_viewer()
+    if not hasattr(viewer.dims, "units"):
+        pytest.skip("this napari takes units for names")
+    data = np.zeros((20, 64, 64))
+    layer = viewer.add_image(data, scale=(0.3, 0.1, 0.1), units=("um",) * 3)
+    viewer.add_image(data, scale=(300, 100, 100), units=("nm",) * 3)
+    viewer.dims.set_point(0, 3000.0)
+    viewer.reset_view()
+    np.testing.assert_allclose(focus(viewer, layer), (10, 31.5, 31.5), atol=0.6)
+    assert shown_of(viewer, layer, "ZYX").where[0] == 10
+    square = np.array([[1000, 1000], [1000, 3000], [3000, 3000], [3000, 1000]])
+    shapes = viewer.add_shapes([square], units=("nm", "nm"))
+    assert bounds(marked(viewer, layer, "ZYX", data.shape, shapes))[1:] == [(10, 31), (10, 31)]

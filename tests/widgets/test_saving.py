@@ -10,14 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch  # noqa: F401  (its first import may take longer than a test waits)
+from napari.layers import Image
+from qtpy.QtWidgets import QFileDialog
 
 from napari_deqmd.cli import main
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.sidecar import fingerprint, read_sidecar
 from napari_deqmd.io.stack import Stack, read_stack, write_stack
 from napari_deqmd.widgets import run as run_module
+from napari_deqmd.widgets.form import PsfChoice
+from napari_deqmd.widgets.layers import read_layer
 from napari_deqmd.widgets.opening import layers_of, place_of
 from napari_deqmd.widgets.reconstruct import default_job
+from napari_deqmd.widgets.saving import FILTERS, Record, ending_of
+from napari_deqmd.widgets.saving import save as save_result
 
 SIZES = (0.1, 0.13)
 
@@ -301,3 +307,38 @@ def test_a_preview_is_no_result(bench: Any) -> None:
     bench.find("preview").click()
     bench.wait_idle()
     assert not bench.find("save_result").isEnabled()
+
+
+def test_the_kind_that_was_chosen_is_written(
+    bench: Any, qtbot: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "cells"), "OME-Zarr (*.ome.zarr)")
+    )
+    bench.add()
+    bench.run(max_iter=3)
+    bench.wait_idle()
+    bench.find("save_result").click()
+    qtbot.waitUntil(lambda: "Saved as" in bench.find("status").text(), timeout=10_000)
+    assert (tmp_path / "cells.ome.zarr").is_dir()
+
+
+@pytest.mark.parametrize("kind", FILTERS.split(";;"))
+def test_endings_of_the_kinds(kind: str) -> None:
+    assert f"*{ending_of(kind)})" in kind
+    assert ending_of("") == ".ome.tif"
+
+
+def test_an_ome_zarr_has_its_folders_name(tmp_path: Path) -> None:
+    """File dialogs ask for a file in it; and it is no place for a result of its own."""
+    path = tmp_path / "cells.ome.zarr"
+    write_stack(path, Stack(np.ones((8, 8), np.float32), "YX", SIZES))
+    mark = next(path / name for name in ("zarr.json", ".zattrs") if (path / name).exists())
+    ((_, arguments),) = layers_of(read_stack(mark), str(mark))
+    assert arguments["name"] == "cells"
+    layer = Image(np.ones((8, 8), np.float32), **arguments)
+    image = read_layer(layer, "YX")
+    psf = np.ones((1, 1), np.float32)
+    record = Record.of(image, image.load(), PsfChoice(theory="gaussian:sigma=1"), psf, image.maps())
+    with pytest.raises(UserError, match="is the input"):
+        save_result(str(path), image.load(), record, {})

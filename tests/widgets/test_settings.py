@@ -147,3 +147,12 @@ def test_a_closed_form_that_lists_the_models_again_changes_no_choice(make_napari
     models.setCurrentText("fluorescence-2d")
     closed.findChild(QWidget, "model").refresh()
     assert models.currentText() == "fluorescence-2d"
+
+
+def test_another_window_keeps_its_form(make_napari_viewer: Any) -> None:
+    first, second = (ReconstructWidget(make_napari_viewer()) for _ in range(2))
+    put(first.findChild(QWidget, "offset"), 123.0)
+    put(first.findChild(QWidget, "psf_sigma"), "3.3")
+    assert take(second.findChild(QWidget, "offset")) == 0
+    assert take(second.findChild(QWidget, "psf_sigma")) != "3.3"
+    assert take(ReconstructWidget(make_napari_viewer()).findChild(QWidget, "offset")) == 123

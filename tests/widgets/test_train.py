@@ -524,3 +524,12 @@ def test_a_result_that_was_not_saved_can_be_while_the_next_is_made(
 
 def test_the_dashed_line_has_a_name(train: Any) -> None:
     assert train.find("train_plot")._line_name.toPlainText() == "base"
+
+
+def test_a_folder_has_not_the_camera_of_the_layer_before(train: Any) -> None:
+    own = train.find("train_gain").value()
+    train.add(metadata={"offset": 100, "gain": 2.2, "psf": "gaussian:sigma=3"})
+    assert train.find("train_gain").value() == 2.2
+    train.widget.images.input.combo.choose_several(["/tmp/folder"])
+    assert (train.find("train_offset").value(), train.find("train_gain").value()) == (0, own)
+    assert train.find("train_psf_sigma").text() != "3"

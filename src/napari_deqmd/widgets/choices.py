@@ -52,7 +52,7 @@ class LayerCombo(QComboBox):
         """Choose a layer of the list."""
         self.setCurrentIndex(self._find(layer))
 
-    def keep(self) -> None:
+    def keep(self, *_: Any) -> None:
         """Guess no more: this choice is being used."""
         self._kept = self.layer is not None
 
@@ -66,7 +66,7 @@ class LayerCombo(QComboBox):
                 self.addItem(layer.name, layer)
         index = self._find(before) if self._kept else -1
         self._kept = index >= 0
-        self.setCurrentIndex(index if index >= 0 else self._guess())
+        self.setCurrentIndex(index if index >= 0 else self._guess(before))
         self.blockSignals(False)
         if self.layer != before:
             self.layer_changed.emit(self.layer)
@@ -75,17 +75,16 @@ class LayerCombo(QComboBox):
         # Plugins see layers through proxies: equal, not identical.
         return next((row for row in range(self.count()) if self.itemData(row) == layer), -1)
 
-    def _guess(self) -> int:
+    def _guess(self, before: Any) -> int:
+        """Return the row of the active layer if it fits, else of the one that was shown before, else of the newest."""
         rows = range(self.count())
         fitting = [
             row
             for row in rows
             if ("psf" in self.itemText(row).lower()) == self._psf and not is_result(self.itemData(row))
         ]
-        active = self._find(self._viewer.layers.selection.active)
-        if active in fitting:
-            return active
-        return next(iter(fitting or rows), -1)
+        likely = [self._find(self._viewer.layers.selection.active), self._find(before)]
+        return next((row for row in (*likely, *fitting, *rows) if row in (fitting or rows)), -1)
 
     def _choice_made(self) -> None:
         self.keep()
@@ -103,7 +102,7 @@ class OptionalCombo(LayerCombo):
         self.setCurrentIndex(max(0, self.currentIndex()))
         self.blockSignals(blocked)
 
-    def _guess(self) -> int:
+    def _guess(self, before: Any) -> int:
         return -1
 
 
@@ -126,11 +125,14 @@ class ImagesCombo(LayerCombo):
     def __init__(self, viewer: Any, *, guess: bool = True, parent: QWidget | None = None) -> None:
         self._guessing = guess
         super().__init__(viewer, parent=parent)
+        self._told: Any = self.layer
+        self.layer_changed.connect(self._tell)
         self.setEditable(True)
         self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.setCompleter(None)
         if (edit := self.lineEdit()) is not None:
             edit.setPlaceholderText("layer, folder or files")
+        self.editTextChanged.connect(self._typed)
 
     @property
     def layer(self) -> Image | None:
@@ -159,8 +161,16 @@ class ImagesCombo(LayerCombo):
         if text := _AND.join(names):
             self.setCurrentText(text)
 
-    def _guess(self) -> int:
-        return super()._guess() if self._guessing else -1
+    def _guess(self, before: Any) -> int:
+        return super()._guess(before) if self._guessing else -1
+
+    def _typed(self, text: str) -> None:
+        """Notice that something else than the layer was written."""
+        if self.layer is None and self._told is not None:
+            self.layer_changed.emit(None)
+
+    def _tell(self, layer: Any) -> None:
+        self._told = layer
 
 
 class RegionCombo(QComboBox):

@@ -34,11 +34,13 @@ from napari_deqmd.widgets.sections.methods import MethodsSection
 from napari_deqmd.widgets.sections.photons import PhotonsSection
 from napari_deqmd.widgets.sections.psf import PsfSection
 from napari_deqmd.widgets.sections.score_table import REFERENCE_COLOR
-from napari_deqmd.widgets.side_by_side import SideBySide, current_item
+from napari_deqmd.widgets.side_by_side import SideBySide, among, item_at, outer_index
 from napari_deqmd.widgets.tasks import LatestTask
 from napari_deqmd.widgets.worker import TaskWorker
 
 _PREFIX = "compare_"
+# What contenders run with, by the names of Reconstruct's controls.
+_SETTINGS = ("method", "model", "strength", "max_iter", "solver", "boundary", "tol", "upper", "precision")
 
 
 class CompareWidget(DockWidget):
@@ -75,6 +77,7 @@ class CompareWidget(DockWidget):
         self.images = SideBySide(napari_viewer)
         self.line = ProfileLine(napari_viewer, self.images, self._draw_profile, self)
         self.order: Order | None = None
+        self._drawn: Order | None = None  # whose layers are shown
         self.outcomes: dict[int, Outcome] = {}
         self.scores: dict[int, Scores] = {}
         self._electrons: np.ndarray | None = None
@@ -101,7 +104,9 @@ class CompareWidget(DockWidget):
         self._choose()
         self._draw_rings()
         halves = self.methods.frc_check.isChecked() and reference is None
-        make_job = partial(make_comparison, self.job_factory, order.item, psf, order.contenders, halves)
+        make_job = partial(
+            make_comparison, self.job_factory, order.item, order.among, psf, order.contenders, halves
+        )
         self.runner.start(make_job, len(order.contenders))
 
     def draw_line(self) -> None:
@@ -115,7 +120,7 @@ class CompareWidget(DockWidget):
         if self.order is None or not 0 < place <= len(self.order.contenders):
             return
         config = self.order.contenders[place - 1].config
-        chosen = {name: getattr(config, name) for name in ("method", "model", "strength", "max_iter")}
+        chosen = {name: getattr(config, name) for name in _SETTINGS}
         self.hand_over({**self.order.values, **chosen})
 
     def refresh_layers(self) -> None:
@@ -139,6 +144,7 @@ class CompareWidget(DockWidget):
 
     def _let_go(self) -> None:
         super()._let_go()
+        self._scoring.ask(None)
         self.image.let_go()
         self.images.leave()
         self.line.leave()
@@ -146,6 +152,7 @@ class CompareWidget(DockWidget):
     def _connect(self) -> None:
         section = self.run_section
         self.image.layer_combo.layer_changed.connect(self._follow_image)
+        self.image.contents_changed.connect(self.photons.forget)
         for edit in (self.image.axes_edit, self.image.voxel_edit):
             edit.textChanged.connect(self._show_psf)
         section.run_button.clicked.connect(self.run)
@@ -171,21 +178,32 @@ class CompareWidget(DockWidget):
     def _read(self) -> tuple[Order, PsfChoice]:
         image = self.photons.mark(self.image.read())
         layer = self.image.layer_combo.layer
-        item, source = current_item(self._viewer, layer, image)
+        index = outer_index(self._viewer, layer, image)
+        item, source = item_at(index, layer, image)
         place = {"axes": item.axes, "voxel_size": item.voxel_size}
         contenders = self.methods.contenders(collect((self.photons,)) | place)
         values = read_controls((self.image, self.psf, self.photons), _PREFIX)
-        order = Order(layer, source, geometry_of(source), item, image.part, contenders, values)
+        order = Order(
+            layer,
+            source,
+            geometry_of(source),
+            item,
+            image.part,
+            among(index, image),
+            index,
+            contenders,
+            values,
+        )
         return order, self.psf.read()
 
     def _read_reference(self, order: Order) -> LayerImage | None:
         layer = self.methods.reference_combo.layer
         if layer is None:
             return None
-        # Of a reference for all of the image the same part is meant.
+        # Of a reference for all of the image the same part is meant, and of one with times the same time.
         same = not layer.multiscale and tuple(layer.data.shape) == order.part.of
         read = read_layer(layer, what="reference", region=order.part if same else None)
-        reference, _ = current_item(self._viewer, layer, read)
+        reference, _ = item_at(order.index, layer, read)
         check_reference(reference.data, order.item.data.shape)
         return reference
 
@@ -201,6 +219,7 @@ class CompareWidget(DockWidget):
             if not same:
                 self.line.put_away()
             self.images.begin(order.source, order.geometry, order.names, count)
+            self._drawn = order
             self._add(RAW, electrons)
         self.images.spread()
 
@@ -294,7 +313,7 @@ class CompareWidget(DockWidget):
         self.run_section.table.show_reference(REFERENCE_LABEL, REFERENCE_COLOR, shown=shown)
 
     def _draw_profile(self) -> None:
-        draw_profile(self.run_section.plot, self.order, self.images.layers, self.line)
+        draw_profile(self.run_section.plot, self._drawn, self.images.layers, self.line)
 
     def _draw_rings(self) -> None:
         draw_rings(self.run_section.plot, self.order, self.outcomes, self.scores)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from napari.layers import Image
 
 from napari_deqmd.widgets.comparison import Comparison, Contender, JobFactory, Scores, score
-from napari_deqmd.widgets.form import PsfChoice
+from napari_deqmd.widgets.form import PsfChoice, settled
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.region import Region
 from napari_deqmd.widgets.sections.score_table import REFERENCE_COLOR, colors
@@ -37,6 +37,10 @@ class Order:
         ``([Z,] Y, X)``.
     part : Region
         Of the layer: what is compared.
+    among : LayerImage
+        The same of all of the layer.
+    index : mapping of str to int
+        Positions along T and C that are compared.
     values : mapping
         What the form said, by the object names of Reconstruct's controls.
     """
@@ -46,6 +50,8 @@ class Order:
     geometry: Mapping[str, Any]
     item: LayerImage
     part: Region
+    among: LayerImage
+    index: Mapping[str, int]
     contenders: Sequence[Contender]
     values: Mapping[str, Any]
 
@@ -77,13 +83,23 @@ class Order:
 
 
 def make_comparison(
-    factory: JobFactory, image: LayerImage, psf: PsfChoice, contenders: Sequence[Contender], halves: bool
+    factory: JobFactory,
+    image: LayerImage,
+    among: LayerImage,
+    psf: PsfChoice,
+    contenders: Sequence[Contender],
+    halves: bool,
 ) -> Comparison:
-    """Return the job; reads files, so it belongs into the other thread."""
+    """Return the job; reads files, so it belongs into the other thread.
+
+    Peak and background are those of all that the image is a part of, `among` which it is meant, as in a run.
+    """
+    shared = settled(among, contenders[0].config)
+    photons = {"peak": shared.peak, "background": shared.background}
     return Comparison(
         image.load(),
         psf.load(image),
-        contenders,
+        [replace(one, config=replace(one.config, **photons)) for one in contenders],
         factory,
         voxel_size=image.voxel_size,
         halves=halves,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from napari_deqmd.io.names import image_path
 from napari_deqmd.widgets.region import SPATIAL
 
 # Channels are shown added up, in colours that stay apart (napari's own order).
@@ -25,7 +25,7 @@ def layers_of(stack: Any, path: str) -> list[tuple[Any, dict[str, Any]]]:
     -------
     list of (ndarray or lazy array, dict)
     """
-    stem = Path(path).name.split(".")[0]
+    stem = image_path(path).name.split(".")[0]
     axes = stack.axes
     if "C" not in axes:
         return [(stack.data, _arguments(stack, axes, stem, stack.metadata | {"path": str(path)}))]

@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Image, Layer, Shapes
 from qtpy.QtCore import QObject, QTimer
 
-from napari_deqmd.widgets.region import camera_of
+from napari_deqmd.widgets.region import camera_of, in_units_of, lying
 from napari_deqmd.widgets.side_by_side import SideBySide
 
 NAME = "Profile"
@@ -119,7 +119,8 @@ class ProfileLine(QObject):
     def sample(self, image: Image) -> tuple[np.ndarray, np.ndarray] | None:
         """Return distance and brightness along the line, in the layer's units; ``None`` without a line."""
         ends = self._ends()
-        return None if ends is None else along(image, ends, self._viewer.dims.point)
+        here = in_units_of(self._viewer, image, self._viewer.dims.point)
+        return None if ends is None else along(image, ends, here)
 
     def _ends(self) -> np.ndarray | None:
         if not self._lines or not len(self._lines[0].data):
@@ -135,11 +136,7 @@ class ProfileLine(QObject):
             shape_type="line",
             edge_color=_COLOR,
             name=NAME,
-            scale=image.scale[-2:],
-            translate=image.translate[-2:],
-            rotate=image.rotate[-2:, -2:],
-            units=image.units[-2:],
-            axis_labels=image.axis_labels[-2:],
+            **lying(image, range(image.ndim - 2, image.ndim)),
             metadata={"profile": True},
         )
         self._lines.append(layer)
@@ -172,9 +169,9 @@ def along(image: Image, ends: np.ndarray, point: Any) -> tuple[np.ndarray, np.nd
     image : napari.layers.Image
         ``(..., Y, X)``.
     ends : ndarray, shape (2, 2)
-        y, x of the ends, in the world.
+        y, x of the ends, in the world, in the image's units.
     point : sequence of float
-        Where the viewer is: says which plane.
+        Where the viewer is, in the image's units: says which plane.
 
     Returns
     -------

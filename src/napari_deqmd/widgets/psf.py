@@ -189,11 +189,10 @@ class PsfWidget(QWidget):
             paint(self, self._viewer.theme)
 
     def _follow(self, layer: Any) -> None:
-        if layer is None or layer.rgb or layer.multiscale:
+        if layer is None or layer.rgb:
             return
         self.theory.take(layer.metadata)
-        if text := voxels_of(layer, guess_axes(layer)):
-            self.voxel_edit.setText(text)
+        self.voxel_edit.setText(voxels_of(layer, guess_axes(layer)))
 
     def _shape(self, axes: str) -> tuple[int, ...] | None:
         """Return the shape of the chosen image, if it has the PSF's axes."""

@@ -21,7 +21,7 @@ from napari_deqmd.widgets.reports import Job
 from napari_deqmd.widgets.resources import find_resources
 from napari_deqmd.widgets.result import ResultLayer
 from napari_deqmd.widgets.run import Run
-from napari_deqmd.widgets.saving import FILTERS
+from napari_deqmd.widgets.saving import DEFAULT, FILTERS, ending_of
 from napari_deqmd.widgets.sections.image import ImageSection
 from napari_deqmd.widgets.sections.method import MethodSection
 from napari_deqmd.widgets.sections.photons import PhotonsSection
@@ -112,10 +112,10 @@ class ReconstructWidget(DockWidget):
         else:
             self._begin(going_on=True)
 
-    def save_path(self, path: str) -> None:
-        """Write the last result and its sidecar in another thread."""
+    def save_path(self, path: str, ending: str = DEFAULT) -> None:
+        """Write the last result and its sidecar in another thread; a name without an ending gets one."""
         try:
-            task = self.runner.saving(path)
+            task = self.runner.saving(path, ending)
         except UserError as error:
             self.complain(error)
             return
@@ -183,6 +183,7 @@ class ReconstructWidget(DockWidget):
         self.image.open_button.clicked.connect(self._ask_for_file)
         self.welcome.open_file.clicked.connect(self._ask_for_file)
         self.image.layer_combo.layer_changed.connect(self._follow_image)
+        self.image.contents_changed.connect(self.photons.forget)
         for edit in (self.image.axes_edit, self.image.voxel_edit):
             edit.textChanged.connect(self._show_psf)
         self.photons.estimate_button.clicked.connect(self.estimate)
@@ -224,9 +225,9 @@ class ReconstructWidget(DockWidget):
 
     def _ask_where_to_save(self) -> None:
         name = self.runner.result_name.replace("/", "-")
-        path, _ = QFileDialog.getSaveFileName(self, "Save the result", f"{name}.ome.tif", FILTERS)
+        path, kind = QFileDialog.getSaveFileName(self, "Save the result", f"{name}.ome.tif", FILTERS)
         if path:
-            self.save_path(path)
+            self.save_path(path, ending_of(kind))
 
     def _show_saved(self, target: Any) -> None:
         if target is not None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Shapes
+from napari.layers import Image, Layer, Shapes
 
 from napari_deqmd.core.errors import UserError
 
@@ -65,6 +66,31 @@ class Region:
         return {"name": self.name, **bounds}
 
 
+def lying(layer: Layer, axes: Sequence[int]) -> dict[str, Any]:
+    """Return the arguments of a layer of some axes of another that lies like it.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+    axes : sequence of int
+        Which of its axes, rising, not negative.
+    """
+    square, keep = np.ix_(axes, axes), list(axes)
+    affine = np.asarray(layer.affine.affine_matrix)
+    outer = [*keep, layer.ndim]
+    sheared = np.eye(layer.ndim)
+    sheared[np.triu_indices(layer.ndim, 1)] = layer.shear
+    return {
+        "scale": layer.scale[keep],
+        "translate": layer.translate[keep],
+        "rotate": layer.rotate[square],
+        "shear": sheared[square],
+        "affine": affine[np.ix_(outer, outer)],
+        "units": [layer.units[axis] for axis in keep],
+        "axis_labels": [layer.axis_labels[axis] for axis in keep],
+    }
+
+
 def whole(shape: tuple[int, ...]) -> Region:
     """Return all of the data of a shape."""
     return Region(tuple(slice(0, size) for size in shape), tuple(shape))
@@ -115,9 +141,9 @@ def marked(viewer: Any, layer: Image, axes: str, shape: tuple[int, ...], shapes:
     points = []
     for vertex in np.concatenate([shapes.data[index] for index in chosen]):
         world = np.array(viewer.dims.point, dtype=float)
-        placed = shapes.data_to_world(vertex)[-len(world) :]
+        placed = data_to_world(viewer, shapes, vertex)[-len(world) :]
         world[len(world) - len(placed) :] = placed
-        points.append(layer.world_to_data(world))
+        points.append(world_to_data(viewer, layer, world))
     # Rounded: an edge between two pixels belongs to neither, whatever the arithmetic left of it.
     low, high = np.round([np.min(points, axis=0), np.max(points, axis=0)], 3) + 0.5
     axes_marked = [
@@ -143,12 +169,40 @@ def camera_of(viewer: Any) -> Any:
     return getattr(viewer, "scene", viewer).camera
 
 
+def _unit_factors(viewer: Any, layer: Layer) -> np.ndarray:
+    """Return how many of the viewer's units one of the layer's is: napari 0.9 shows all layers in the smallest ones."""
+    world = getattr(viewer.dims, "units", None)
+    if world is None or len(world) < layer.ndim:
+        return np.ones(layer.ndim)
+    pairs = zip(layer.units, world[-layer.ndim :], strict=True)
+    return np.array(
+        [(1 * own).to(its).magnitude if own.is_compatible_with(its) else 1.0 for own, its in pairs]
+    )
+
+
+def in_units_of(viewer: Any, layer: Layer, world: Any) -> np.ndarray:
+    """Return a place in the viewer's world in the units of a layer."""
+    placed = np.array(world, dtype=float)
+    placed[-layer.ndim :] /= _unit_factors(viewer, layer)
+    return placed
+
+
+def world_to_data(viewer: Any, layer: Layer, world: Any) -> np.ndarray:
+    """Return the pixel of a layer, not rounded, at a place in the viewer's world."""
+    return np.asarray(layer.world_to_data(in_units_of(viewer, layer, world)))
+
+
+def data_to_world(viewer: Any, layer: Layer, data: Any) -> np.ndarray:
+    """Return the place of a layer's pixel in the viewer's world, along the layer's axes."""
+    return np.asarray(layer.data_to_world(data)) * _unit_factors(viewer, layer)
+
+
 def focus(viewer: Any, layer: Image) -> np.ndarray:
     """Return the pixel, not rounded, at the middle of the view and at the sliders' positions."""
     world = np.array(viewer.dims.point, dtype=float)
     shown = list(viewer.dims.displayed)
     world[shown] = camera_of(viewer).center[-len(shown) :]
-    return np.asarray(layer.world_to_data(world))
+    return world_to_data(viewer, layer, world)
 
 
 def chosen_part(text: str, size: int, current: float, *, what: str) -> slice:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from napari.layers import Image
 
 from napari_deqmd.widgets.layers import LayerImage
-from napari_deqmd.widgets.view import Index, Shown, place, shown_of
+from napari_deqmd.widgets.view import Shown, place, shown_of
 
 # Structures get brighter as they sharpen: by about this much from the first iterate, and from the raw image. The
 # limits are set once, so they must fit the last iterate rather than the first.
@@ -18,8 +18,12 @@ _FIRST_TO_LAST = 1.6
 _RAW_TO_LAST = 1.3
 # Pixels that the contrast limits are read from: a percentile of a whole stack would stall the window.
 _SAMPLE = 500_000
-#: In the metadata of every layer of a comparison.
-COMPARED = "comparison"
+# Contrast limits that fit, and are ours, are left alone up to this factor: going on from a result begins at its end.
+_STALE = 2.0
+#: In the metadata of every layer of a comparison: of what, and under which name it was shown.
+COMPARED, NAMED = "comparison", "comparison_name"
+#: In the metadata of every result: the contrast limits that it was shown with.
+LIMITS = "contrast_limits"
 # Of the source's metadata, what is true of camera counts only, and what says how the source was made itself.
 _NOT_INHERITED = {
     "offset",
@@ -32,7 +36,12 @@ _NOT_INHERITED = {
     "region",
     "mask",
     COMPARED,
+    NAMED,
+    LIMITS,
 }
+#: An item or a part of it, ``([Z,] Y, X)``, photo-electrons; its position along the axes that are not spatial; and of a
+#: part, where it lies along those that are.
+Piece = tuple[Any, ...]
 _GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
@@ -99,34 +108,41 @@ class ResultLayer:
             return None
         return shown_of(self._viewer, self.layer, self._image.axes)
 
-    def show(self, item: np.ndarray, index: tuple[int, ...], part: Index | None = None) -> None:
-        """Write a preview of one item.
-
-        Parameters
-        ----------
-        item : ndarray
-            ``(Y, X)`` or ``(Z, Y, X)``, photo-electrons; or that part of it.
-        index : tuple of int
-            Its position along the axes that are not spatial.
-        part : tuple of int or slice, optional
-            What part of it, along the axes that are.
-        """
+    def show(self, pieces: Sequence[Piece]) -> None:
+        """Write previews of items, and draw once."""
         first = self.layer is None
-        layer = self.layer or self._find() or self._add(item)
-        self.layer = layer
-        _write(layer.data, place(self._image.axes, index, part), item)
+        layer = self.layer = self._layer_for(pieces[0][0])
+        for item, index, *part in pieces:
+            _write(layer.data, place(self._image.axes, index, *part), item)
         layer.refresh(extent=False, highlight=False, thumbnail=first)
 
     def finish(self, image: np.ndarray, **entries: Any) -> None:
         """Write the whole result, and what is known of it into the metadata."""
-        layer = self.layer or self._find() or self._add(image)
-        self.layer = layer
+        layer = self.layer = self._layer_for(image)
         if _takes(layer.data, image.shape):
             _write(layer.data, ..., image)
             layer.refresh(extent=False, highlight=False)
         else:  # somebody else has put other data there
             layer.data = image
         layer.metadata = self._metadata | entries
+
+    def _layer_for(self, first: np.ndarray) -> Image:
+        """Return the layer, which is there, is left of an earlier run, or is made for what it shows first."""
+        if self.layer is not None:
+            return self.layer
+        top = max(_FIRST_TO_LAST * _bright(first), _RAW_TO_LAST * self._raw_brightness()) or 1.0
+        layer = self._find()
+        if layer is None:
+            layer = self._add(first, top)
+        elif (mine := layer.metadata.get(LIMITS)) == tuple(layer.contrast_limits):
+            # Still ours: what they were set for may have been of another camera, or another place.
+            if not top / _STALE < mine[1] < top * _STALE:
+                _set_limits(layer, top)
+            else:
+                top = mine[1]
+        self._metadata[LIMITS] = (0.0, top)
+        layer.metadata = dict(self._metadata)
+        return layer
 
     def _find(self) -> Image | None:
         for layer in self._viewer.layers:
@@ -143,12 +159,10 @@ class ResultLayer:
                     # Setting the same again would draw the layer again, each time.
                     if not np.array_equal(getattr(layer, name), value):
                         setattr(layer, name, value)
-                layer.metadata = dict(self._metadata)
                 return layer
         return None
 
-    def _add(self, first: np.ndarray) -> Image:
-        top = max(_FIRST_TO_LAST * _bright(first), _RAW_TO_LAST * self._raw_brightness()) or 1.0
+    def _add(self, first: np.ndarray, top: float) -> Image:
         # Raw and result of one place would add up to a picture of neither.
         added = self.source.blending == "additive"
         # To fill a large stack with zeros and then with values would take the window twice as long.
@@ -159,10 +173,9 @@ class ResultLayer:
             colormap=self.source.colormap,
             blending=self.source.blending if self._region.is_whole or not added else "translucent_no_depth",
             contrast_limits=(0.0, top),
-            metadata=dict(self._metadata),
             **self._geometry,
         )
-        layer.contrast_limits_range = (0.0, 4 * top)
+        _set_limits(layer, top)
         if added and self._region.is_whole:
             self.source.visible = False
         return layer
@@ -175,6 +188,11 @@ class ResultLayer:
             return 0.0
         offset, gain = self._camera
         return (_bright(self._image.load()) - offset) / gain
+
+
+def _set_limits(layer: Image, top: float) -> None:
+    layer.contrast_limits_range = (0.0, 4 * top)
+    layer.contrast_limits = (0.0, top)
 
 
 def _takes(data: Any, shape: tuple[int, ...]) -> bool:

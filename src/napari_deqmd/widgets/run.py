@@ -16,7 +16,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.clock import duration
 from napari_deqmd.widgets.messages import note
 from napari_deqmd.widgets.reports import News
-from napari_deqmd.widgets.result import ResultLayer
+from napari_deqmd.widgets.result import Piece, ResultLayer
 from napari_deqmd.widgets.runner import Runner
 from napari_deqmd.widgets.saving import Record, save
 from napari_deqmd.widgets.sections.parts import RunState
@@ -90,13 +90,13 @@ class Run(Runner):
         """Name of the layer that the last run ended in, or nothing."""
         return self._finished[0].name if self._finished is not None else ""
 
-    def saving(self, path: str) -> Callable[[], Path]:
+    def saving(self, path: str, ending: str) -> Callable[[], Path]:
         """Return what writes the last result to a file, to be called in another thread."""
         if self._finished is None:
             raise UserError("There is no result to save: press Run first.")
         layer, record = self._finished
         # A copy: the next run writes into the layer.
-        return partial(save, path, layer.data.copy(), record, layer.metadata["report"])
+        return partial(save, path, layer.data.copy(), record, layer.metadata["report"], ending=ending)
 
     def abandon(self) -> None:
         """Let the run go: the widget is closing."""
@@ -112,7 +112,7 @@ class Run(Runner):
         """Stop when the input or the result of the run leaves the viewer; a result that left does not come back."""
         if self.kept is not None and layer in (self.kept.source, self.kept.layer):
             self.kept = None
-        if self._finished is not None and layer is self._finished[0]:
+        if self._finished is not None and layer == self._finished[0]:
             self._finished = None
             self._run_section.offer_save(False)
         if self._result is None or not self._result.is_about(layer):
@@ -135,7 +135,7 @@ class Run(Runner):
         if not self._paused and not worker.stopping:
             begun = f"{_FROM_LAST} " if self._order is not None and self._order.warm else ""
             self._section.status.setText(f"{begun}Certificate {news.points[-1].certificate:.1e}")
-        pieces: list[tuple[Any, ...]] = [(ended.image, ended.index, ended.part) for ended in news.done]
+        pieces: list[Piece] = [(ended.image, ended.index, ended.part) for ended in news.done]
         if news.seen is not None:
             pieces.append((news.seen.image, news.index, news.seen.part))
         if pieces:
@@ -192,13 +192,12 @@ class Run(Runner):
             self._write([seen])
             self._worker.spend(time.perf_counter() - start)
 
-    def _write(self, pieces: list[tuple[Any, ...]]) -> None:
+    def _write(self, pieces: list[Piece]) -> None:
         if self._result is None or self._worker is None:
             return
         try:
-            for piece in pieces:
-                self._result.show(*piece)
-            if self._finished is not None and self._finished[0] is self._result.layer:
+            self._result.show(pieces)
+            if self._finished is not None and self._finished[0] == self._result.layer:
                 self._finished = None
                 self._run_section.offer_save(False)
         except Exception as error:  # the layer is the user's: its data may have been exchanged

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from napari_deqmd.io.stack import Stack
 
 FILTERS = "OME-TIFF (*.ome.tif);;ImageJ TIFF (*.tif);;OME-Zarr (*.ome.zarr)"
-_DEFAULT = ".ome.tif"
+DEFAULT = ".ome.tif"
+
+
+def ending_of(kind: str) -> str:
+    """Return what the names of one of the `FILTERS` end in."""
+    return kind.rpartition("*")[2].rstrip(")") or DEFAULT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +54,12 @@ class Record:
         cls, image: LayerImage, pixels: np.ndarray, choice: PsfChoice, psf: np.ndarray, maps: PixelMaps
     ) -> Record:
         """Return the record of a run; looks at every pixel, so it belongs into the other thread."""
+        from napari_deqmd.io.names import image_path
         from napari_deqmd.io.sidecar import origin
 
         stack = dataclasses.replace(image.stack(), data=pixels)
         known = stack.metadata
-        path = str(Path(image.path).expanduser().resolve()) if image.path else None
+        path = str(image_path(image.path).resolve()) if image.path else None
         part: dict[str, Any] = dict(image.ranges)
         # With a channel left out, what letters the file's axes have is known to the file alone.
         axes: str | None = image.axes
@@ -84,19 +90,23 @@ def _made_of(metadata: Mapping[str, Any], path: str | None) -> dict[str, Any]:
     return {"input": source, "psf": {"source": metadata.get("psf")}, "config": metadata["config"]}
 
 
-def save(path: str, pixels: np.ndarray, record: Record, report: Mapping[str, Any]) -> Path:
+def save(
+    path: str, pixels: np.ndarray, record: Record, report: Mapping[str, Any], *, ending: str = DEFAULT
+) -> Path:
     """Write a result with its sidecar, and beside it a mask, and a PSF that is in no file yet.
 
     Parameters
     ----------
     path : str
-        Ends in ``.tif``, ``.ome.tif`` or ``.zarr``, or in nothing and becomes an OME-TIFF. What is there is replaced,
-        and so are PSF and mask beside it if they are its own.
+        Ends in ``.tif``, ``.ome.tif`` or ``.zarr``: what is there is replaced, and so are PSF and mask beside it if
+        they are its own. A name without an ending gets one, and replaces nothing.
     pixels : ndarray
         Of the input's shape.
     record : Record
     report : mapping
         Of the result.
+    ending : str
+        Of a name without one.
 
     Returns
     -------
@@ -111,7 +121,7 @@ def save(path: str, pixels: np.ndarray, record: Record, report: Mapping[str, Any
     from napari_deqmd.io.sidecar import check_result, fingerprint, versions, write_result
 
     named = bool(Path(path).suffix)
-    target = check_result(path if named else path + _DEFAULT, overwrite=named, size=4 * pixels.size)
+    target = check_result(path if named else path + ending, overwrite=named, size=4 * pixels.size)
     if str(target) == record.origin["input"]["path"]:
         raise UserError(f"{target} is the input: name another file for the result.")
     content = {**report, **record.origin, "maps": {}}

@@ -57,7 +57,8 @@ class Memory:
 
     def follow(self, event: Any) -> None:
         """Take over what was changed in napari's Preferences."""
-        control = self.controls.get(event.type)
+        # Another window's form writes there too, and keeps its own values.
+        control = None if _Preferences.writing else self.controls.get(event.type)
         if control is not None and take(control) != event.value and control.property(_OWN) is None:
             _give(control, event.value)
 
@@ -122,6 +123,9 @@ def open_store(page: str) -> Store:
 class _Preferences:
     """A page of the settings that napari keeps for plugins."""
 
+    #: Whether it is a form that changes them.
+    writing = False
+
     def __init__(self, page: Any) -> None:
         self._page = page
         self.events = page.events
@@ -130,7 +134,11 @@ class _Preferences:
         return getattr(self._page, name, None)
 
     def write(self, name: str, value: Any) -> None:
-        setattr(self._page, name, value)
+        _Preferences.writing = True
+        try:
+            setattr(self._page, name, value)
+        finally:
+            _Preferences.writing = False
 
 
 class _File:

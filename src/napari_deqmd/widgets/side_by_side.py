@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from napari.layers import Image, Layer
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.widgets.layers import LayerImage
-from napari_deqmd.widgets.region import SPATIAL, Region, camera_of
-from napari_deqmd.widgets.result import COMPARED, ResultLayer
+from napari_deqmd.widgets.region import SPATIAL, camera_of, focus, lying
+from napari_deqmd.widgets.result import COMPARED, NAMED, ResultLayer
 
 _FONT = 9.0
 # Share of its cell that an image takes, along one axis.
@@ -72,6 +73,7 @@ class SideBySide:
         self._source, self._names, self.layers = source, names, {}
         self._geometry = geometry
         for layer in list(self._viewer.layers):
+            _let_keep(layer)
             if layer.metadata.get(COMPARED) == source.name and layer.name in names.values():
                 continue
             if layer.metadata.get(COMPARED):
@@ -107,6 +109,7 @@ class SideBySide:
         with self.at_once() if new else contextlib.nullcontext():
             result.finish(image, **entries)
             assert result.layer is not None
+            result.layer.metadata = {**result.layer.metadata, NAMED: result.layer.name}
             self._join(place, result.layer)
             self.arrange()
             if len(self.layers) > self._count:
@@ -219,6 +222,13 @@ class SideBySide:
             self._viewer.layers.link_layers([*others, layer], _LINKED)
 
 
+def _let_keep(layer: Layer) -> None:
+    """Take a layer for the user's own once it has another name than it was shown with."""
+    known = layer.metadata
+    if COMPARED in known and known.get(NAMED, layer.name) != layer.name:
+        layer.metadata = {key: value for key, value in known.items() if key not in (COMPARED, NAMED)}
+
+
 def _say_name(layer: Image, shown: bool) -> None:
     # Of napari 0.9: in a grid nothing else says which image is which.
     if (overlay := getattr(layer, "name_overlay", None)) is not None:
@@ -231,12 +241,34 @@ def grid_of(viewer: Any) -> Any:
     return getattr(viewer, "canvas", viewer).grid
 
 
-def current_item(viewer: Any, layer: Image, image: LayerImage) -> tuple[LayerImage, Image]:
-    """Return the part that is meant at the time and in the channel that are shown, and a layer that lies there.
+def outer_index(viewer: Any, layer: Image, image: LayerImage) -> dict[str, int]:
+    """Return the time and the channel that are shown, by letter; the nearest that are meant."""
+    here = np.round(focus(viewer, layer))
+    bounds = zip(image.axes, here, image.part.slices, strict=True)
+    return {
+        letter: int(np.clip(step, span.start, span.stop - 1))
+        for letter, step, span in bounds
+        if letter not in SPATIAL
+    }
+
+
+def among(index: Mapping[str, int], image: LayerImage) -> LayerImage:
+    """Return an image of which one time and channel is meant, the nearest to these."""
+    part = image.part
+    for axis, (letter, span) in enumerate(zip(image.axes, part.slices, strict=True)):
+        if letter not in SPATIAL:
+            step = min(max(index.get(letter, 0), span.start), span.stop - 1)
+            part = part.narrow(axis, slice(step, step + 1))
+    return replace(image, region=part)
+
+
+def item_at(index: Mapping[str, int], layer: Image, image: LayerImage) -> tuple[LayerImage, Image]:
+    """Return the part that is meant at a time and in a channel, and a layer that lies there.
 
     Parameters
     ----------
-    viewer : napari.viewer.Viewer
+    index : mapping of str to int
+        Positions along T and C, the nearest that are meant.
     layer : napari.layers.Image
     image : LayerImage
         What was read of the layer.
@@ -251,19 +283,14 @@ def current_item(viewer: Any, layer: Image, image: LayerImage) -> tuple[LayerIma
     keep = [axis for axis, letter in enumerate(image.axes) if letter in SPATIAL]
     if len(keep) == layer.ndim and image.part.is_whole:
         return image, layer
-    part = item_of(viewer, layer, image)
+    part = among(index, image).part
     item = _narrowed(image, part.slices)
-    square = np.ix_(keep, keep)
     place = Image(
         item.data,
         name=layer.name,
         contrast_limits=layer.contrast_limits,
         colormap=layer.colormap,
-        scale=layer.scale[keep],
-        translate=part.translate(layer)[keep],
-        rotate=layer.rotate[square],
-        units=[layer.units[axis] for axis in keep],
-        axis_labels=[layer.axis_labels[axis] for axis in keep],
+        **lying(layer, keep) | {"translate": part.translate(layer)[keep]},
     )
     return item, place
 
@@ -275,14 +302,3 @@ def _narrowed(image: LayerImage, slices: tuple[slice, ...]) -> LayerImage:
     axes = "".join(letter for letter in image.axes if letter in SPATIAL)
     mask = None if image.mask is None else _narrowed(image.mask, slices[-len(image.mask.axes) :])
     return LayerImage(image.data[index], image.name, axes, image.voxel_size, mask=mask)
-
-
-def item_of(viewer: Any, layer: Image, image: LayerImage) -> Region:
-    """Return the part of one time and channel: those that are shown, or the nearest that are meant."""
-    region = image.part
-    steps = viewer.dims.current_step[-layer.ndim :]
-    for axis, (letter, span) in enumerate(zip(image.axes, region.slices, strict=True)):
-        if letter not in SPATIAL:
-            step = min(max(steps[axis], span.start), span.stop - 1)
-            region = region.narrow(axis, slice(step, step + 1))
-    return region

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_deqmd.widgets.region import SPATIAL
+from napari_deqmd.widgets.region import SPATIAL, world_to_data
 
 Index = tuple[int | slice, ...]
 ALL = slice(None)
@@ -51,10 +51,9 @@ def shown_of(viewer: Any, layer: Any, axes: str) -> Shown:
     everything = Shown(axes, (ALL,) * layer.ndim)
     if not hidden or any(dims.margin_left) or any(dims.margin_right):
         return everything
-    here = np.asarray(layer.world_to_data(dims.point))
-    there = np.asarray(
-        layer.world_to_data([x + (axis in dims.displayed) for axis, x in enumerate(dims.point)])
-    )
+    here = world_to_data(viewer, layer, dims.point)
+    aside = [x + (axis in dims.displayed) for axis, x in enumerate(dims.point)]
+    there = world_to_data(viewer, layer, aside)
     if not np.allclose(here[hidden], there[hidden]):
         return everything  # an oblique plane
     last = np.array(layer.data.shape) - 1

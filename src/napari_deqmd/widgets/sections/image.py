@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.compat import isalive
-from qtpy.QtCore import QRegularExpression, QTimer
+from qtpy.QtCore import QRegularExpression, QTimer, Signal
 from qtpy.QtGui import QRegularExpressionValidator
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
@@ -56,6 +56,9 @@ class ImageSection(SectionBox):
     viewer : napari.viewer.Viewer
     parent : QWidget, optional
     """
+
+    #: Another time, channel or other data of the same layer are meant.
+    contents_changed = Signal()
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__("1 · Image", parent)
@@ -113,11 +116,16 @@ class ImageSection(SectionBox):
         self._soon.setInterval(_SOON)
         self._soon.timeout.connect(self._summarise)
         self.layer_combo.layer_changed.connect(self._show_layer)
+        self.axes_edit.textEdited.connect(self.layer_combo.keep)
+        self.region_combo.activated.connect(self.layer_combo.keep)
         self.axes_edit.textChanged.connect(self._axes_changed)
         self.voxel_edit.editingFinished.connect(self._take_voxels)
         self.region_combo.currentIndexChanged.connect(self._summarise)
         for _, combo in self.part_combos.values():
             combo.currentTextChanged.connect(self._summarise)
+            combo.currentTextChanged.connect(self.contents_changed)
+            combo.activated.connect(self.layer_combo.keep)
+            combo.lineEdit().textEdited.connect(self.layer_combo.keep)
         self._show_layer(self.layer_combo.layer)
 
     @property
@@ -207,6 +215,7 @@ class ImageSection(SectionBox):
             self.axes_edit.setText(guess_axes(layer))
         self._look_for_saturation()
         self._summarise()
+        self.contents_changed.emit()
 
     def _labels_changed(self, event: Any = None) -> None:
         layer = self.layer_combo.layer if isalive(self) else None

@@ -6,13 +6,22 @@ from typing import Any, Literal
 
 from magicgui.widgets import create_widget
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QSpinBox, QWidget
 
 from napari_deqmd.core.config import BOUNDARIES, METHODS, PRECISIONS, SOLVERS
 from napari_deqmd.core.typed import number
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.models import ModelCombo
-from napari_deqmd.widgets.sections.parts import SectionBox, folded, form_layout, hint, label_of, named, taught
+from napari_deqmd.widgets.sections.parts import (
+    PlainSpin,
+    SectionBox,
+    folded,
+    form_layout,
+    hint,
+    label_of,
+    named,
+    taught,
+)
 
 _NAMES = {
     "deq-md": "Learned prior",
@@ -64,10 +73,7 @@ class MethodSection(SectionBox):
         self.method_combo.addItems(METHODS)
         self.method_combo.setCurrentText(default("method"))
         self.model_combo = named(ModelCombo(), "model")
-        self.strength_spin = named(QDoubleSpinBox(), "strength")
-        self.strength_spin.setRange(0.0, 100.0)
-        self.strength_spin.setSingleStep(0.1)
-        self.strength_spin.setValue(default("strength"))
+        self.strength_spin = named(PlainSpin(0.0, 100.0, default("strength")), "strength")
         self.max_iter_spin = named(QSpinBox(), "max_iter")
         self.max_iter_spin.setRange(1, 100_000)
         self.max_iter_spin.setValue(default("max_iter"))

@@ -9,7 +9,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
-    QDoubleSpinBox,
     QListWidget,
     QListWidgetItem,
     QSpinBox,
@@ -22,7 +21,7 @@ from napari_deqmd.widgets.choices import OptionalCombo
 from napari_deqmd.widgets.comparison import Contender
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.models import INSTALLED, about
-from napari_deqmd.widgets.sections.parts import SectionBox, named, taught
+from napari_deqmd.widgets.sections.parts import PlainSpin, SectionBox, named, taught
 from napari_deqmd.widgets.sections.score_table import SCALED
 
 # Richardson-Lucy is stopped early by everyone who uses it: at its 200th iteration it would be a straw man.
@@ -57,10 +56,7 @@ class MethodsSection(SectionBox):
         self.max_iter_spin = named(QSpinBox(), "compare_max_iter")
         self.max_iter_spin.setRange(1, 100_000)
         self.max_iter_spin.setValue(default("max_iter"))
-        self.strength_spin = named(QDoubleSpinBox(), "compare_strength")
-        self.strength_spin.setRange(0.0, 100.0)
-        self.strength_spin.setSingleStep(0.1)
-        self.strength_spin.setValue(default("strength"))
+        self.strength_spin = named(PlainSpin(0.0, 100.0, default("strength")), "compare_strength")
         self.row(
             "RL iterations",
             self.rl_spin,

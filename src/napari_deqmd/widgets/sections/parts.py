@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 from typing import TypeVar
 
 from napari.settings import get_settings
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QValidator
 from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QGroupBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -15,6 +17,7 @@ Control = TypeVar("Control", bound=QWidget)
 
 # Fields of different sections begin below one another.
 _LABEL_WIDTH = 84
+_NUMBER = re.compile(r"[+-]?(?P<digits>\d*[.,]?\d*)(?P<exponent>[eE][+-]?\d*)?")
 
 
 class RunState(Enum):
@@ -63,8 +66,24 @@ class PlainSpin(QDoubleSpinBox):
         self.setKeyboardTracking(False)
 
     def textFromValue(self, value: float) -> str:  # noqa: N802 (Qt's name)
-        """Return the number without trailing zeros."""
+        """Return the number without trailing zeros, with a point wherever the user lives."""
         return f"{value:.8g}"
+
+    def valueFromText(self, text: str) -> float:  # noqa: N802 (Qt's name)
+        """Return what is written, with a point or a comma."""
+        try:
+            return float(text.replace(",", "."))
+        except ValueError:
+            return self.value()
+
+    def validate(self, text: str, position: int) -> tuple[QValidator.State, str, int]:
+        """Take points and commas alike: Qt would read one of them as a separator of thousands."""
+        written = _NUMBER.fullmatch(text.strip())
+        if written is None:
+            return QValidator.State.Invalid, text, position
+        whole = any(map(str.isdigit, written["digits"])) and (written["exponent"] or "0")[-1].isdigit()
+        fits = whole and self.minimum() <= self.valueFromText(text) <= self.maximum()
+        return QValidator.State.Acceptable if fits else QValidator.State.Intermediate, text, position
 
 
 def form_layout() -> QFormLayout:

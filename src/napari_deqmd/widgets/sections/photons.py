@@ -191,12 +191,16 @@ class PhotonsSection(CameraSection):
 
     def follow(self, layer: Any) -> None:
         """Take offset and gain from a layer's metadata; an estimate of another image is not this one's."""
+        self.forget()
+        super().follow(layer)
+
+    def forget(self, *_: Any) -> None:
+        """Let go of an estimate: it was of another image, or of another part of it."""
         if self._estimated is not None and self._estimated == self._shown():
             self.peak_edit.setText(AUTO)
             self.background_edit.setText(AUTO)
         self._estimated = None
         self.say("")
-        super().follow(layer)
 
     def _shown(self) -> tuple[str, str]:
         return self.peak_edit.text(), self.background_edit.text()

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QTool
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.widgets.choices import LayerCombo
 from napari_deqmd.widgets.form import Place, PsfChoice
-from napari_deqmd.widgets.layers import guess_axes, read_layer, spatial_shape, voxel_size
+from napari_deqmd.widgets.layers import guess_axes, level_0, read_layer, spatial_shape, voxel_size
 from napari_deqmd.widgets.psf_view import PsfLook
 from napari_deqmd.widgets.region import SPATIAL
 from napari_deqmd.widgets.sections.parts import SectionBox, form_layout, label_of, named, taught
@@ -120,14 +120,14 @@ class PsfSection(SectionBox):
         self._image = layer
         self._guess()
         place, pixels = Place(), None
-        if layer is not None and not layer.rgb and not layer.multiscale:
+        if layer is not None and not layer.rgb:
             axes = guess_axes(layer) if axes is None else axes
             if len(axes) == layer.ndim and "YX" in axes:
-                place = Place(axes, voxel_size(layer, axes), spatial_shape(layer.data.shape, axes))
+                place = Place(axes, voxel_size(layer, axes), spatial_shape(level_0(layer).shape, axes))
                 pixels = layer.data if isinstance(layer.data, np.ndarray) else None
-            self._guessing = True
-            self.theory.take(layer.metadata)
-            self._guessing = False
+        self._guessing = True
+        self.theory.take({} if layer is None else layer.metadata)
+        self._guessing = False
         if place != self._place or pixels is not self._pixels:
             self._place, self._pixels = place, pixels
             self.look()
