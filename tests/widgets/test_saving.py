@@ -259,7 +259,7 @@ def test_save_follows_the_run_while_it_saves(
 ) -> None:
     go = threading.Event()
 
-    def wait(*_: Any) -> Path:
+    def wait(*_: Any, **__: Any) -> Path:
         go.wait(10)
         return tmp_path / "out.ome.tif"
 

@@ -18,7 +18,7 @@ from napari_deqmd.widgets.messages import note
 from napari_deqmd.widgets.reports import News
 from napari_deqmd.widgets.result import Piece, ResultLayer
 from napari_deqmd.widgets.runner import Runner
-from napari_deqmd.widgets.saving import Record, save
+from napari_deqmd.widgets.saving import DEFAULT, Record, save
 from napari_deqmd.widgets.sections.parts import RunState
 from napari_deqmd.widgets.sections.run import RunSection
 from napari_deqmd.widgets.warm import Kept, RunOrder
@@ -90,7 +90,7 @@ class Run(Runner):
         """Name of the layer that the last run ended in, or nothing."""
         return self._finished[0].name if self._finished is not None else ""
 
-    def saving(self, path: str, ending: str) -> Callable[[], Path]:
+    def saving(self, path: str, ending: str = DEFAULT) -> Callable[[], Path]:
         """Return what writes the last result to a file, to be called in another thread."""
         if self._finished is None:
             raise UserError("There is no result to save: press Run first.")
