@@ -56,6 +56,17 @@ def test_bregman_methods_find_their_own_default_model(measured, method):
     assert after < before
 
 
+def test_the_peak_is_found_above_the_background_that_was_given(measured):
+    quick = {"method": "rl", "max_iter": 1}
+    found = reconstruct(measured, PSF, **quick).report
+    given = reconstruct(np.stack([measured, measured]), PSF, axes="CYX", background=0, **quick).report
+    assert given["background"] == 0
+    assert given["peak"] == pytest.approx(found["peak"] + found["background"])
+    with pytest.raises(UserError, match="Nothing rises above a background of 1000: lower it"):
+        reconstruct(measured, PSF, background=1000, **quick)
+    assert reconstruct(measured, PSF, background=1000, peak=5, **quick).report["peak"] == 5
+
+
 def test_a_model_for_another_method_is_refused(measured, model):
     with pytest.raises(UserError, match="tiny is for deq-md, not b-red: choose another model or method"):
         reconstruct(measured, PSF, method="b-red", model=model)

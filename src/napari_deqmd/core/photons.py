@@ -69,6 +69,26 @@ class Photons:
         )
         return f"{', '.join(told)} photo-electrons"
 
+    def settled(
+        self, *, peak: float | Literal["auto"] = "auto", background: float | Literal["auto"] = "auto"
+    ) -> Photons:
+        """Return what was found with the numbers that were given; the brightest place stays as bright as it is.
+
+        Raises
+        ------
+        UserError
+            A background that nothing rises above.
+        """
+        found = self
+        if background != "auto":
+            above = self.peak + self.background - background
+            if peak == "auto" and not above > 0:
+                raise UserError(
+                    f"Nothing rises above a background of {background:g}: lower it, or let it be estimated."
+                )
+            found = dataclasses.replace(found, peak=above, background=background, background_error=None)
+        return found if peak == "auto" else dataclasses.replace(found, peak=peak, peak_error=None)
+
 
 def estimate_photons(
     image: Any,

@@ -197,7 +197,7 @@ class Recording:
         Raises
         ------
         UserError
-            A channel in which nothing can be found.
+            A channel in which nothing can be found, or rises above the background.
         """
         config = self.config
         counts = self.counts
@@ -211,13 +211,8 @@ class Recording:
             if self.full is not None:
                 counts = mended(counts, counts == self.full)
             counts = self.maps.levelled(counts, offset=config.offset, gain=config.gain)
-            found = estimate_photons(counts, **camera)
+            return estimate_photons(counts, **camera).settled(peak=config.peak, background=config.background)
         except UserError as error:
             if "C" not in self.looped:
                 raise
             raise UserError(f"Channel {channel}: {error}") from error
-        if config.peak != "auto":
-            found = dataclasses.replace(found, peak=config.peak, peak_error=None)
-        if config.background != "auto":
-            found = dataclasses.replace(found, background=config.background, background_error=None)
-        return found
