@@ -258,3 +258,11 @@ def test_counts_are_left_alone():
 def test_unusable_image_is_refused(image, options, says):
     with pytest.raises(UserError, match=says):
         estimate_photons(image, **options)
+
+
+@pytest.mark.parametrize("offset", [0.0, "auto"])
+def test_values_scaled_to_1_are_told_once(offset):
+    image = noisy(60 * lines() + 6).astype(float)
+    found = estimate_photons(image / image.max(), offset=offset)
+    assert sum("scaled" in sentence for sentence in found.warnings) == 1
+    assert "scaled" not in " ".join(estimate_photons(image).warnings)

@@ -19,6 +19,8 @@ from napari_deqmd.core.noise_line import CannotTellError, Pin, fit_line, points_
 
 _MOST_FRAMES = 64
 
+SCALED = "The values are not above 1, so they were scaled: gain and offset are in these units."
+
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
@@ -185,7 +187,7 @@ def _history(counts: NDArray[Any]) -> list[str]:
     if counts.dtype.kind != "f":
         return []
     if float(counts.max()) <= 1:
-        return ["The values are not above 1, so they were scaled: gain and offset are in these units."]
+        return [SCALED]
     step = grey_step(counts)
     if 1 / _MOST_FRAMES <= step < 0.9 and abs(1 / step - round(1 / step)) < 1e-3:
         return [

@@ -9,13 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_deqmd.core.calibration import Camera, estimate_camera
+from napari_deqmd.core.calibration import SCALED, Camera, estimate_camera
 from napari_deqmd.core.electrons import saturation, to_electrons
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.levels import high_level, is_above, low_level, noise_ratio, sample, without_hot_pixels
 
 _NOISE_WARNING = (0.5, 3.0)
 _CLIPPED_WARNING = 0.01
+# Photo-electrons that the brightest place has, unless the values were scaled to 0..1.
+_LEAST_PEAK = 1.0
 
 # Usual deviations on simulated measurements (docs/design-notes.md). Of the peak what the scene makes, relative, what
 # the photons at it make, in their deviations, and the background's share; of the background, in units of the peak.
@@ -187,16 +189,22 @@ def estimate_photons(
         sentences += camera.warnings
         if assumed:
             sentences.append(f"{camera.cannot_tell} Here offset {offset:g} and gain {gain:g} were assumed.")
-    noise = noise_ratio(planes)
-    if not _NOISE_WARNING[0] < noise < _NOISE_WARNING[1]:
-        sentences.append(
-            f"The noise has {noise:.2g} times the variance of photon noise at these numbers: "
-            "give the camera's offset and gain, or raw data if these are processed."
-        )
     peak = high_level(planes, background)
     if not peak > 0:
         raise UserError(
             "Nothing but single hot pixels stands out of the image: choose another, or give peak and background."
+        )
+    noise = noise_ratio(planes)
+    if peak < _LEAST_PEAK:
+        if camera is None or SCALED not in camera.warnings:
+            sentences.append(
+                f"The brightest place has only {peak:.2g} photo-electrons: the image was probably scaled, "
+                "so give the gain."
+            )
+    elif not _NOISE_WARNING[0] < noise < _NOISE_WARNING[1]:
+        sentences.append(
+            f"The noise has {noise:.2g} times the variance of photon noise at these numbers: "
+            "give the camera's offset and gain, or raw data if these are processed."
         )
     gain_error, offset_error = _camera_errors(camera)
     return Photons(
