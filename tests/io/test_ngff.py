@@ -122,7 +122,17 @@ class TestReading:
         assert read_stack(there).voxel_size == pytest.approx((0.3, 0.2, 0.24))
 
     def test_without_units_there_is_no_size(self, there):
-        assert read_stack(foreign(there, unit=None)).voxel_size is None
+        foreign(there, unit=None)
+        with pytest.warns(
+            UserWarning, match="does not say the unit of Z, Y, X, so sizes are lost: give the vox"
+        ):
+            assert read_stack(there).voxel_size is None
+        assert read_stack(there, voxel_size=(0.3, 0.1, 0.1)).voxel_size == (0.3, 0.1, 0.1)
+
+    def test_times_without_a_unit(self, there):
+        foreign(there, axes="tyx", scale=(2, 100, 120))
+        with pytest.warns(UserWarning, match="does not say the unit of its times"):
+            assert "time_interval" not in read_stack(there).metadata
 
     def test_order_xyz_becomes_zyx(self, there):
         foreign(there, axes="xyz", scale=(120, 100, 300), levels=1)

@@ -67,6 +67,11 @@ class TestPlain:
         found = read_stack(tif).voxel_size
         assert found == (None if size is None else pytest.approx((size, size)))
 
+    def test_pixels_that_are_not_square_without_z(self, tif):
+        save(tif, pixels("ZYX"), resolution=(1e5, 5e4), resolutionunit=3)
+        with pytest.warns(UserWarning, match="does not say the distance of its planes along Z"):
+            assert "lateral" not in read_stack(tif).metadata
+
     def test_lateral_size_without_z(self, tif):
         save(tif, pixels("ZYX"), resolution=(1e5, 1e5), resolutionunit=3)
         with pytest.warns(UserWarning, match="does not say the distance of its planes along Z"):

@@ -10,6 +10,7 @@ The neutral form is a dictionary that may hold
 - ``"channel_colors"``: one ``RRGGBB`` per channel, empty where it has none;
 - ``"detector"``: the texts that OME has for its ``Gain`` and ``Offset``, which are without a unit;
 - ``"provenance"``: how a result came about, as in its sidecar;
+- ``"doubts"``: sentences on sizes that a file does not quite say, by axis, until `read_stack` has told them;
 - ``"imagej"``, ``"ome"`` and ``"zarr"``: whatever else those formats keep.
 """
 

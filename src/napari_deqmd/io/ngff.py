@@ -55,7 +55,7 @@ def read_ngff(source: Path, level: int) -> tuple[Any, str, Sizes, dict[str, Any]
     Warns
     -----
     UserWarning
-        Chunks are missing.
+        Chunks are missing, or times have no unit.
     """
     dask, zarr = _libraries()
     with damage_reported(source.name):
@@ -88,17 +88,29 @@ def read_ngff(source: Path, level: int) -> tuple[Any, str, Sizes, dict[str, Any]
         raise UserError(
             f"{source.name} names {len(axes)} axes but has {array.ndim} dimensions: write it again."
         )
-    scale, shift = _composed(
-        (*dataset.coordinateTransformations, *(image.coordinateTransformations or ())), len(axes)
+    (scale, shift), full = (
+        _composed((*one.coordinateTransformations, *(image.coordinateTransformations or ())), len(axes))
+        for one in (dataset, image.datasets[0])
     )
     kept = restored_from(attributes, ome)
     sizes: Sizes = {}
     origin: Sizes = {}
-    for axis, letter, step, start in zip(image.axes, axes, scale, shift, strict=True):
+    unsure = ""
+    for axis, letter, step, start, *whole in zip(image.axes, axes, scale, shift, *full, strict=True):
         convert = seconds if letter == "T" else micrometres
         if size := convert(step, str(axis.unit or "")):
             sizes[letter] = size
             origin |= {letter: size / step * start} if start else {}
+        elif letter in _UNITS and whole != [1, 0]:
+            unsure += letter
+    if space := unsure.replace("T", ""):
+        told = f"{source.name} does not say the unit of {', '.join(space)}, so sizes are lost: give the voxel size."
+        kept["doubts"] = dict.fromkeys(space, told)
+    if "T" in unsure:
+        caution(
+            f"{source.name} does not say the unit of its times: the interval is lost in what is written.",
+            stacklevel=3,
+        )
     if "T" in sizes:
         kept["time_interval"] = sizes.pop("T")
     channels = [

@@ -173,8 +173,9 @@ def read_stack(
     Warns
     -----
     UserWarning
-        There are further images in the file, pixels have a size but planes no distance, axes without names look as if
-        the last were Z, chunks of an OME-Zarr are missing, or OME-XML is damaged or not that of the pixels.
+        There are further images in the file, pixels have a size but planes no distance, or sizes no unit, axes without
+        names look as if the last were Z, chunks of an OME-Zarr are missing, or OME-XML is damaged or not that of the
+        pixels.
     """
     source = Path(path).expanduser()
     if not source.exists():
@@ -194,10 +195,10 @@ def read_stack(
         raise UserError(f"{source.name} has no levels of resolution: leave the level out.")
     else:
         data, letters, sizes, metadata, names, order = read_tiff(source, axes)
-    given = letters
+    given, doubts = letters, metadata.pop("doubts", {})
     if axes is not None and in_order(letters) != letters:
         # What the file says of X and Y is of its last two axes, which are others.
-        order, sizes = in_order(letters), {}
+        order, sizes, doubts = in_order(letters), {}, {}
     if order and order != letters and sorted(order) == sorted(letters):
         data, letters = data.transpose([letters.index(letter) for letter in order]), order
     if "C" not in letters or len(names) != data.shape[letters.index("C")]:
@@ -208,15 +209,19 @@ def read_stack(
         told = spatial if axes is None else "".join(letter for letter in given if letter in spatial)
         check_voxel_size(voxel_size, told)
         sizes = dict(zip(told, map(float, voxel_size), strict=True))
+        doubts = {}
+    doubts = {letter: doubt for letter, doubt in doubts.items() if letter in spatial}
+    for doubt in dict.fromkeys(doubts.values()):
+        caution(doubt, stacklevel=2)
     if all(letter in sizes for letter in spatial):
         return dataclasses.replace(stack, voxel_size=tuple(sizes[letter] for letter in spatial))
     if sizes.get("X") and sizes.get("X") == sizes.get("Y"):
         metadata["lateral"] = sizes["X"]
-        if "Z" in spatial:
-            caution(
-                f"{source.name} does not say the distance of its planes along Z: give the voxel size.",
-                stacklevel=2,
-            )
+    if "Z" in spatial and {"X", "Y"} <= sizes.keys() and not doubts:
+        caution(
+            f"{source.name} does not say the distance of its planes along Z: give the voxel size.",
+            stacklevel=2,
+        )
     return stack
 
 
