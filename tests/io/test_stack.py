@@ -103,6 +103,17 @@ class TestImageJ:
         )
         assert read_stack(tif).voxel_size == pytest.approx((0.3, 0.2, 0.1), rel=1e-4)
 
+    @pytest.mark.parametrize(("unit", "z"), [("micron", 1.0), ("nm", 1e-3)])
+    def test_a_distance_of_1_is_left_out(self, tif, unit, z):
+        save(tif, pixels("ZYX"), imagej=True, resolution=(10, 5), metadata={"axes": "ZYX", "unit": unit})
+        with pytest.warns(
+            UserWarning, match=rf"{tif.name} does not say .* planes: {z:g} µm is taken, as ImageJ"
+        ):
+            stack = read_stack(tif)
+        assert stack.voxel_size == pytest.approx((z, 0.2 * z, 0.1 * z))
+        assert read_stack(tif, voxel_size=(0.3, 0.1, 0.1)).voxel_size == (0.3, 0.1, 0.1)
+        assert read_stack(tif, axes="TYX").voxel_size == pytest.approx((0.2 * z, 0.1 * z))
+
     @pytest.mark.parametrize("unit", ["pixel", "", "furlong"])
     def test_unit_that_is_no_length(self, tif, unit):
         save(tif, pixels("ZYX"), imagej=True, resolution=(10, 10), metadata={"unit": unit, "spacing": 1.0})

@@ -168,11 +168,16 @@ def read_imagej(tif: tifffile.TiffFile) -> tuple[Sizes, dict[str, Any], tuple[st
     found: dict[str, Any] = dict(tif.imagej_metadata or {})
     unit = str(found.get("unit", ""))
     sizes = read_resolution(tif.pages.first, unit)
-    if spacing := micrometres(found.get("spacing"), str(found.get("zunit", unit))):
+    # ImageJ leaves out a distance of exactly 1; this package one that is not known.
+    omitted = "spacing" not in found and "deqmd_axes" not in found and int(found.get("slices", 1)) > 1
+    if spacing := micrometres(1 if omitted else found.get("spacing"), str(found.get("zunit", unit))):
         sizes["Z"] = spacing
     kept = read_info(found.get("Info"), int(found.get("channels", 1)))
     kept |= restored(found.get("deqmd_metadata"))
     kept["imagej"] = {key: value for key, value in found.items() if key not in _NOT_KEPT}
+    if omitted and "Z" in sizes:
+        told = f"{tif.filename} does not say the distance of its planes: {spacing:g} µm is taken, as ImageJ does."
+        kept["doubts"] = {"Z": told}
     if isinstance(found.get("finterval"), int | float) and found["finterval"] > 0:
         kept["time_interval"] = float(found["finterval"])
     try:
