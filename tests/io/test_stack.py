@@ -125,6 +125,14 @@ class TestImageJ:
         assert stack.axes == "TZCYX"
         assert stack.metadata["time_interval"] == 2.5
 
+    @pytest.mark.parametrize(("unit", "factor"), [("sec", 1), ("min", 60), ("msec", 1e-3), ("hr", 3600)])
+    def test_unit_of_the_interval(self, tmp_path, tif, unit, factor):
+        save(tif, pixels("TYX"), imagej=True, metadata={"axes": "TYX", "finterval": 5, "tunit": unit})
+        stack = read_stack(tif)
+        assert stack.metadata["time_interval"] == pytest.approx(5 * factor)
+        write_stack(tmp_path / "again.tif", stack)
+        assert read_stack(tmp_path / "again.tif").metadata["time_interval"] == pytest.approx(5 * factor)
+
 
 class TestOME:
     def test_sizes_units_and_names(self, tmp_path):

@@ -31,7 +31,9 @@ _MICROMETRES = {
     "meter": 1e6, "metre": 1e6, "angstrom": 1e-4, "Å": 1e-4, "inch": 25400.0, "inches": 25400.0, "in": 25400.0,
 }  # fmt: skip
 _SECONDS = {
-    "s": 1.0, "sec": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "min": 60.0, "h": 3600.0,
+    "s": 1.0, "sec": 1.0, "secs": 1.0, "ms": 1e-3, "msec": 1e-3, "µs": 1e-6, "us": 1e-6, "usec": 1e-6,
+    "min": 60.0, "mins": 60.0, "minutes": 60.0, "h": 3600.0, "hr": 3600.0, "hrs": 3600.0, "hours": 3600.0,
+    "seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6,
     "second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6, "minute": 60.0, "hour": 3600.0,
 }  # fmt: skip
 IMMERSION = {"Air": 1.0, "Water": 1.333, "WaterDipping": 1.333, "Glycerol": 1.47, "Oil": 1.515}
@@ -42,7 +44,7 @@ _PRINT = 25.0
 
 # Derived from the array, converted to micrometres, or in counts and no longer true of photo-electrons.
 _NOT_KEPT = frozenset(
-    "ImageJ SCIFIO images channels slices frames hyperstack unit yunit zunit spacing finterval fps min max "
+    "ImageJ SCIFIO images channels slices frames hyperstack unit yunit zunit tunit spacing finterval fps min max "
     "Ranges cf c0 c1 vunit deqmd_axes deqmd_channels deqmd_metadata".split()
 )
 # How the Info that Bio-Formats and others write into ImageJ's files names the optics, without punctuation.
@@ -178,8 +180,8 @@ def read_imagej(tif: tifffile.TiffFile) -> tuple[Sizes, dict[str, Any], tuple[st
     if omitted and "Z" in sizes:
         told = f"{tif.filename} does not say the distance of its planes: {spacing:g} µm is taken, as ImageJ does."
         kept["doubts"] = {"Z": told}
-    if isinstance(found.get("finterval"), int | float) and found["finterval"] > 0:
-        kept["time_interval"] = float(found["finterval"])
+    if interval := seconds(found.get("finterval"), str(found.get("tunit", "")).strip() or "s"):
+        kept["time_interval"] = interval
     try:
         names = tuple(str(name) for name in json.loads(found.get("deqmd_channels", "[]")))
     except (TypeError, ValueError):
