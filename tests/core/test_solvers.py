@@ -17,6 +17,7 @@ from napari_deqmd.core.operators import Blur
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, Regularizer
 from napari_deqmd.core.solvers import SOLVERS, accelerated_mirror_descent, mirror_descent
+from napari_deqmd.core.solvers.state import begin, finished
 
 both = pytest.mark.parametrize("solver", list(SOLVERS.values()), ids=list(SOLVERS))
 
@@ -291,6 +292,20 @@ def test_nan_is_never_convergence():
     last = run(mirror_descent(two_images(spoiled), max_iter=300, tol=1e-2))[-1]
     assert last.stopped_by == "diverged"
     assert torch.equal(last.iterate, near.iterate)
+
+
+@pytest.mark.parametrize(
+    ("residual", "change", "why"),
+    [(1e-9, 0.0, "converged"), (1e-2, 0.0, "max_iter"), (1e-9, torch.nan, "diverged")],
+)
+def test_a_step_lost_in_rounding_is_no_divergence(residual, change, why):
+    state = begin(two_images(tv()), None)
+    recent = (torch.where(torch.isnan(state.objective + change), torch.inf, state.objective),)
+    state = dataclasses.replace(state, residual=torch.full_like(state.residual, residual), recent=recent)
+    tau = torch.full_like(state.objective, 1e-21)
+    assert finished(state, tau, 5, 100, tol=1e-12) == why
+    tau[0] = 1
+    assert finished(state, tau, 5, 100, tol=1e-12) == ("diverged" if why == "diverged" else "")
 
 
 @both

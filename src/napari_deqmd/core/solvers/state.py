@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -105,8 +106,17 @@ def advance(problem: Problem, state: State, trial: Point, change: Tensor, accept
 
 def finished(state: State, tau: Tensor, iteration: int, max_iter: int, tol: float) -> str:
     """Return why the solver stops here, or ``""``."""
-    if not state.healthy or bool((tau < SMALLEST_STEP).any()):
+    exhausted = tau < SMALLEST_STEP
+    numbers = (
+        torch.isfinite(torch.stack(state.recent).amax(0)) if state.recent else torch.ones_like(exhausted)
+    )
+    if not state.healthy or bool((exhausted & ~numbers).any()):
         return "diverged"
-    if bool(state.settled(tol).all()):
+    settled = state.settled(tol)
+    if bool(settled.all()):
         return "converged"
+    if bool((settled | exhausted).all()):
+        # Rounding hides whatever a step would gain. An objective known to eps tells the object to the root of that.
+        floor = math.sqrt(torch.finfo(state.u.dtype).eps)
+        return "converged" if bool((settled | (state.residual < floor)).all()) else "max_iter"
     return "max_iter" if iteration == max_iter else ""
