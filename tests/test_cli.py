@@ -1,6 +1,7 @@
 """The command line: the main job, what it prints and writes, and one sentence for everything that cannot work."""
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -1232,3 +1233,13 @@ def test_help_and_version_load_nothing_heavy():
 
 def test_sidecar_name():
     assert sidecar_path("a/out.ome.tif").name == "out.ome.tif.json"
+
+
+def test_a_console_that_lacks_characters(monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), "cp932", write_through=True)
+    monkeypatch.setattr(sys, "stdout", console)
+    assert main(["--version"]) == 0
+    console.buffer.truncate(0)
+    console.buffer.seek(0)
+    print("5 \u00b5m \udcff")
+    assert console.buffer.getvalue() == b"5 \\xb5m \xff\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import sys
 from collections.abc import Sequence
@@ -14,11 +15,22 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deqmd`` and return its exit status: 0, 1 for a user's error, 2 for usage, 130 after Ctrl-C."""
-    for stream in (sys.stdout, sys.stderr):  # a file's name may be no text
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="surrogateescape")
+    codecs.register_error("deqmd", _printable)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="deqmd")
     try:
         arguments = parser().parse_args(argv)
     except SystemExit as error:  # argparse's way of saying --help, --version and usage
         return int(error.code or 0)
     return reported(lambda: arguments.run(arguments))
+
+
+def _printable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write what a console's encoding lacks: the bytes of a file's name that is no text, else an escape."""
+    if isinstance(error, UnicodeEncodeError):
+        error.end = error.start + 1
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
