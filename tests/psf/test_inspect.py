@@ -7,7 +7,7 @@ import pytest
 from scipy.special import j1
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.psf.inspect import inspect_psf
+from napari_deqmd.psf.inspect import inspect_psf, middle_planes
 from napari_deqmd.psf.theory import make_psf
 
 FWHM = 2 * np.sqrt(2 * np.log(2))
@@ -162,3 +162,11 @@ def test_report_is_json():
 def test_unusable(psf, options, says):
     with pytest.raises(UserError, match=says):
         inspect_psf(psf, **options)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (1, 1, 1), (1, 9, 9), (9, 1, 9)])
+def test_an_axis_of_length_1_stays(shape):
+    psf = np.ones(shape) / np.prod(shape)
+    report = inspect_psf(psf[np.newaxis], (0.1,) * len(shape))
+    assert report.shape == shape
+    assert [name for name, _, _ in middle_planes(psf, report)] == ["XY", "XZ"][: len(shape) - 1]

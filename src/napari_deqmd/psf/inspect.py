@@ -127,7 +127,9 @@ def inspect_psf(
     1 / distance^2, as an aperture's diffraction does in focus, or faster where it does fall faster. Where it does not
     fall, as in a focus stack of a wide-field microscope, nothing can be said.
     """
-    array = from_corner(check_values(psf).squeeze())
+    array = from_corner(check_values(psf))
+    while array.ndim > (3 if voxel_size is None else len(voxel_size) or 3) and array.shape[0] == 1:
+        array = array[0]
     if array.ndim not in (2, 3):
         raise UserError(f"The PSF has {array.ndim} dimensions: give one PSF with the axes YX or ZYX.")
     voxels = voxels_of(voxel_size, array.ndim, partly=True)
@@ -184,7 +186,7 @@ def middle_planes(psf: Any, report: PsfReport) -> tuple[tuple[str, NDArray[np.fl
         ``"XY"``, and ``"XZ"`` of a stack; the plane, whose brightness is the root of the PSF's, to show faint rings;
         height over width of its pixels.
     """
-    array = from_corner(np.asarray(psf, np.float64).squeeze())
+    array = from_corner(np.asarray(psf, np.float64)).reshape(report.shape)
     middle = tuple(int(place) for place in np.unravel_index(int(array.argmax()), array.shape))
     voxel = report.voxel_size or (math.nan,)
     if any(map(math.isnan, voxel)):
