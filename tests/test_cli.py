@@ -1243,3 +1243,15 @@ def test_a_console_that_lacks_characters(monkeypatch):
     console.buffer.seek(0)
     print("5 \u00b5m \udcff")
     assert console.buffer.getvalue() == b"5 \\xb5m \xff\n"
+
+
+def test_every_channel_has_its_own_peak(folder, capsys):
+    counts = np.random.default_rng(0).poisson(np.stack([scene() + 2, 4 * scene() + 2])).astype(np.uint16)
+    tifffile.imwrite("two.tif", counts, imagej=True, metadata={"axes": "CYX"})
+    arguments = ["reconstruct", "two.tif", "-o", "out.tif", "--psf", PSF, "--method", "rl", "--max-iter", "2"]
+    assert main([*arguments, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    first, last = printed["channels"]
+    assert (printed["peak"], printed["background"]) == (last["peak"], last["background"])
+    assert main([*arguments, "--overwrite"]) == 0
+    assert f"(peak {first['peak']:.4g} to {last['peak']:.4g}, background" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,8 +80,10 @@ def reconstruct(arguments: Namespace) -> None:
     )
     for sentence in result.report["warnings"]:
         say(f"note: {sentence}")
-    extra = {} if earlier is None else {"same_result": again.is_same(earlier, written)}
+    extra: dict[str, Any] = {} if earlier is None else {"same_result": again.is_same(earlier, written)}
     if arguments.json:
+        found = _channels(result.report)
+        extra |= {"channels": found} if len(found) > 1 else {}
         print_json({name: result.report[name] for name in _REPORTED} | {"output": str(target)} | extra)
         return
     print(f"{target}: {summary(result)}")
@@ -114,6 +117,9 @@ def run(
 def summary(result: Result) -> str:
     """Say in one line how a reconstruction went."""
     report = result.report
+    peak, background = (
+        _span([channel[name] for channel in _channels(report)]) for name in ("peak", "background")
+    )
     ending = {
         "converged": "converged",
         "max_iter": "not yet converged, stopped",
@@ -121,9 +127,23 @@ def summary(result: Result) -> str:
     }.get(result.stopped_by, result.stopped_by)
     return (
         f"{ending} after {report['iterations']} iterations in {report['seconds']:.1f} s on {report['device']} "
-        f"(peak {report['peak']:.4g}, background {report['background']:.4g} photo-electrons, "
+        f"(peak {peak}, background {background} photo-electrons, "
         f"certificate {report['certificate']:.1e})"
     )
+
+
+def _channels(report: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Return peak and background of every channel: the report's own are those of the last."""
+    found = {
+        item["index"].get("C"): {name: item[name] for name in ("peak", "background")}
+        for item in report["items"]
+    }
+    return list(found.values())
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.4g}", f"{max(values):.4g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def simulate(arguments: Namespace) -> None:
