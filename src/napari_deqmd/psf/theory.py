@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,14 +61,7 @@ def make_psf(
     """
     if ndim not in (2, 3):
         raise UserError(f"A PSF has 2 or 3 dimensions, not {ndim}: choose ndim=2 or ndim=3.")
-    if kind not in KINDS:
-        raise UserError(f"Unknown PSF {kind!r}: choose one of {', '.join(KINDS)}, or give a TIFF file.")
-    chosen = KINDS[kind]
-    for name in params:
-        if name not in chosen.takes:
-            raise UserError(
-                f"The PSF {kind!r} has no parameter {name!r}: it takes {', '.join(chosen.takes)}."
-            )
+    chosen = _kind(kind, params)
     for name in chosen.needs:
         if name not in params:
             raise UserError(f"The PSF {kind!r} needs {name}: for example {chosen.example}.")
@@ -123,7 +116,9 @@ def parse_psf(
             raise UserError(
                 f"Cannot read {part!r} in PSF {text!r}: write it like {_example(kind)}."
             ) from None
-    return make_psf(kind.strip(), ndim=ndim, image_shape=image_shape, **{"voxel_size": voxel_size} | params)
+    kind = kind.strip()
+    _kind(kind, [name for name in params if name != "voxel_size"])
+    return make_psf(kind, ndim=ndim, image_shape=image_shape, **{"voxel_size": voxel_size} | params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +183,19 @@ KINDS: dict[str, Kind] = {
     "two-photon": _microscope("two-photon", optics.two_photon),
     "lightsheet": _microscope("lightsheet", optics.light_sheet, "sheet", needs="sheet"),
 }
+
+
+def _kind(kind: str, names: Iterable[str]) -> Kind:
+    """Return a kind that takes parameters of these names."""
+    if kind not in KINDS:
+        raise UserError(f"Unknown PSF {kind!r}: choose one of {', '.join(KINDS)}, or give a TIFF file.")
+    chosen = KINDS[kind]
+    for name in names:
+        if name not in chosen.takes:
+            raise UserError(
+                f"The PSF {kind!r} has no parameter {name!r}: it takes {', '.join(chosen.takes)}."
+            )
+    return chosen
 
 
 def _example(kind: str) -> str:
