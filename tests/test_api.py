@@ -242,6 +242,11 @@ def test_on_step_sees_every_step_and_can_stop(measured):
     assert seen[0].index == ()
 
 
+def test_a_false_of_numpy_stops(measured):
+    result = reconstruct(measured, PSF, on_step=lambda progress: np.float64(1) < 0, **QUICK)
+    assert (result.stopped_by, len(result.history["objective"])) == ("user", 1)
+
+
 def test_stopping_in_a_stack_keeps_what_is_done():
     counts, psf = stack_of("TYX")
     result = reconstruct(counts, psf, axes="TYX", on_step=lambda progress: progress.item == 0, **QUICK)

@@ -122,7 +122,10 @@ def reconstruct(
     job = Reconstruction(image, psf, config, start, maps, scheduler=scheduler)
     with closing(job.steps()) as steps:
         for progress in steps:
-            if on_step is not None and on_step(progress) is False:
+            if on_step is None:
+                continue
+            answer = on_step(progress)
+            if isinstance(answer, bool | np.bool_) and not answer:
                 break
     return job.result()
 

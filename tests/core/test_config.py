@@ -123,6 +123,8 @@ def test_a_sidecar_of_another_version_is_refused():
 
 
 def test_it_is_frozen_and_hashable():
+    arrays = ReconstructionConfig(voxel_size=np.array([0.1, 0.2]), tile=np.array([32, 16]))  # type: ignore[arg-type]
+    assert (arrays.voxel_size, arrays.tile) == ((0.1, 0.2), (32, 16))
     config = ReconstructionConfig(voxel_size=[0.1, 0.2], axes="YX")  # type: ignore[arg-type]
     assert config.voxel_size == (0.1, 0.2)
     assert hash(config) == hash(ReconstructionConfig(voxel_size=(0.1, 0.2), axes="YX"))

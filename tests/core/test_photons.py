@@ -253,6 +253,8 @@ def test_counts_are_left_alone():
         (np.eye(2), {"gain": 0}, "gain is 0"),
         (np.eye(2), {"gain": np.nan}, "gain is nan"),
         (np.eye(2), {"offset": np.inf}, "offset is inf"),
+        (np.eye(2), {"offset": "Auto"}, "offset is 'Auto': give a finite number"),
+        (np.eye(2), {"offset": "Auto", "gain": "auto"}, "offset is 'Auto'"),
     ],
 )
 def test_unusable_image_is_refused(image, options, says):

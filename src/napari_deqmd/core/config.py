@@ -131,6 +131,9 @@ class ReconstructionConfig:
             raise UserError(
                 f"Axes {self.axes!r}: use each of the letters T, C, Z, Y, X at most once, ending in YX."
             )
+        for name in ("voxel_size", "tile"):
+            value = getattr(self, name)
+            self._set(name, value.tolist() if hasattr(value, "tolist") else value)
         if self.voxel_size is not None:
             if not isinstance(self.voxel_size, tuple | list):
                 raise UserError(f"voxel_size is {self.voxel_size!r}: give one number per spatial axis.")

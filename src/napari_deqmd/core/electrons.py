@@ -79,7 +79,10 @@ def check_camera(*, offset: Level = 0.0, gain: Level = 1.0, read_noise: Level = 
         ("offset", offset, -math.inf, "a finite number of counts"),
         ("read_noise", read_noise, 0.0, "a number of electrons, 0 or more"),
     ):
-        values = np.asarray(value, np.float64)
+        try:
+            values = np.asarray(value, np.float64)
+        except (TypeError, ValueError):
+            raise UserError(f"{name} is {value!r}: give {wanted}.") from None
         wrong = values[~(np.isfinite(values) & (values >= least))]
         if wrong.size:
             raise UserError(f"{name} is {wrong[0]:g}: give {wanted}.")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deqmd.core.calibration import SCALED, Camera, estimate_camera
-from napari_deqmd.core.electrons import saturation, to_electrons
+from napari_deqmd.core.electrons import check_camera, saturation, to_electrons
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.levels import high_level, is_above, low_level, noise_ratio, sample, without_hot_pixels
 
@@ -136,12 +136,17 @@ def estimate_photons(
     Raises
     ------
     UserError
-        An image that `to_electrons` refuses, of fewer than two dimensions, without any contrast or with hot pixels
-        alone, or a dark frame with light in it.
+        An image or a camera that `to_electrons` refuses, an image of fewer than two dimensions, without any contrast or
+        with hot pixels alone, or a dark frame with light in it.
     """
     counts = np.asarray(image)
     if counts.ndim < 2:
         raise UserError(f"The image has shape {counts.shape}: give at least two dimensions, Y and X.")
+    check_camera(
+        offset=0.0 if offset == "auto" else offset,
+        gain=1.0 if gain == "auto" else gain,
+        read_noise=read_noise or 0.0,
+    )
     camera = None
     if "auto" in (offset, gain):
         camera = estimate_camera(
