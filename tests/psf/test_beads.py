@@ -157,6 +157,7 @@ def test_report_is_json():
         (np.ones((2, 3, 4, 5)), {}, "4 dimensions"),
         (np.minimum(field(HALVES[:1], columns=1, peak=9000), 4095), {}, "1 saturated"),
         (field(HALVES[:1], columns=1)[:, 18:], {}, "1 at the edge"),
+        (field(HALVES[:1], columns=1)[20:22], {}, "at the edge"),
         (field(HALVES[:1], columns=1), {"bead_diameter": 0.1}, "need the voxel size"),
         (field(HALVES[:1], columns=1), {"voxel_size": VOXEL, "bead_diameter": -1}, "diameter is -1: give"),
         (

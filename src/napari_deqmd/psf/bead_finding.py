@@ -77,7 +77,7 @@ def find(image: Volume) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
         widths.append([_width_around(line - level, int(at)) for line, at in zip(lines, place, strict=True)])
     typical = np.nanmedian(np.array(widths), axis=0)
     half = tuple(
-        int(min(max(_LEAST_HALF, math.ceil(_REACH * width)), (length - 1) // 2))
+        int(min(max(_LEAST_HALF, math.ceil(_REACH * width)), max(1, (length - 1) // 2)))
         for width, length in zip(np.nan_to_num(typical, nan=_LEAST_HALF), image.shape, strict=True)
     )
     # Maxima of noise on one bead's flank are no beads.
