@@ -292,6 +292,13 @@ class TestAgain:
         for what in ("The input's pixels are not", "The PSF is not", "The model tiny has not the weights"):
             assert what in told
 
+    def test_stopped_before_its_first_iteration(self, folder, capsys):
+        content = self.first() | {"stopped_by": "user", "iterations": 0}
+        sidecar_path("out.tif").write_text(json.dumps(content))
+        capsys.readouterr()
+        assert self.again("-o", "again.tif", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["iterations"] == 1
+
     def test_psf_that_is_gone(self, folder, capsys):
         write_stack("psf.tif", Stack(np.ones((5, 5), np.float32), "YX", (0.1, 0.1)))
         self.first(psf="psf.tif")

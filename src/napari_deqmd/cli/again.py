@@ -46,7 +46,7 @@ def take_over(arguments: Namespace) -> dict[str, Any]:
         known |= {name: str(one["source"]) for name, one in content.get("maps", {}).items()}
         cut = content.get("items_total") != 1 or content.get("tiles") is not None
         if content.get("stopped_by") == "user" and not cut:
-            known["max_iter"] = content["iterations"]
+            known["max_iter"] = max(1, content["iterations"])
         if known["voxel_size"] is not None:
             known["voxel_size"] = tuple(known["voxel_size"])
     except UserError as error:
