@@ -68,11 +68,8 @@ def settled(image: LayerImage, config: ReconstructionConfig) -> ReconstructionCo
         return config
     for sentence in photons.warnings:
         caution(sentence, stacklevel=2)
-    return replace(
-        config,
-        peak=photons.peak if config.peak == "auto" else config.peak,
-        background=photons.background if config.background == "auto" else config.background,
-    )
+    photons = photons.settled(peak=config.peak, background=config.background)
+    return replace(config, peak=photons.peak, background=photons.background)
 
 
 def warn_of_haze(image: LayerImage, psf: np.ndarray) -> None:
