@@ -866,6 +866,13 @@ def finetune(kind="noisy", *more, psf="gaussian:sigma=1", name="mine", inputs=("
 class TestTrain:
     """The fine-tuning itself is replaced by one step that only scores: it is tested by itself."""
 
+    def test_psf_that_needs_a_voxel_size(self, data, helps, capsys):
+        helps()
+        theory = "widefield:na=0.8,wavelength=0.52"
+        assert finetune(psf=theory) == 1
+        refused(capsys, "needs the image's voxel size")
+        assert finetune("noisy", "--offset", 100, "--gain", 2, "--voxel-size", "0.1,100nm", psf=theory) == 0
+
     @pytest.fixture
     def data(self, folder, models):
         rng = np.random.default_rng(0)

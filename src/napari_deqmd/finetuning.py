@@ -23,6 +23,7 @@ def read_source(
     *,
     psf: Callable[[Stack], Any],
     axes: str | None = None,
+    voxel_size: tuple[float, ...] | None = None,
     peak: Peak | tuple[float, float] = "auto",
     offset: float = 0.0,
     gain: float = 1.0,
@@ -34,7 +35,7 @@ def read_source(
     ----------
     kind : str
         One of `napari_deqmd.core.config.KINDS`.
-    inputs, targets, axes
+    inputs, targets, axes, voxel_size
         As for `read_planes`; targets belong to ``"paired"``.
     psf : callable
         Gives the PSF for the first image, of which it gets one plane.
@@ -50,7 +51,7 @@ def read_source(
     UserError
         Images, PSF or numbers that cannot work.
     """
-    planes = read_planes(inputs, targets, axes=axes)
+    planes = read_planes(inputs, targets, axes=axes, voxel_size=voxel_size)
     plane = dataclasses.replace(planes.first, data=planes.rows[0][0], axes="YX")
     kernel = prepare_psf(psf(plane), ndim=2, image_shape=plane.data.shape)
     options: dict[str, Any] = {"peak": peak, "seed": seed}

@@ -54,6 +54,14 @@ def test_pictures_are_read(tmp_path):
     assert values(read_planes([tmp_path])) == [(9,)]
 
 
+def test_the_voxel_size_may_be_given(folder):
+    Image.fromarray(np.full((6, 5), 9, np.uint8)).save(folder / "a.png")
+    for source in (folder / "0.tif", folder / "a.png"):
+        assert read_planes([source], voxel_size=(0.1, 0.2)).first.voxel_size == (0.1, 0.2)
+        with pytest.raises(UserError, match="3 numbers for the axes Y,X"):
+            read_planes([source], voxel_size=(0.3, 0.1, 0.2))
+
+
 def test_a_palette_of_grays_is_gray_and_one_of_colours_is_refused(tmp_path):
     gray = np.arange(30, dtype=np.uint8).reshape(6, 5) * 8
     indexed = Image.fromarray(gray).convert("P")

@@ -12,6 +12,7 @@ from napari_deqmd.cli.options import (
     add_command,
     add_device,
     add_json,
+    add_lengths,
     add_number,
     typed,
 )
@@ -37,6 +38,7 @@ def add_train(commands: Any) -> None:
         "--target", nargs="+", metavar="F", help="the long exposures of the same fields, for paired"
     )
     command.add_argument("--axes", help="one letter of TCYX per dimension (what the files say)")
+    add_lengths(command, "--voxel-size", "pixel size, instead of what the files say", metavar="Y,X")
     command.add_argument("--psf", required=True, help=PSF)
     command.add_argument(
         "--peak",

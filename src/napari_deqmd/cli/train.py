@@ -129,6 +129,7 @@ def _source(arguments: Namespace) -> Source:
         arguments.target or (),
         psf=partial(load_psf, arguments.psf),
         axes=arguments.axes,
+        voxel_size=arguments.voxel_size,
         peak=arguments.peak,
         offset=arguments.offset,
         gain=arguments.gain,

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.names import SUFFIXES
 from napari_deqmd.io.ngff import is_ngff
-from napari_deqmd.io.stack import Stack, read_stack
+from napari_deqmd.io.stack import Stack, check_voxel_size, read_stack
 
 PICTURES = (".png", ".jpg", ".jpeg")
 
@@ -50,7 +50,11 @@ class Planes:
 
 
 def read_planes(
-    inputs: Sequence[Source], targets: Sequence[Source] = (), *, axes: str | None = None
+    inputs: Sequence[Source],
+    targets: Sequence[Source] = (),
+    *,
+    axes: str | None = None,
+    voxel_size: tuple[float, ...] | None = None,
 ) -> Planes:
     """Read files, and all TIFF, PNG and JPEG files of folders, plane by plane along T and C.
 
@@ -62,6 +66,8 @@ def read_planes(
         As many files or images, in the same order (folders: by name).
     axes : str, optional
         One letter of ``"TCYX"`` per dimension, instead of what the TIFF files say.
+    voxel_size : tuple of float, optional
+        Micrometres along Y and X, instead of what the files say.
 
     Raises
     ------
@@ -80,7 +86,7 @@ def read_planes(
     first: Stack | None = None
     for files in zip(*columns, strict=True):
         try:
-            stacks = [_read(path, axes) for path, _ in files]
+            stacks = [_read(path, axes, voxel_size) for path, _ in files]
         except UserError as error:
             if any(named for _, named in files):
                 raise
@@ -111,11 +117,11 @@ def _files(sources: Sequence[Source]) -> list[tuple[Path | Loaded, bool]]:
     return found
 
 
-def _read(path: Path | Loaded, axes: str | None) -> Stack:
+def _read(path: Path | Loaded, axes: str | None, voxel_size: tuple[float, ...] | None) -> Stack:
     if isinstance(path, Loaded):
         return path.stack
     if path.suffix.lower() not in PICTURES:
-        return read_stack(path, axes=axes).load()
+        return read_stack(path, axes=axes, voxel_size=voxel_size).load()
     try:
         with Image.open(path) as picture:
             data = np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
@@ -127,7 +133,9 @@ def _read(path: Path | Loaded, axes: str | None) -> Stack:
         raise UserError(
             f"{path.name} is a colour (RGB) picture: save the channel to learn from as a gray TIFF."
         )
-    return Stack(data, "YX")
+    if voxel_size is not None:
+        check_voxel_size(voxel_size, "YX")
+    return Stack(data, "YX", voxel_size)
 
 
 def _split(stack: Stack, path: Path | Loaded) -> list[NDArray[Any]]:
