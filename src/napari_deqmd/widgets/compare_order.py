@@ -95,11 +95,13 @@ def make_comparison(
     Peak and background are those of all that the image is a part of, `among` which it is meant, as in a run.
     """
     shared = settled(among, contenders[0].config)
-    photons = {"peak": shared.peak, "background": shared.background}
     return Comparison(
         image.load(),
         psf.load(image),
-        [replace(one, config=replace(one.config, **photons)) for one in contenders],
+        [
+            replace(one, config=replace(one.config, peak=shared.peak, background=shared.background))
+            for one in contenders
+        ],
         factory,
         voxel_size=image.voxel_size,
         halves=halves,

@@ -49,7 +49,9 @@ def glance_of(
     pixels: np.ndarray | None = None,
 ) -> Glance:
     """Look at a PSF, and compare its voxel size and its blur with those of an image."""
-    psf = np.asarray(psf).squeeze()
+    psf = np.asarray(psf)
+    while psf.ndim > 2 and len(psf) == 1:
+        psf = psf[0]
     known = voxel_size if voxel_size is not None and len(voxel_size) == psf.ndim else None
     report = inspect_psf(psf, known, image_voxel_size=image, image=pixels)
     return Glance(middle_planes(psf, report), report)

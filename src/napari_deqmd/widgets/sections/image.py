@@ -125,7 +125,8 @@ class ImageSection(SectionBox):
             combo.currentTextChanged.connect(self._summarise)
             combo.currentTextChanged.connect(self.contents_changed)
             combo.activated.connect(self.layer_combo.keep)
-            combo.lineEdit().textEdited.connect(self.layer_combo.keep)
+            if (edit := combo.lineEdit()) is not None:
+                edit.textEdited.connect(self.layer_combo.keep)
         self._show_layer(self.layer_combo.layer)
 
     @property

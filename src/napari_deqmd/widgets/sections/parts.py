@@ -69,15 +69,16 @@ class PlainSpin(QDoubleSpinBox):
         """Return the number without trailing zeros, with a point wherever the user lives."""
         return f"{value:.8g}"
 
-    def valueFromText(self, text: str) -> float:  # noqa: N802 (Qt's name)
+    def valueFromText(self, text: str | None) -> float:  # noqa: N802 (Qt's name)
         """Return what is written, with a point or a comma."""
         try:
-            return float(text.replace(",", "."))
+            return float((text or "").replace(",", "."))
         except ValueError:
             return self.value()
 
-    def validate(self, text: str, position: int) -> tuple[QValidator.State, str, int]:
+    def validate(self, text: str | None, position: int) -> tuple[QValidator.State, str, int]:
         """Take points and commas alike: Qt would read one of them as a separator of thousands."""
+        text = text or ""
         written = _NUMBER.fullmatch(text.strip())
         if written is None:
             return QValidator.State.Invalid, text, position
