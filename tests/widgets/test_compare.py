@@ -852,3 +852,14 @@ def test_a_comparison_that_fails_leaves_the_curves_of_the_last(
     compare.widget.line.refresh()
     qtbot.wait(100)
     assert len(plot.curves) == 4
+
+
+def test_the_view_fits_among_layers_in_other_units(compare: Any) -> None:
+    if not hasattr(compare.viewer.dims, "units"):
+        pytest.skip("this napari takes units for names")
+    compare.viewer.add_image(np.zeros((8, 8)), name="other", scale=(100, 100), units=("nm", "nm"))
+    layer = compare.add(scale=(0.1, 0.1), units=("um", "um"))
+    compare.find("compare_image_layer").choose(layer)
+    check(compare, "rl")
+    compare.run()
+    np.testing.assert_allclose(camera_of(compare.viewer).center[-2:], 1000 * layer.extent.world.mean(axis=0))

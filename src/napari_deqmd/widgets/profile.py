@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Image, Layer, Shapes
 from qtpy.QtCore import QObject, QTimer
 
-from napari_deqmd.widgets.region import camera_of, in_units_of, lying
+from napari_deqmd.widgets.region import camera_of, in_units_of, lying, unit_factors
 from napari_deqmd.widgets.side_by_side import SideBySide
 
 NAME = "Profile"
@@ -155,7 +155,8 @@ class ProfileLine(QObject):
             self._widen(line)
 
     def _widen(self, line: Shapes) -> None:
-        width = _WIDTH / (camera_of(self._viewer).zoom * float(np.min(line.scale)))
+        scale = float(np.min(line.scale * unit_factors(self._viewer, line)))
+        width = _WIDTH / (camera_of(self._viewer).zoom * scale)
         if not np.allclose(line.edge_width, width):
             line.edge_width = width
             line.refresh()

@@ -169,7 +169,7 @@ def camera_of(viewer: Any) -> Any:
     return getattr(viewer, "scene", viewer).camera
 
 
-def _unit_factors(viewer: Any, layer: Layer) -> np.ndarray:
+def unit_factors(viewer: Any, layer: Layer) -> np.ndarray:
     """Return how many of the viewer's units one of the layer's is: napari 0.9 shows all layers in the smallest ones."""
     world = getattr(viewer.dims, "units", None)
     if world is None or len(world) < layer.ndim:
@@ -183,7 +183,7 @@ def _unit_factors(viewer: Any, layer: Layer) -> np.ndarray:
 def in_units_of(viewer: Any, layer: Layer, world: Any) -> np.ndarray:
     """Return a place in the viewer's world in the units of a layer."""
     placed = np.array(world, dtype=float)
-    placed[-layer.ndim :] /= _unit_factors(viewer, layer)
+    placed[-layer.ndim :] /= unit_factors(viewer, layer)
     return placed
 
 
@@ -194,7 +194,7 @@ def world_to_data(viewer: Any, layer: Layer, world: Any) -> np.ndarray:
 
 def data_to_world(viewer: Any, layer: Layer, data: Any) -> np.ndarray:
     """Return the place of a layer's pixel in the viewer's world, along the layer's axes."""
-    return np.asarray(layer.data_to_world(data)) * _unit_factors(viewer, layer)
+    return np.asarray(layer.data_to_world(data)) * unit_factors(viewer, layer)
 
 
 def focus(viewer: Any, layer: Image) -> np.ndarray:

@@ -13,7 +13,7 @@ from napari.layers import Image, Layer
 
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.widgets.layers import LayerImage
-from napari_deqmd.widgets.region import SPATIAL, camera_of, focus, lying
+from napari_deqmd.widgets.region import SPATIAL, camera_of, focus, lying, unit_factors
 from napari_deqmd.widgets.result import COMPARED, NAMED, ResultLayer
 
 _FONT = 9.0
@@ -202,11 +202,13 @@ class SideBySide:
         if canvas is None or min(shown) < -len(extent.step):
             self._viewer.reset_view()
             return
-        low, high = extent.world[:, shown]
+        factors = unit_factors(self._viewer, self._source)[shown]
+        low, high = extent.world[:, shown] * factors
+        step = extent.step[shown] * factors
         camera = camera_of(self._viewer)
         camera.center = tuple((low + high) / 2)
         cell = np.asarray(canvas.viewbox_size(self._viewer.layers))
-        camera.zoom = _FILLED * float(np.min(cell / (high - low + extent.step[shown])[-2:]))
+        camera.zoom = _FILLED * float(np.min(cell / (high - low + step)[-2:]))
 
     def _join(self, place: int, layer: Image) -> None:
         others = list(self.layers.values())
