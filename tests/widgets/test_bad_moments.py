@@ -343,3 +343,23 @@ def test_training_meets_the_same(train: Any, qtbot: Any, notices: list[str]) -> 
         assert ["not saved" in notices[0], words in notices[1]] == [True, True]
         assert train.find("train_save").isEnabled(), "what was kept before can still be saved"
         assert len(notices) == 2
+
+
+def test_a_paused_run_keeps_no_task_waiting(bench: Any, qtbot: Any) -> None:
+    """On a machine with one core, whose pool has one thread."""
+    pool = QThreadPool.globalInstance()
+    usual = pool.maxThreadCount()
+    pool.setMaxThreadCount(1)
+    try:
+        bench.add()
+        bench.run()
+        bench.wait_preview()
+        bench.find("pause").click()
+        bench.find("estimate").click()
+        qtbot.waitUntil(lambda: "Found" in bench.find("estimate_result").text(), timeout=10_000)
+        bench.find("stop").click()
+        bench.wait_idle()
+        assert pool.waitForDone(5000)
+        assert pool.activeThreadCount() == 0
+    finally:
+        pool.setMaxThreadCount(usual)

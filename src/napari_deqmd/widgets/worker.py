@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QThreadPool, Signal
 
 from napari_deqmd.core.caution import listening
 from napari_deqmd.core.errors import UserError
@@ -154,6 +154,10 @@ class JobWorker(QuietWorker):
 
     def perform(self) -> Any:
         """Step to the end, or to the stop; ``None`` if there was no first step."""
+        with _beside_the_others():
+            return self._perform()
+
+    def _perform(self) -> Any:
         job = self._make_job()
         self.begin(job)
         last = None
@@ -326,6 +330,18 @@ class TrainWorker(JobWorker):
     def gather(self, waiting: tuple[Any, ...] | None, progress: Any, seen: Any) -> tuple[Any, ...]:
         """Return the steps so far."""
         return (*(waiting or ()), progress)
+
+
+@contextlib.contextmanager
+def _beside_the_others() -> Iterator[None]:
+    """Keep no thread from short tasks: Qt's pool has one for each core, and a job lasts, or is paused, for long."""
+    pool = QThreadPool.globalInstance()
+    assert pool is not None
+    pool.releaseThread()
+    try:
+        yield
+    finally:
+        pool.reserveThread()
 
 
 @contextlib.contextmanager
