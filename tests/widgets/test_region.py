@@ -18,6 +18,7 @@ from napari_deqmd.widgets.region import (
     camera_of,
     chosen_part,
     focus,
+    in_units_of,
     in_view,
     marked,
     middle_of,
@@ -278,3 +279,9 @@ def test_layers_in_different_units_lie_where_they_are_seen(make_napari_viewer: A
     square = np.array([[1000, 1000], [1000, 3000], [3000, 3000], [3000, 1000]])
     shapes = viewer.add_shapes([square], units=("nm", "nm"))
     assert bounds(marked(viewer, layer, "ZYX", data.shape, shapes))[1:] == [(10, 31), (10, 31)]
+
+
+def test_a_layer_that_left_may_have_more_axes_than_the_viewer() -> None:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((8, 8)))
+    assert in_units_of(viewer, Image(np.zeros((4, 8, 8))), viewer.dims.point).shape == (2,)

@@ -183,7 +183,8 @@ def unit_factors(viewer: Any, layer: Layer) -> np.ndarray:
 def in_units_of(viewer: Any, layer: Layer, world: Any) -> np.ndarray:
     """Return a place in the viewer's world in the units of a layer."""
     placed = np.array(world, dtype=float)
-    placed[-layer.ndim :] /= unit_factors(viewer, layer)
+    both = min(len(placed), layer.ndim)  # a layer that is no longer in the viewer may have more axes
+    placed[-both:] /= unit_factors(viewer, layer)[-both:]
     return placed
 
 
