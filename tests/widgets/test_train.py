@@ -526,10 +526,10 @@ def test_the_dashed_line_has_a_name(train: Any) -> None:
     assert train.find("train_plot")._line_name.toPlainText() == "base"
 
 
-def test_a_folder_has_not_the_camera_of_the_layer_before(train: Any) -> None:
+def test_a_folder_has_not_the_camera_of_the_layer_before(train: Any, tmp_path: Path) -> None:
     own = train.find("train_gain").value()
     train.add(metadata={"offset": 100, "gain": 2.2, "psf": "gaussian:sigma=3"})
     assert train.find("train_gain").value() == 2.2
-    train.widget.images.input.combo.choose_several(["/tmp/folder"])
+    train.widget.images.input.combo.choose_several([str(tmp_path)])
     assert (train.find("train_offset").value(), train.find("train_gain").value()) == (0, own)
     assert train.find("train_psf_sigma").text() != "3"

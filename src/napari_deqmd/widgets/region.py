@@ -176,7 +176,10 @@ def unit_factors(viewer: Any, layer: Layer) -> np.ndarray:
         return np.ones(layer.ndim)
     pairs = zip(layer.units, world[-layer.ndim :], strict=True)
     return np.array(
-        [(1 * own).to(its).magnitude if own.is_compatible_with(its) else 1.0 for own, its in pairs]
+        [
+            1.0 if own == its or not own.is_compatible_with(its) else (1 * own).to(its).magnitude
+            for own, its in pairs
+        ]
     )
 
 

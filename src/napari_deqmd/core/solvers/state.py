@@ -107,11 +107,12 @@ def advance(problem: Problem, state: State, trial: Point, change: Tensor, accept
 def finished(state: State, tau: Tensor, iteration: int, max_iter: int, tol: float) -> str:
     """Return why the solver stops here, or ``""``."""
     exhausted = tau < SMALLEST_STEP
-    numbers = (
-        torch.isfinite(torch.stack(state.recent).amax(0)) if state.recent else torch.ones_like(exhausted)
-    )
-    if not state.healthy or bool((exhausted & ~numbers).any()):
+    if not state.healthy:
         return "diverged"
+    if bool(exhausted.any()) and state.recent:
+        numbers = torch.isfinite(torch.stack(state.recent).amax(0))
+        if bool((exhausted & ~numbers).any()):
+            return "diverged"
     settled = state.settled(tol)
     if bool(settled.all()):
         return "converged"
