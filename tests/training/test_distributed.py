@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import torch
+from torch import distributed
 
 from napari_deqmd.core.regularizers import build
 from napari_deqmd.training.distributed import own, processes, rank
@@ -20,12 +22,14 @@ def train(folder: Path, batch: int) -> None:
     torch.manual_seed(0)
     regularizer = build("red", {"channels": 4, "depth": 2})
     with processes("cpu"):
+        group = weakref.ref(distributed.group.WORLD) if distributed.is_initialized() else lambda: None
         trainer = Trainer(regularizer, learning_rate=1e-2, steps=3)
         for step in range(3):
             x = torch.cat([image(own(step) * batch + i) for i in range(batch)])
             (regularizer.energy(x, torch.full((batch,), 60.0)).sum() / batch).backward()
             trainer.update()
         torch.save(regularizer.state_dict(), folder / f"{batch}-{rank()}.pt")
+    assert group() is None, "threads of a group that lives on abort the process as it exits"
 
 
 def image(number: int) -> torch.Tensor:

@@ -27,6 +27,10 @@ def processes(device: str) -> Iterator[str]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield device
         return
+    # An optimiser imports it, and its functions hold the group of that moment as a default: one that its end
+    # does not end keeps threads, which now and then abort the process as it exits.
+    import torch.distributed.nn.functional  # noqa: F401
+
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
