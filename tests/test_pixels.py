@@ -12,7 +12,7 @@ from napari_deqmd.api import Reconstruction, reconstruct, simulate
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.electrons import saturation_level, to_electrons
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.pixels import PixelMaps
+from napari_deqmd.core.pixels import PixelMaps, mended
 from napari_deqmd.training.scenes import make_scene
 
 SIDE = 64
@@ -97,6 +97,32 @@ class TestMask:
             reconstruct(image, psf(), mask=mask, **TV).image for mask in (None, np.zeros((SIDE, SIDE)))
         )
         assert np.array_equal(plain, none)
+
+    @pytest.mark.parametrize("value", [20000, np.nan])
+    @pytest.mark.parametrize("axes", ["ZYX", "TYX"])
+    def test_a_plane_that_is_all_bad_counts_for_nothing(self, axes, value):
+        stack = np.stack([photons(seed=seed) for seed in range(3)]).astype(np.float32)
+        bad = np.zeros(stack.shape, bool)
+        bad[1] = True
+        spoiled = np.where(bad, value + np.random.default_rng(0).normal(0, 50, stack.shape), stack)
+        spoiled[1, :20] = value  # as if the camera saturated
+        kernel = psf()[None] if axes == "ZYX" else psf()
+        options = TV | {"axes": axes, "max_iter": 2}
+        report = reconstruct(spoiled, kernel, mask=bad, **options).report
+        clean = reconstruct(stack, kernel, **options).report
+        assert report["peak"] == pytest.approx(clean["peak"], rel=0.05)
+        assert report["background"] == pytest.approx(clean["background"], rel=0.05)
+        assert report["saturated_pixels"] == 0
+        assert report["warnings"] == clean["warnings"]
+
+    @pytest.mark.parametrize(("axes", "wanted"), [("CZYX", [0, 0, 0, 0]), ("TZYX", [0, 0, 6, 7])])
+    def test_a_bad_plane_is_as_the_nearest_good_one_of_its_channel(self, axes, wanted):
+        planes = np.broadcast_to(np.arange(8.0).reshape(2, 4, 1, 1), (2, 4, 5, 5))
+        bad = np.zeros(planes.shape, bool)
+        bad[0, 1:] = bad[1, 1] = True
+        assert mended(planes, bad, axes)[0, :, 2, 2].tolist() == wanted
+        bad[0] = True
+        assert mended(planes, bad, axes)[0, 2, 2, 2] == 6  # there is no other
 
     @pytest.mark.parametrize(
         ("mask", "says"),

@@ -91,20 +91,31 @@ class PixelMaps:
         return np.asarray(electrons * np.float32(gain) + np.float32(offset))
 
 
-def mended(counts: NDArray[Any], bad: NDArray[np.bool_]) -> NDArray[Any]:
+def mended(counts: NDArray[Any], bad: NDArray[np.bool_], axes: str = "") -> NDArray[Any]:
     """Return counts with the nearest good pixel's of its plane in place of a bad one's, for looks at the whole image.
+
+    A plane that is all bad is as the nearest one that is not.
 
     Parameters
     ----------
     counts : ndarray, shape (..., Y, X)
     bad : ndarray of bool
-        Of the shape of `counts` or of its last axes. A plane that is all bad stays as it is.
+        Of the shape of `counts` or of its last axes, and not all of it.
+    axes : str
+        Letters of those of `counts`, where they may be channels: another one's plane serves where its own has none.
     """
     planes = np.array(counts).reshape(-1, *bad.shape)
     for index in np.ndindex(bad.shape[:-2]):
         if bad[index].any() and not bad[index].all():
             nearest = distance_transform_edt(bad[index], return_distances=False, return_indices=True)
             planes[:, *index] = planes[:, *index][:, *nearest]
+    blind = bad.all(axis=(-2, -1))
+    if blind.any() and not blind.all():
+        steps = [blind.size if letter == "C" else 1 for letter in axes[-bad.ndim : -2]]
+        nearest = distance_transform_edt(
+            blind, sampling=steps or None, return_distances=False, return_indices=True
+        )
+        planes[:, blind] = planes[:, *nearest[:, blind]]
     return planes.reshape(counts.shape)
 
 

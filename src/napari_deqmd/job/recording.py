@@ -92,10 +92,10 @@ class Recording:
         counts = np.asarray(image)
         maps.require(counts.shape)
         config = dataclasses.replace(config, **maps.typical)
-        if maps.mask is not None:
-            counts = mended(counts, maps.mask != 0)
-        counts = check_image(counts, float(np.min(maps.given.get("offset", config.offset))))
         axes = resolve_axes(counts.shape, config.axes)
+        if maps.mask is not None:
+            counts = mended(counts, maps.mask != 0, axes)
+        counts = check_image(counts, float(np.min(maps.given.get("offset", config.offset))))
         spatial = tuple(axes.index(a) for a in "ZYX" if a in axes)
         loops = tuple(i for i in range(counts.ndim) if i not in spatial)
         if config.voxel_size is not None and len(config.voxel_size) != len(spatial):

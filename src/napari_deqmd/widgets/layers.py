@@ -138,7 +138,7 @@ class LayerImage:
     def _filled(self, counts: np.ndarray, parts: tuple[slice, ...]) -> np.ndarray:
         if self.mask is None:
             return counts
-        return mended(counts, np.asarray(self.mask.data[parts[-self.mask.data.ndim :]]) != 0)
+        return mended(counts, np.asarray(self.mask.data[parts[-self.mask.data.ndim :]]) != 0, self.axes)
 
 
 def guess_axes(layer: Image, *, planes: bool = False) -> str:
