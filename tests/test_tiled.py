@@ -171,6 +171,9 @@ def test_memory_is_kept_to(measured: np.ndarray) -> None:
         Reconstruction(counts, PSF, dataclasses.replace(job.config, tile="none"), memory=int(0.8 * whole))
     with pytest.raises(UserError, match="are allowed"):
         Reconstruction(counts, PSF, ReconstructionConfig(method="rl"), memory=10_000)
+    series = np.broadcast_to(counts, (50, *counts.shape))
+    with pytest.raises(UserError, match="fewer times"):
+        Reconstruction(series, PSF, ReconstructionConfig(axes="TYX", method="rl"), memory=2 * whole)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.psf.theory import make_psf
 from napari_deqmd.scale import memory
-from napari_deqmd.scale.memory import predict_bytes, predict_tiled_bytes
+from napari_deqmd.scale.memory import predict_bytes, predict_run_bytes
 from napari_deqmd.scale.plan import arrange
 from napari_deqmd.scale.tiles import GRID, halo_of, largest, require_tile, split
 
@@ -141,8 +141,27 @@ class TestPlan:
         assert len(plan.tiles) == 2
         assert plan.fits
         read = plan.tiles[0].shape
-        assert plan.needed == predict_tiled_bytes(self.SHAPE, self.PSF.shape, read, **self.RL)
+        assert plan.needed == predict_run_bytes(self.SHAPE, self.PSF.shape, read, **self.RL)
         assert plan.cut == f"in 2 tiles of {read[0]} × {read[1]}"
+
+    def test_what_is_held_of_all_items_counts_whole_and_in_tiles(self):
+        held = (2 + 4) * 400**2 + 4 * np.prod(
+            np.add(self.SHAPE, self.PSF.shape) - 1
+        )  # counts, result, object
+        for items in (2, 5):
+            plan = arrange(self.PSF, self.SHAPE, items=items, itemsize=2, **self.RL)
+            assert plan.needed == self.needed + (items - 1) * held
+            cut = arrange(self.PSF, self.SHAPE, limit=plan.needed - 1, items=items, itemsize=2, **self.RL)
+            assert len(cut.tiles) > 1
+            assert cut.fits
+        many = arrange(self.PSF, self.SHAPE, limit=plan.needed, items=500, itemsize=2, **self.RL)
+        with pytest.raises(UserError, match="fewer times or channels"):
+            many.require()
+        one, all_of_them = (
+            predict_run_bytes(self.SHAPE, self.PSF.shape, self.SHAPE, items=items, device="cuda", **self.RL)
+            for items in (1, 500)
+        )
+        assert one == all_of_them  # a GPU holds no more than what it computes
 
     def test_what_it_chose_is_chosen_again_by_its_size(self):
         plan = arrange(self.PSF, self.SHAPE, limit=self.needed - 1, **self.RL)

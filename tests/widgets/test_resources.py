@@ -13,7 +13,7 @@ import pytest
 from napari_deqmd.core.caution import caution
 from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.scale import memory
-from napari_deqmd.scale.memory import format_bytes, predict_bytes
+from napari_deqmd.scale.memory import format_bytes, predict_bytes, predict_run_bytes
 from napari_deqmd.widgets import resources
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
@@ -30,7 +30,8 @@ def image(*shape: int, axes: str = "ZYX") -> LayerImage:
 def test_what_is_needed_is_what_is_predicted() -> None:
     found = find_resources(image(5, 8, 64, 64, axes="TZYX"), PsfChoice(theory="gaussian:sigma=1"), VALUES)
     # 1 pixel of deviation: 9 wide, cropped to what holds 99.9 % of the light.
-    assert found.needed == predict_bytes((8, 64, 64), (7, 7, 7))
+    stack = (8, 64, 64)
+    assert found.needed == predict_run_bytes(stack, (7, 7, 7), stack, items=5, itemsize=2)
     assert found.free is not None
     assert found.fits
     less = find_resources(image(8, 64, 64), PsfChoice(theory="gaussian:sigma=1"), VALUES | {"method": "rl"})

@@ -72,9 +72,7 @@ def predict_bytes(
         Bytes.
     """
     pixels = math.prod(shape)
-    grown = list(shape)
-    if boundary == "extended":
-        grown = [size + psf - 1 for size, psf in zip(shape, psf_shape, strict=True)]
+    grown = _grown(shape, psf_shape, boundary)
     objects = math.prod(grown)
     fast = [next_fast_len(size, real=True) for size in grown] if boundary == "extended" else grown
     # Spectra of complex64: the OTF and its conjugate, and one in work; beside them a padded image in work.
@@ -92,7 +90,7 @@ def predict_bytes(
     return int(FLOAT * (arrays + graph))
 
 
-def predict_tiled_bytes(
+def predict_run_bytes(
     shape: Sequence[int],
     psf_shape: Sequence[int],
     read: Sequence[int],
@@ -101,14 +99,14 @@ def predict_tiled_bytes(
     itemsize: int = 4,
     **options: Any,
 ) -> int:
-    """Predict the memory of a reconstruction in tiles: what is held of all of it, and one tile.
+    """Predict the memory of a run over all images along T and C: what is held of all, and what one takes, or a tile.
 
     Parameters
     ----------
     shape, psf_shape : sequence of int
         As in `predict_bytes`.
     read : sequence of int
-        Pixels that a tile reads along each axis.
+        Pixels that are reconstructed at once: all of `shape`, or what a tile reads.
     items, itemsize : int
         How many images there are along T and C, and bytes of a pixel of theirs.
     **options
@@ -117,13 +115,25 @@ def predict_tiled_bytes(
     Returns
     -------
     int
-        Bytes.
+        Bytes, of the device.
     """
-    pixels = items * math.prod(shape)
-    objects = items * math.prod(size + psf - 1 for size, psf in zip(shape, psf_shape, strict=True))
-    estimating = _ESTIMATED * pixels + _SAMPLED * min(pixels, _SAMPLE)
-    running = FLOAT * (pixels + objects) + predict_bytes(read, psf_shape, **options)
-    return itemsize * pixels + max(estimating, running)
+    running = predict_bytes(read, psf_shape, **options)
+    if options.get("device", "cpu") != "cpu":
+        return running  # what is held lies in the processor's memory
+    pixels = math.prod(shape)
+    objects = math.prod(_grown(shape, psf_shape, options.get("boundary", "extended")))
+    held = itemsize * pixels + FLOAT * (pixels + objects)
+    # What one takes as a whole has its own counts, result and object.
+    others = items - (tuple(read) == tuple(shape))
+    estimating = (itemsize + _ESTIMATED) * items * pixels + _SAMPLED * min(items * pixels, _SAMPLE)
+    return max(estimating, others * held + running)
+
+
+def _grown(shape: Sequence[int], psf_shape: Sequence[int], boundary: str) -> list[int]:
+    """Return the shape of the object."""
+    if boundary == "periodic":
+        return list(shape)
+    return [size + psf - 1 for size, psf in zip(shape, psf_shape, strict=True)]
 
 
 def _kept(values: int) -> float:

@@ -94,7 +94,7 @@ def arrange(
     limit : int, optional
         Bytes the user allows, where that is less than what is free.
     items, itemsize : int
-        How many such images there are, and bytes of a pixel: a run in tiles has little beside them.
+        How many such images there are, and bytes of a pixel: all of them are held, and what comes of them.
     **options
         As for `napari_deqmd.scale.memory.predict_bytes`.
 
@@ -118,10 +118,15 @@ def arrange(
     if limit is not None and (allowed is None or limit < allowed):
         allowed, whose = limit, "are allowed"
     method = options.get("method", "deq-md")
-    halo, advice = halo_of(psf.shape, method), memory.advice(method)
+    halo = halo_of(psf.shape, method)
+    options |= {"items": items, "itemsize": itemsize}
+    fewer = ["reconstruct fewer times or channels at once"] if items > 1 and device == "cpu" else []
 
     def predicted(read: Sequence[int]) -> int:
-        return memory.predict_tiled_bytes(shape, psf.shape, read, items=items, itemsize=itemsize, **options)
+        return memory.predict_run_bytes(shape, psf.shape, read, **options)
+
+    def advised(*first: str) -> str:
+        return memory.advice(method, *first, *fewer)
 
     def in_tiles(core: Sequence[int]) -> Plan | None:
         tiles = split(shape, core, halo)
@@ -135,19 +140,18 @@ def arrange(
             needed=predicted(tiles[0].shape),
             allowed=allowed,
             whose=whose,
-            advice=memory.advice(method, "choose smaller tiles"),
+            advice=advised("choose smaller tiles"),
         )
 
-    plan = None
-    whole = memory.predict_bytes(shape, psf.shape, **options)
+    plan, advice = None, advised()
     if not isinstance(tile, str):
         require_tile(tile, shape, halo, boundary)
         plan = in_tiles(tile)
-    elif allowed is not None and whole > allowed:
+    elif allowed is not None and predicted(shape) > allowed:
         if boundary == "periodic":
-            advice = memory.advice(method, "choose the extended boundary, whose image can be cut into tiles")
+            advice = advised("choose the extended boundary, whose image can be cut into tiles")
         elif tile == "none":
-            advice = memory.advice(method, "let it run in tiles (tile auto)")
+            advice = advised("let it run in tiles (tile auto)")
         else:
             core = largest(shape, psf.shape, halo, lambda read: predicted(read) <= allowed)
             plan = in_tiles(core) if core is not None else None
@@ -158,7 +162,7 @@ def arrange(
         psf=psf,
         tiles=split(shape, shape, halo),
         tile="none",
-        needed=memory.predict_bytes(shape, psf.shape, **options),
+        needed=predicted(shape),
         allowed=allowed,
         whose=whose,
         advice=advice,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_deqmd.core.caution import caution
 from napari_deqmd.psf.prepare import light_at_ends
-from napari_deqmd.scale.memory import available_bytes, format_bytes, predict_bytes
+from napari_deqmd.scale.memory import available_bytes, format_bytes, predict_run_bytes
 
 # Share of the brightest plane's light: a narrow box has little of a cone far away from focus, one that ends has less.
 _FADED = 0.01
@@ -34,7 +34,7 @@ def affordable(
     limit : int, optional
         Bytes the user allows, where that is less than what is free.
     **options
-        As for `napari_deqmd.scale.memory.predict_bytes`.
+        As for `napari_deqmd.scale.memory.predict_run_bytes`.
 
     Returns
     -------
@@ -47,13 +47,15 @@ def affordable(
         It was cut.
     """
     known = [size for size in (available_bytes(options.get("device", "cpu")), limit) if size is not None]
-    needed = predict_bytes(shape, psf.shape, **options)
+    needed = predict_run_bytes(shape, psf.shape, shape, **options)
     if not known or needed <= min(known) or psf.ndim != 3 or options.get("boundary") == "periodic":
         return psf
     if light_at_ends(psf) < _FADED:
         return psf
     cuts = (_middle(psf, planes) for planes in range(len(psf) - 2, _FEWEST - 1, -2))
-    cut = next((one for one in cuts if predict_bytes(shape, one.shape, **options) <= min(known)), None)
+    cut = next(
+        (one for one in cuts if predict_run_bytes(shape, one.shape, shape, **options) <= min(known)), None
+    )
     if cut is None:
         return psf
     caution(
