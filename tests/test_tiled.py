@@ -92,6 +92,24 @@ def test_peak_masks_and_maps_are_those_of_the_whole_image(measured: np.ndarray) 
     np.testing.assert_allclose(tiled.image, whole.image, atol=whole.report["peak"] * 1e-4)
 
 
+@pytest.mark.parametrize("method", ["rl", "rl-accelerated"])
+def test_what_a_mask_hides_is_at_the_level_of_the_image_in_every_tile(
+    measured: np.ndarray, method: str
+) -> None:
+    mask = np.zeros(measured.shape, bool)
+    mask[:, 8:76] = True
+    options = {"method": method, "max_iter": 5, "mask": mask, **LEVELS}
+    whole = reconstruct(measured, PSF, **options)
+    tiled = reconstruct(measured, PSF, **options, tile=(32, 32))
+    assert tiled.report["tiles"]["count"] == 3
+    hidden = np.s_[:, 16:68]
+    assert np.ptp(whole.image[hidden]) < 1e-3 * whole.image[hidden].mean()
+    np.testing.assert_allclose(tiled.image[hidden], whole.image[hidden], rtol=1e-3)
+    # What goes on from there has no flat start, and is held there all the same.
+    more = reconstruct(measured, PSF, **options, tile=(32, 32), start=tiled.iterates)
+    np.testing.assert_allclose(more.image[hidden], whole.image[hidden], rtol=1e-3)
+
+
 def test_the_report_is_of_the_image_and_says_how_it_was_cut(measured: np.ndarray) -> None:
     series = np.stack([measured, measured[::-1]])
     job, result = run(series, axes="TYX", tile=(32, 48), **TV)

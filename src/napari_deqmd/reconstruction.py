@@ -223,16 +223,8 @@ class Reconstruction:
             survey = self._recorded.survey(index, self.tiles, photons, left_out)
             self._surveys[index] = survey
             for item, tile in enumerate(self.tiles, start=number * len(self.tiles)):
-                made = self._recorded.item(index, tile, photons, left_out)
-                yield dataclasses.replace(made, start=self._start(item, survey.level))
-
-    def _start(self, item: int, level: float) -> Image | None:
-        """Return the object that an item begins with, photo-electrons, if not at its data."""
-        known = self._made.start(item)
-        if known is not None or len(self.tiles) == 1 or not self.config.method.startswith("rl"):
-            return known
-        # Where it ends is a matter of where it begins: of the whole image, as without tiles.
-        return self._made.flat(level)
+                made = self._recorded.item(index, tile, photons, left_out, survey)
+                yield dataclasses.replace(made, start=self._made.start(item))
 
     def _tile(self, item: int) -> Tile:
         return self.tiles[item % len(self.tiles)]

@@ -58,6 +58,8 @@ class Problem:
         Upper bound of the object, which is in units of the peak.
     shifted : bool
         Use the background as the shift of the mirror map; ``False`` is the paper's protocol.
+    level : Tensor, optional
+        ``(B,)``: mean of an object that explains the image, or that of which this is a tile; by default found in it.
     """
 
     likelihood: PoissonLikelihood
@@ -66,6 +68,7 @@ class Problem:
     strength: float = 1.0
     upper: float = 10.0
     shifted: bool = True
+    level: Tensor | None = None
 
     @classmethod
     def from_electrons(
@@ -80,12 +83,14 @@ class Problem:
         full: Tensor | None = None,
         strength: float = 1.0,
         upper: float = 10.0,
+        level: Tensor | None = None,
     ) -> Problem:
         """Build the problem from photo-electrons ``(B, 1, *image_shape)``.
 
         `peak` is ``(B,)``, `background` too, or it broadcasts against `electrons`: a number for every pixel. Where
         `bad`, bool ``(B or 1, 1, *image_shape)``, a pixel tells nothing, and its `electrons` are not looked at. Where
-        `full`, of the shape of `electrons`, it tells that there were at least so many.
+        `full`, of the shape of `electrons`, it tells that there were at least so many. `level` is ``(B,)``,
+        photo-electrons.
 
         `upper` is a multiple of the peak for what no plane of the PSF weakens. The peak is what the image shows, and a
         thin object is as much brighter as the light of one plane is spread over others: so is the bound.
@@ -102,6 +107,7 @@ class Problem:
             peak,
             strength=strength,
             upper=upper / operator.in_plane,
+            level=None if level is None else level / peak,
         )
 
     @property

@@ -72,11 +72,6 @@ class Assembly:
         known = self._before.objects[item // len(self._tiles)]
         return None if known is None else known[self._on_object[item % len(self._tiles)].read]
 
-    def flat(self, level: float) -> Image:
-        """Return an object of a tile that is the same everywhere."""
-        shape = (place.stop - place.start for place in self._on_object[0].read)
-        return np.broadcast_to(np.float32(level), tuple(shape))
-
     def before(self, place: Place) -> int:
         """Return the iterations that a place had before."""
         return self._before.iterations[self._places.index(place)]

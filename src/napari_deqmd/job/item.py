@@ -51,6 +51,8 @@ class Item:
         Photo-electrons.
     background : float or ndarray of float32
         Photo-electrons, of all pixels or of each.
+    level : float
+        Mean of an object that explains the whole image, photo-electrons.
     inner : tuple of slice
         The pixels that it answers for: the others are those of other tiles.
     start : ndarray of float32, optional
@@ -62,6 +64,7 @@ class Item:
     full: NDArray[np.bool_]
     peak: float
     background: Any
+    level: float
     inner: Slices
     start: NDArray[np.float32] | None = None
 
@@ -122,6 +125,7 @@ class Tools:
             full=self.images(item.full) if item.full.any() else None,
             strength=self.config.strength,
             upper=self.config.upper,
+            level=torch.tensor([item.level], device=self.device),
         )
 
 

@@ -151,7 +151,9 @@ class Recording:
             return float(level)
         return np.array(np.broadcast_to(level, self.shape)[part], np.float32)
 
-    def item(self, index: tuple[int, ...], tile: Tile, photons: Photons, left_out: LeftOut) -> Item:
+    def item(
+        self, index: tuple[int, ...], tile: Tile, photons: Photons, left_out: LeftOut, survey: Survey
+    ) -> Item:
         """Return a tile of an item, ready to be reconstructed."""
         return Item(
             electrons=self.electrons(index, tile.read)[0],
@@ -159,6 +161,7 @@ class Recording:
             full=left_out.full[tile.read],
             peak=photons.peak,
             background=self.background(photons, tile.read),
+            level=survey.level,
             inner=tile.inner,
         )
 

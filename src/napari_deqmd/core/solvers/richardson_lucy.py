@@ -89,7 +89,8 @@ def richardson_lucy(
 
 def flat_start(problem: Problem) -> Tensor:
     """Return a flat object that explains the mean of the image; a view of one number an image."""
-    like = problem.likelihood
-    signal = sum_images(like.y - per_image(like.beta, like.y))
-    mean = (signal / sum_images(problem.sensitivity).clamp_min(1)).clamp_min(1e-3)
-    return per_image(mean, like.y).expand(like.y.shape[0], 1, *like.operator.object_shape)
+    like, mean = problem.likelihood, problem.level
+    if mean is None:
+        signal = sum_images(like.y - per_image(like.beta, like.y))
+        mean = signal / sum_images(problem.sensitivity).clamp_min(1)
+    return per_image(mean.clamp_min(1e-3), like.y).expand(like.y.shape[0], 1, *like.operator.object_shape)
