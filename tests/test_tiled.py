@@ -54,6 +54,18 @@ def test_no_seam(measured: np.ndarray, options: dict[str, Any], error: float) ->
     assert tiled.report["fit"] == pytest.approx(whole.report["fit"], rel=3e-3)
 
 
+@pytest.mark.parametrize(
+    ("method", "tile", "said"),
+    [("rl-accelerated", (32, 48), 1), ("rl-accelerated", "none", 0), ("rl", (32, 48), 0)],
+)
+def test_tiles_that_step_on_their_own_are_told_once(
+    measured: np.ndarray, method: str, tile: Any, said: int
+) -> None:
+    series = np.stack([measured, measured[::-1]])
+    report = reconstruct(series, PSF, axes="TYX", method=method, max_iter=2, tile=tile, **LEVELS).report
+    assert sum("choose method rl" in sentence for sentence in report["warnings"]) == said
+
+
 def test_stacks_are_cut_along_all_axes() -> None:
     psf = make_psf("gaussian", ndim=3, sigma=1.0)
     clean = np.random.default_rng(2).random((52, 20, 56)) ** 8

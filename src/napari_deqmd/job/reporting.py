@@ -115,6 +115,7 @@ def whole_report(
         "warnings": [
             *of_the_psf,
             *_saturated(left_out["saturated_pixels"], full),
+            *_apart(config.method, tiles),
             *sorted({sentence for report in items for sentence in report["warnings"]}),
         ],
         "maps": {
@@ -167,6 +168,16 @@ def _bounded(held: int, upper: float) -> list[str]:
         return []
     return [
         f"{held} voxels are held at the upper bound, {upper:g} times the peak: raise the bound if they may be brighter."
+    ]
+
+
+def _apart(method: str, tiles: Sequence[Tile]) -> list[str]:
+    """Say when tiles take steps of their own: the factor of accelerated RL is one for all pixels of a run."""
+    if method != "rl-accelerated" or len(tiles) == 1:
+        return []
+    return [
+        "Accelerated RL finds its step lengths in every tile anew, and the longer it runs the more its result differs "
+        "from that of the whole image: choose method rl for images in tiles."
     ]
 
 
