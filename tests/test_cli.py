@@ -23,8 +23,8 @@ from napari_deqmd.psf.theory import make_psf
 from toy import TOY
 
 KEYS = {
-    "seconds", "iterations", "stopped_by", "objective_first", "objective_last", "certificate", "peak", "background",
-    "device", "peak_memory_bytes",
+    "seconds", "iterations", "stopped_by", "objective_first", "objective_last", "objective_estimated", "certificate",
+    "peak", "background", "device", "peak_memory_bytes",
 }  # fmt: skip
 PSF = "gaussian:sigma=1.2"
 

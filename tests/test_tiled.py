@@ -135,7 +135,22 @@ def test_the_report_is_of_the_image_and_says_how_it_was_cut(measured: np.ndarray
     assert report["objective_last"] == result.history["objective"][-1]
     assert (np.diff(result.history["objective"]) <= 0).all()
     json.dumps(report)
-    assert run(series, axes="TYX", **TV)[1].report["tiles"] is None
+    whole = run(series, axes="TYX", **TV)[1].report
+    assert whole["tiles"] is None
+    # Halos, which other tiles answer for, are not counted again.
+    assert (report["objective_estimated"], whole["objective_estimated"]) == (True, False)
+    for name in ("objective_first", "objective_last"):
+        assert report[name] == pytest.approx(whole[name], rel=0.1)
+
+
+def test_a_wrong_gain_is_told_in_tiles_as_without_them() -> None:
+    clean = make_scene("nuclei", (96, 96), np.random.default_rng(0))
+    counts = simulate(clean, PSF, 100, background=5, seed=1)
+    for tile in ("none", (32, 32)):
+        report = reconstruct(
+            counts, PSF, gain=0.4, peak=250, background=12.5, method="rl", max_iter=20, tile=tile
+        ).report
+        assert any("does not fit what was told" in sentence for sentence in report["warnings"]), tile
 
 
 def test_a_preview_is_the_image_with_the_tile_in_its_place(measured: np.ndarray) -> None:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from napari_deqmd.api import Result
 
 _REPORTED = (
-    "seconds", "iterations", "stopped_by", "objective_first", "objective_last", "certificate", "peak", "background",
-    "device", "peak_memory_bytes",
+    "seconds", "iterations", "stopped_by", "objective_first", "objective_last", "objective_estimated", "certificate",
+    "peak", "background", "device", "peak_memory_bytes",
 )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ WORST: tuple[StoppedBy, ...] = ("diverged", "user", "max_iter", "converged")
 
 
 class Row(NamedTuple):
-    """Numbers of one step."""
+    """Numbers of one step; of a tile's objective the share of the pixels that it answers for."""
 
     objective: float
     certificate: float
@@ -218,6 +218,8 @@ class Running:
     def __init__(self, item: Item, tools: Tools, began: float) -> None:
         self._item, self._tools, self._began = item, tools, began
         self._problem = tools.problem(item)
+        # An objective is a sum over all that is read, of which other tiles sum their parts as well.
+        self._share = item.electrons[item.inner].size / item.electrons.size
         self._rows: list[Row] = []
         self.step: Step | None = None
 
@@ -226,7 +228,8 @@ class Running:
         with closing(solve(self._problem, self._tools.config, self._start())) as steps:
             for step in steps:
                 self.step = step
-                self._rows.append(Row(step.objective, step.residual, step.step_size, self.seconds))
+                objective = step.objective * self._share
+                self._rows.append(Row(objective, step.residual, step.step_size, self.seconds))
                 yield step
 
     @property

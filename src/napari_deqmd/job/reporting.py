@@ -104,6 +104,7 @@ def whole_report(
         "objective_first": last["objective_first"],
         "objective_last": last["objective_last"],
         "objective_rose": any(report["objective_rose"] for report in items),
+        "objective_estimated": len(tiles) > 1,
         "certificate": max(report["certificate"] for report in items),
         "peak": last["peak"],
         "background": last["background"],

@@ -51,13 +51,14 @@ class Result:
     image : ndarray of float32
         Shape of the input, photo-electrons: the scale of (counts - offset) / gain.
     history : dict of ndarray
-        ``objective``, ``residual`` (the certificate), ``step_size`` and ``seconds`` of the last item's steps.
+        ``objective``, ``residual`` (the certificate), ``step_size`` and ``seconds`` of the last item's steps. In tiles
+        the objective is an estimate: each tile's, halo included, times the share of its pixels that it answers for.
     stopped_by : str
         ``"converged"``, ``"max_iter"``, ``"user"`` or ``"diverged"``; the worst of all items.
     config : ReconstructionConfig
         Everything needed to run it again.
     report : dict
-        JSON-able: what was found and measured, for a sidecar.
+        JSON-able: what was found and measured, for a sidecar; ``objective_estimated`` where that is so.
     iterates : Iterates
         Where it ended, for another run to go on from.
     """
