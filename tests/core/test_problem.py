@@ -133,6 +133,20 @@ def test_differences_of_half_precision_follow_the_gradients():
     assert not torch.allclose(posed.difference(rough, posed.evaluate(u)), reference, rtol=0.05)
 
 
+def test_differences_of_half_precision_over_long_moves_are_those_of_energies():
+    """There the trapezoidal rule errs by more than bfloat16 rounds, for good: solvers add differences up."""
+    red = tiny_red(gain=30.0, dtype=torch.float32)
+    red.domain = "root"
+    exact = problem(red, strength=5.0, dtype=torch.float32)
+    posed = dataclasses.replace(exact, regularizer=HalfPrecision(red))
+    here, known = posed.evaluate(point(posed)), exact.evaluate(point(exact))
+    gradient, kl = here.complete()
+    v = posed.burg.to_u(posed.start())
+    found = posed.difference(posed.evaluate(v, near=here), here, gradient - kl)
+    reference = exact.difference(exact.evaluate(v, near=known), known)
+    assert ((found - reference).abs() < posed.regularizer.rounding * exact.value(known)).all()
+
+
 def stationary(posed: Problem) -> tuple[torch.Tensor, torch.Tensor]:
     """A point with zero gradient inside, and gradients out of the box at its walls."""
     u = point(posed)

@@ -52,7 +52,7 @@ def solve(
 class HalfPrecision(Regularizer):
     """A regularizer whose network runs in bfloat16; its energy and gradient are float32."""
 
-    exact = False
+    rounding = torch.finfo(torch.bfloat16).eps / 2
 
     def __init__(self, inner: Regularizer) -> None:
         super().__init__()

@@ -201,11 +201,16 @@ class Problem:
     def difference(self, new: Point, old: Point, slope: Tensor | None = None) -> Tensor:
         """Return ``Psi(new) - Psi(old)``, ``(B,)``: differences are summed, sums are not subtracted.
 
-        A regularizer that is not `exact` has energies too rough to tell close points apart; its difference is then the
-        trapezoidal rule along the move, with `slope`, its weighted gradient at the old point.
+        Close points drown in the `rounding` of a regularizer; its difference is then the trapezoidal rule along the
+        move, with `slope`, its weighted gradient at the old point. Where both differ by more than rounding does, the
+        move is too long for the rule, and the energies tell it.
         """
         data = self.likelihood.difference(new.z, old.z)
-        if self.regularizer.exact or slope is None:
-            return data + sum_images(new.energy - old.energy)
+        told = sum_images(new.energy - old.energy)
+        rounding = self.regularizer.rounding
+        if not rounding or slope is None:
+            return data + told
         gradient, kl = new.complete()
-        return data + sum_images(0.5 * (slope + gradient - kl) * (new.u - old.u))
+        ruled = sum_images(0.5 * (slope + gradient - kl) * (new.u - old.u))
+        drowned = (told - ruled).abs() <= rounding * sum_images(new.energy + old.energy) / 2
+        return data + torch.where(drowned, ruled, told)

@@ -48,8 +48,9 @@ class Regularizer(nn.Module):
     reach: tuple[int, ...] = ()
     """Voxels around one on which its energy depends, along every axis, if that is known; else stacks are not cut."""
 
-    exact: bool = True
-    """Whether energies have float32's precision: differences between close points can be told from them."""
+    rounding: float = 0.0
+    """Relative error of summed energies that differences between close points drown in; 0: float32's, in which they do
+    not."""
 
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the energy of every position.
