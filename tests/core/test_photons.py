@@ -9,6 +9,7 @@ from skimage import data
 
 from napari_deqmd.core.electrons import to_electrons
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.levels import without_hot_pixels
 from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.training.scenes import make_scene
 
@@ -140,6 +141,34 @@ def test_hot_pixels_change_nothing():
     assert found.background == pytest.approx(clean.background, rel=0.01)
 
 
+@pytest.mark.parametrize("at", [(0, 0), (0, 60), (80, 190), (120, 40)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (2, 2), (2, 3), (3, 2), (1, 6)])
+def test_clusters_of_hot_pixels_change_nothing(size, at):
+    """Of a cosmic ray: each pixel has bright neighbours."""
+    image = noisy(60 * lines() + 3)
+    hot = image.copy()
+    hot[tuple(slice(start, start + length) for start, length in zip(at, size, strict=True))] = 20000
+    assert estimate_photons(hot).peak == pytest.approx(estimate_photons(image).peak, rel=0.01)
+
+
+def test_clusters_of_hot_voxels_and_in_small_images_change_nothing():
+    stack = noisy(100 * blurred("nuclei_3d") + 5)
+    hot, small = stack.copy(), stack[8:9, 20:40, 20:40]
+    hot[7:9, 40:42, 40:43] = 20000
+    assert estimate_photons(hot).peak == pytest.approx(estimate_photons(stack).peak, rel=0.01)
+    hot = small.copy()
+    hot[0, 2:4, 2:4] = 20000
+    assert estimate_photons(hot).peak == pytest.approx(estimate_photons(small).peak, rel=0.05)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5])
+@pytest.mark.parametrize("peak", [30, 300, 10000])
+def test_small_dots_are_no_hot_pixels(peak, place):
+    y, x = np.mgrid[:64, :64] - 32 - place
+    dot = noisy(peak * np.exp(-(x**2 + y**2) / 2) + 0.05 * peak)
+    assert np.array_equal(without_hot_pixels(dot[None].astype(np.float32))[0], dot)
+
+
 def test_offset_and_gain_scale_the_answer():
     image = noisy(60 * lines() + 3)
     plain = estimate_photons(image)
@@ -159,13 +188,15 @@ def test_large_images_are_sampled(shape):
 
 def test_few_pixels_in_the_dark():
     image = np.zeros((400, 400))
-    image[200:202, 200:203] = 50
+    image[200:202, 200:203] = 150
+    image = gaussian_filter(image, 1.0)
     assert 5 < estimate_photons(image).peak < 50
 
 
-def test_hot_pixels_alone_are_told():
+@pytest.mark.parametrize("size", [1, 2])
+def test_hot_pixels_alone_are_told(size):
     image = np.zeros((64, 64))
-    image[30, 30] = 50
+    image[30 : 30 + size, 30 : 30 + size] = 50
     with pytest.raises(UserError, match="single hot pixels"):
         estimate_photons(image)
 

@@ -27,6 +27,12 @@ _LEFT, _NARROW, _WIDE, _SHARE = 0.382, 0.8, 1.7, 0.09
 # In deviations: how far below the maximum the places lie that compete for it.
 _RIVALS = 2.5
 
+# Hot pixels are so many times as bright as the third or fourth brightest neighbour. A spot of deviation 1 pixel falls
+# to 0.6 at its neighbours, or to 0.37 beside the four that it lies between.
+_THIRD, _FOURTH = 2.0, 4.0
+# Layers that clusters have at most, and pixels that are looked at in the smallest image.
+_LAYERS, _FEW = 6, 64
+
 # Blocks of pixels whose variance is compared with their mean; a quarter of Poisson blocks lies below 0.82.
 _BLOCK, _QUARTER, _DIM, _ENOUGH = 8, 0.82, 0.5, 30
 
@@ -68,30 +74,38 @@ def sample(electrons: NDArray[Any]) -> NDArray[Any]:
 
 
 def without_hot_pixels(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Replace pixels far above the third brightest of their eight neighbours, as no blurred spot is, by that.
+    """Replace hot pixels, and clusters of a few, by the fourth brightest of their eight neighbours.
 
-    Only the brightest half percent can reach the percentiles, so only that is looked at.
+    They are far above that, or above the third brightest, as no blurred spot is. A pixel at a corner of a cluster has
+    three bright neighbours, and the next one is at a corner when it is gone. Only the brightest half percent can reach
+    the percentiles, so only that is looked at.
     """
-    brightest = np.partition(planes, -max(1, planes.size // 200), axis=None)[-max(1, planes.size // 200)]
-    where = np.nonzero(planes > brightest)
-    if not where[0].size:
-        return planes
+    few = min(planes.size, max(_FEW, planes.size // 200))
+    where = np.nonzero(planes > np.partition(planes, -few, axis=None)[-few])
     plane, y, x = where
     height, width = planes.shape[-2:]
     around = [
-        planes[plane, np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1)]
+        (plane, _reflected(y + dy, height), _reflected(x + dx, width))
         for dy in (-1, 0, 1)
         for dx in (-1, 0, 1)
         if dy or dx
     ]
-    third = np.sort(around, axis=0)[-3]
-    # Twice: a spot of deviation 1 pixel falls to 0.6 at its neighbours. Five deviations of Poisson noise on top.
-    hot = planes[where] > 2 * third + 5 * np.sqrt(third + 1)
-    if not hot.any():
-        return planes
-    cleaned = planes.copy()
-    cleaned[plane[hot], y[hot], x[hot]] = third[hot]
+    cleaned = planes
+    for _ in range(_LAYERS):
+        fourth, third = np.sort([cleaned[at] for at in around], axis=0)[-4:-2]
+        # Five deviations of Poisson noise on top.
+        limits = (f * level + 5 * np.sqrt(level + 1) for f, level in ((_THIRD, third), (_FOURTH, fourth)))
+        hot = cleaned[where] > np.minimum(*limits)
+        if not hot.any():
+            break
+        if cleaned is planes:
+            cleaned = planes.copy()
+        cleaned[plane[hot], y[hot], x[hot]] = fourth[hot]
     return cleaned
+
+
+def _reflected(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    return np.asarray(size - 1 - np.abs(size - 1 - np.abs(index)))
 
 
 def _smooth(planes: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:

@@ -197,7 +197,8 @@ def estimate_photons(
     peak = high_level(planes, background)
     if not peak > 0:
         raise UserError(
-            "Nothing but single hot pixels stands out of the image: choose another, or give peak and background."
+            "Nothing but single hot pixels, or a few together, stands out of the image: choose another, or give "
+            "peak and background."
         )
     noise = noise_ratio(planes)
     if peak < _LEAST_PEAK:
