@@ -144,6 +144,13 @@ def test_the_start_is_not_written_on(measured: np.ndarray) -> None:
     assert before.dtype == np.float32
 
 
+@pytest.mark.parametrize("part", [lambda result: result, lambda result: result.image])
+def test_a_start_that_is_no_iterates_is_one_sentence(measured: np.ndarray, part: Any) -> None:
+    known = reconstruct(measured, PSF, method="rl", max_iter=1)
+    with pytest.raises(UserError, match=r"give the iterates of an earlier result, result\.iterates\.$"):
+        reconstruct(measured, PSF, method="rl", max_iter=1, start=part(known))
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

@@ -28,6 +28,8 @@ BAD = [
     ("peak", math.nan),
     ("peak", "automatic"),
     ("peak", True),
+    ("peak", np.array([50.0, 60.0])),
+    ("background", np.ones((40, 40))),
     ("background", -0.1),
     ("background", math.inf),
     ("background", None),

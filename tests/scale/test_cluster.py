@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,9 +124,11 @@ def test_workers_without_the_program(workers: Any) -> None:
         ("pigeon://loft:1", "No Dask scheduler answers"),
         ("nowhere.json", "no scheduler file nowhere.json"),
         ("damaged.json", "no file of a Dask scheduler"),
+        (Path("damaged.json"), "no file of a Dask scheduler"),
+        (5, "5 is no file of a Dask scheduler"),
     ],
 )
-def test_no_scheduler(scheduler: str, says: str, tmp_path: Any, monkeypatch: Any) -> None:
+def test_no_scheduler(scheduler: Any, says: str, tmp_path: Any, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "damaged.json").write_text("[]")
     with pytest.raises(UserError, match=says) as caught:

@@ -110,6 +110,10 @@ class ReconstructionConfig:
             value = getattr(self, name)
             if value not in choices:
                 raise UserError(f"Unknown {name} {value!r}: choose one of {', '.join(choices)}.")
+        # Arrays compare number by number.
+        for name in ("peak", "background", "voxel_size", "tile"):
+            value = getattr(self, name)
+            self._set(name, value.tolist() if hasattr(value, "tolist") else value)
         for name in ("gain", "upper", "tol"):
             self._set(name, _real(name, getattr(self, name), above=0.0))
         self._set("strength", _real("strength", self.strength, least=0.0))
@@ -131,9 +135,6 @@ class ReconstructionConfig:
             raise UserError(
                 f"Axes {self.axes!r}: use each of the letters T, C, Z, Y, X at most once, ending in YX."
             )
-        for name in ("voxel_size", "tile"):
-            value = getattr(self, name)
-            self._set(name, value.tolist() if hasattr(value, "tolist") else value)
         if self.voxel_size is not None:
             if not isinstance(self.voxel_size, tuple | list):
                 raise UserError(f"voxel_size is {self.voxel_size!r}: give one number per spatial axis.")

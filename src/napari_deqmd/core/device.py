@@ -25,7 +25,7 @@ def resolve_device(name: str) -> str:
         if torch.device(name).type == "meta":
             raise RuntimeError("it computes nothing")
         torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise UserError(
             f"The device {name!r} is not to be had on this machine: use 'auto' or 'cpu'."
         ) from error

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.operators import margins, object_shape
 from napari_deqmd.job.item import Ending, worst
@@ -53,6 +54,11 @@ class Assembly:
         self._on_object = [tile.on_object(shape, self._margins) for tile in tiles]
         self._object_shape = object_shape(shape, psf_shape, boundary)
         if start is not None:
+            if not isinstance(start, Iterates):
+                raise UserError(
+                    f"The start has the type {type(start).__name__}: give the iterates of an earlier result, "
+                    "result.iterates."
+                )
             start = start.moved(shape, self._margins)
             start.require(len(places), self._object_shape)
         self._before = start or Iterates((None,) * len(places), (0,) * len(places))

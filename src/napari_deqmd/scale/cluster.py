@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
@@ -117,11 +118,11 @@ def _connected(scheduler: str) -> Client:
 
 def _address(scheduler: str) -> str:
     """Return an address as it is, that of the file which a scheduler writes, or one without its protocol."""
-    if "://" in scheduler:
-        return scheduler
-    path = Path(scheduler).expanduser()
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["address"])
+        scheduler = os.fspath(scheduler)
+        if "://" in scheduler:
+            return scheduler
+        return str(json.loads(Path(scheduler).expanduser().read_text(encoding="utf-8"))["address"])
     except FileNotFoundError:
         if re.fullmatch(r"[^/]+:\d+", scheduler):
             return f"tcp://{scheduler}"
