@@ -52,7 +52,7 @@ def item_report(
         "warnings": [
             *photons.warnings,
             *_bounded(ending.held, ending.upper),
-            *ending.fit.warnings(ending.objectives),
+            *_misfit(ending, config.method),
         ],
     }
 
@@ -180,6 +180,16 @@ def _apart(method: str, tiles: Sequence[Tile]) -> list[str]:
         "Accelerated RL finds its step lengths in every tile anew, and the longer it runs the more its result differs "
         "from that of the whole image: choose method rl for images in tiles."
     ]
+
+
+def _misfit(ending: Ending, method: str) -> tuple[str, ...]:
+    """Say what keeps an image from its expectation: where B-PnP runs away its steps do, else what was told."""
+    if method == "b-pnp" and _rose(ending.objectives):
+        return (
+            "The objective rose: the steps of b-pnp, one over the strength, are too long for so many photons. A larger "
+            "strength steadies it.",
+        )
+    return ending.fit.warnings(ending.objectives)
 
 
 def _saturated(pixels: int, full: float | None) -> list[str]:
