@@ -126,6 +126,28 @@ def test_an_interrupted_save_leaves_the_old_model(saved, folder, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("when", ["writing", "renaming"])
+@pytest.mark.parametrize("older", [True, False], ids=["over another", "new"])
+def test_a_disk_that_is_full_at_the_card_leaves_the_old_model_or_none(folder, monkeypatch, older, when):
+    path = folder / "tiny.safetensors"
+    if older:
+        save_model(tiny(), path, CARD)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    owner, name = (Path, "write_bytes") if when == "writing" else (os, "replace")
+    act, full = getattr(owner, name), [False, True]
+
+    def at_the_card(what: Path, where: object) -> object:
+        if what.match(".tiny.json.*.part") and full.pop():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return act(what, where)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, at_the_card)
+        with pytest.raises(UserError, match=r"disk of .* is full"):
+            save_model(tiny(1), path, CARD)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_saving_makes_the_folder(folder):
     save_model(tiny(), folder / "mine" / "first.safetensors", CARD)
     assert load_model(folder / "mine" / "first.safetensors").card["name"] == "first"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.files import explained
+from napari_deqmd.core.files import atomic_paths, beside, explained
 
 
 def check_target(path: Path | str, *, overwrite: bool, size: int = 0, folder: bool = False) -> Path:
@@ -48,7 +46,7 @@ def check_target(path: Path | str, *, overwrite: bool, size: int = 0, folder: bo
     if not target.parent.is_dir():
         raise UserError(f"There is no folder {target.parent}: create it, or choose another.")
     with explained(target):
-        probe = _beside(target)
+        probe = beside(target)
         probe.open("xb").close()
         probe.unlink()
         free = shutil.disk_usage(target.parent).free
@@ -58,36 +56,6 @@ def check_target(path: Path | str, *, overwrite: bool, size: int = 0, folder: bo
             "make room, or choose another folder."
         )
     return target
-
-
-@contextlib.contextmanager
-def atomic_paths(*targets: Path) -> Iterator[tuple[Path, ...]]:
-    """Give temporary paths for files or folders to be made at, and rename all into place once the block is done.
-
-    When the block or a renaming raises, whatever it is, the temporary ones are removed and `targets`, as `check_target`
-    returned them, are as they were.
-
-    Raises
-    ------
-    UserError
-        The disk became full, or a place read-only.
-    """
-    waiting, earlier = ([_beside(target) for target in targets] for _ in range(2))
-    try:
-        with explained(targets[0]), contextlib.ExitStack() as undo:
-            yield tuple(waiting)
-            for temporary, target, old in zip(waiting, targets, earlier, strict=True):
-                if target.exists():
-                    os.replace(target, old)
-                    undo.callback(os.replace, old, target)
-                os.replace(temporary, target)
-                undo.callback(os.replace, target, temporary)
-            undo.pop_all()
-        for old in earlier:
-            _remove(old)
-    finally:
-        for temporary in waiting:
-            _remove(temporary)
 
 
 @contextlib.contextmanager
@@ -104,14 +72,3 @@ def atomic_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
         place.open("xb") as handle,
     ):
         yield handle
-
-
-def _beside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.atomic import atomic_file, atomic_paths, check_target
+from napari_deqmd.core.files import atomic_paths
+from napari_deqmd.io.atomic import atomic_file, check_target
 from napari_deqmd.io.metadata import plain
 from napari_deqmd.io.ngff import is_ngff
 from napari_deqmd.io.stack import Stack, check_output, write_into

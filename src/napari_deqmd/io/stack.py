@@ -14,7 +14,8 @@ import numpy as np
 from napari_deqmd.core.caution import caution
 from napari_deqmd.core.config import ZARR_VERSIONS
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.atomic import atomic_paths, check_target
+from napari_deqmd.core.files import atomic_paths
+from napari_deqmd.io.atomic import check_target
 from napari_deqmd.io.axes import in_order, named
 from napari_deqmd.io.metadata import Sizes
 from napari_deqmd.io.names import SUFFIXES, image_path, is_ome

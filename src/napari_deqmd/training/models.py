@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_deqmd.core.config import BREGMAN, LEARNED
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.core.files import make_folder, replace_file
+from napari_deqmd.core.files import atomic_paths, make_folder
 
 if TYPE_CHECKING:
     from napari_deqmd.core.regularizers import Regularizer
@@ -333,6 +333,7 @@ def _copy(model: Model, target: Path) -> Path:
 
 
 def _write(path: Path, blob: bytes, card: dict[str, Any]) -> None:
-    """Write weights and card, each whole or not at all."""
-    replace_file(path, blob)
-    replace_file(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    """Write weights and card, both or neither."""
+    with atomic_paths(path, path.with_suffix(".json")) as (weights, told):
+        weights.write_bytes(blob)
+        told.write_bytes((json.dumps(card, indent=2) + "\n").encode())
