@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -202,11 +203,6 @@ def test_a_bregman_denoiser_needs_no_equilibrium(data, tmp_path):
         load_model(tmp_path / "toy.safetensors", method="deq-md")
 
 
-def test_a_noise_that_is_none_is_told(tmp_path):
-    with pytest.raises(UserError, match="Unknown noise 'pink'"):
-        written(tmp_path, TEXT.replace("batch = 2", 'batch = 2\nnoise = "pink"', 1))
-
-
 def test_a_recipe_for_one_psf_and_peak_says_so_in_its_name(recipe, data, tmp_path):
     told = recipe.told(psf="uniform:size=3", peak=40.0)
     assert (told.name, told.equilibrium.psf) == ("toy-uniform-size-3-40", "uniform:size=3")
@@ -322,11 +318,15 @@ def test_a_base_of_another_architecture_is_refused():
         ('name = "toy"', 'name = "toy', "is not TOML"),
         ('name = "toy"', "", "lacks a setting"),
         ("seed = 3", "sead = 3", "unknown setting 'sead'"),
-        ("seed = 3", "ndim = 4", "ndim = 4: give 2 or 3"),
+        ("seed = 3", "ndim = 4", "In the recipe toy.toml ndim is 4: give 2 or 3"),
         ("depth = 2", "depth = 2\nndim = 3", "options.ndim = 3 and ndim = 2: give both the same"),
         ("seed = 3", "ndim = 3", "patch of 2 numbers: give 3"),
         ("groups = 2", "groops = 2", "unknown setting 'groops'"),
-        ("groups = 2", "loss = 'l2'", "Unknown loss 'l2' of a training: choose log-mse or mse or l1"),
+        (
+            "groups = 2",
+            "loss = 'l2'",
+            r"\[equilibrium\] of .* loss is \"l2\": give log-mse or mse or l1",
+        ),
         ("first = 4", "last = 4", "unknown setting 'last'"),
         ("mix = { natural = 1.0 }", "", "lacks a setting"),
     ],
@@ -334,6 +334,91 @@ def test_a_base_of_another_architecture_is_refused():
 def test_a_wrong_recipe_is_one_sentence(old, new, sentence, tmp_path):
     with pytest.raises(UserError, match=sentence):
         written(tmp_path, TEXT.replace(old, new, 1))
+
+
+VALUES = {  # what stands for a line of the recipe: what is said of it
+    "pretraining": {
+        "steps = 3": ('steps = "3"', "steps = -5", "steps = 2.5", "steps = true", "steps = 1979-05-27"),
+        "batch = 2": (
+            *("batch = 0", 'minutes = "a"', "minutes = 0", "minutes = inf", "minutes = nan"),
+            *("learning_rate = -1.0", "learning_rate = 0", "sigma = [0, 0.3]", "sigma = [0.3]"),
+            *("sigma = [0.3, 0.1]", "sigma = [0.3, 1]", "sigma = 0.3", "brightest = 0", "direct = -1"),
+            *('noise = "pink"', "strength = 1.0", "strength = [1]"),
+        ),
+    },
+    "pretraining.draws": {
+        "mix = { simulated = 0.5, natural = 0.5 }": (
+            *('mix = ["simulated"]', 'mix = { simulated = "a" }', "mix = { simulated = 2, natural = -1 }"),
+        ),
+        "patch = [24, 24]": ("patch = 32", "patch = [24]", "patch = [24, 28]", 'patch = ["a", "a"]'),
+        "pool = 2": ("pool = 0",),
+        "side = 32": ("side = 0",),
+    },
+    "equilibrium": {
+        "groups = 2": (
+            *('numbers = "a"', "numbers = -1", 'even = "x"', "even = -1", "groups = 0", "every = 0"),
+            *('boundary = "periodc"', 'precision = "bfloat61"', "psf = 3", "wide = 2", "upper = 0"),
+            *("validation = -1", "patience = 0", "gradient_steps = -1", 'shifted = "no"'),
+        ),
+        "warm_up = 1": ("warm_up = -1",),
+        "lifetime = 2": ("lifetime = 0",),
+        "afterwards = 0.5": ("afterwards = 0", "afterwards = inf"),
+        "strength = [0.5, 0.25]": ('strength = "a"',),
+    },
+    "equilibrium.solve": {"first = 4": ("first = 0", "tol = 0"), "enough = 1.0": ("enough = 0",)},
+    "": {
+        'name = "toy"': ('name = "../toy"', 'name = "a/b"', 'name = ""', 'name = "default"', "name = 3"),
+        'description = "A toy."': ("description = 1",),
+        'family = "red"': ("family = 1",),
+        "seed = 3": ("seed = -1", 'seed = "a"', "base = 2", 'options = "x"', 'data = "x"'),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "old", "new"),
+    [(section, old, new) for section, lines in VALUES.items() for old, news in lines.items() for new in news],
+)
+def test_a_value_that_cannot_be_is_named_with_what_can(section, old, new, tmp_path):
+    text = TEXT.replace(old, new, 1)
+    for table in ("options", "data"):
+        if new.startswith(table):
+            head, _, rest = text.partition(f"[{table}]")
+            text = head + "[" + rest.partition("[")[2]
+    place = f"In [{section}] of the recipe toy.toml" if section else "In the recipe toy.toml"
+    name = new.partition(" = ")[0]
+    with pytest.raises(UserError, match=rf"^{re.escape(place)} {name} is .*: give [^\n]*\.$"):
+        written(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("peak = [0, 10]", "peak = 10", "peak = [20, 10]", "background = [0, 0.1]", "no_background = 2"),
+        *("brightness = [0.5]", "brightness = [2, 1]", "peak_error = -1", 'read_noise = "a"'),
+    ],
+)
+def test_a_range_that_cannot_be_is_named_with_what_can(line, tmp_path):
+    name = line.partition(" = ")[0]
+    with pytest.raises(UserError, match=rf"^In \[equilibrium\.ranges\] .* {name} is .*: give [^\n]*\.$"):
+        written(tmp_path, f"{TEXT}\n[equilibrium.ranges]\n{line}")
+
+
+def test_what_is_allowed_is_said_in_words(tmp_path):
+    with pytest.raises(
+        UserError, match=r"sigma is \[0, 0.3\]: give a list of 2, each a finite number above 0 and"
+    ):
+        written(tmp_path, TEXT.replace("batch = 2", "sigma = [0, 0.3]", 1))
+    with pytest.raises(
+        UserError, match=r"name is \"\.\./toy\": give text of letters, digits, dots and dashes"
+    ):
+        written(tmp_path, TEXT.replace('"toy"', '"../toy"'))
+
+
+def test_a_training_without_a_warm_up_has_its_full_rate_at_once(data, tmp_path):
+    recipe = written(tmp_path, TEXT.replace("warm_up = 1", "warm_up = 0"))
+    list(run_pretraining(recipe, data, tmp_path / "run"))
+    assert next(run_equilibrium(recipe, data, tmp_path / "run")).step == 1
 
 
 def test_a_recipe_that_is_not_there(tmp_path):
@@ -349,7 +434,8 @@ def test_a_recipe_that_is_not_there(tmp_path):
         ('family = "red"', 'family = "blue"', "Unknown regularizer family"),
         ('natural = "photographs"', 'natural = "empty"', "no TIFF, PNG or JPEG images"),
         ("patch = [24, 24]", "patch = [48, 48]", "no natural image of at least 48 x 48"),
-        ("steps = 3", "steps = 3\nminutes = 0", "gives 0 minutes"),
+        ("depth = 2", "depth = 2\nkernels = 3", "options of toy do not fit red"),
+        ("channels = 4", "channels = -4", "options of toy do not fit red"),
     ],
 )
 def test_what_does_not_fit_is_said_before_the_first_step(old, new, sentence, data, tmp_path):
@@ -357,6 +443,13 @@ def test_what_does_not_fit_is_said_before_the_first_step(old, new, sentence, dat
     recipe = written(tmp_path, TEXT.replace(old, new, 1))
     with pytest.raises(UserError, match=sentence):
         next(run_pretraining(recipe, data, tmp_path / "run"))
+
+
+def test_a_patch_that_the_psf_leaves_nothing_of_is_said(data, tmp_path):
+    recipe = written(tmp_path, TEXT.replace("patch = [28, 28]", "patch = [16, 16]"))
+    list(run_pretraining(recipe, data, tmp_path))
+    with pytest.raises(UserError, match="16 x 16 pixels is smaller than the PSF of 21 x 21"):
+        next(run_equilibrium(recipe, data, tmp_path))
 
 
 def test_a_missing_job_or_base_is_said(recipe, data, tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from napari_deqmd.core.allowed import Count, Positive, check
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.methods import in_precision
 from napari_deqmd.core.poisson import per_image, sum_images
@@ -41,10 +42,13 @@ class Solve:
         Images whose certificate is above this have no part in the step; the next visit takes their solve further.
     """
 
-    tol: float = 1e-4
-    first: int = 40
-    again: int = 10
-    enough: float = 1e-2
+    tol: Positive = 1e-4
+    first: Count = 40
+    again: Count = 10
+    enough: Positive = 1e-2
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
 
+from napari_deqmd.core.allowed import ASCENDING, Limit, NotNegative, Positive, Share, Span, check
+from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.operators import Blur
 from napari_deqmd.core.poisson import per_image, poisson_deviance
 from napari_deqmd.core.problem import Problem
@@ -21,6 +23,10 @@ from napari_deqmd.training.data import Sampler
 
 PSF_SIZE = (21, 21)
 STACK_PSF_SIZE = (13, 17, 17)
+Ends = Annotated[
+    tuple[Positive, ...],
+    Limit("{}, none or two, the lower first", lambda ends: len(ends) in (0, 2) and ASCENDING.holds(ends)),
+]
 
 
 @dataclass(frozen=True)
@@ -45,14 +51,17 @@ class Ranges:
         Relative deviation (log-normal) of the width of the PSF that the solver is told from that of the one used.
     """
 
-    peak: tuple[float, float] = (5.0, 1000.0)
-    background: tuple[float, float] = (0.005, 0.25)
-    no_background: float = 0.2
-    brightness: tuple[float, ...] = (0.4, 1.3)
-    peak_error: float = 0.12
-    background_error: float = 0.05
-    read_noise: tuple[float, float] = (0.0, 0.0)
-    psf_error: float = 0.0
+    peak: Span = (5.0, 1000.0)
+    background: Span = (0.005, 0.25)
+    no_background: Share = 0.2
+    brightness: Ends = (0.4, 1.3)
+    peak_error: NotNegative = 0.12
+    background_error: NotNegative = 0.05
+    read_noise: Annotated[tuple[NotNegative, NotNegative], ASCENDING] = (0.0, 0.0)
+    psf_error: NotNegative = 0.0
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -226,7 +235,13 @@ class Recount(Observation):
 
 def field_of_view(patch: Sequence[int], psf: Sequence[int]) -> tuple[int, ...]:
     """Return the shape of the image that a clean patch yields: the object reaches a PSF's half-width beyond it."""
-    return tuple(n - k + 1 for n, k in zip(patch, psf, strict=True))
+    seen = tuple(n - k + 1 for n, k in zip(patch, psf, strict=True))
+    if min(seen) < 1:
+        sides, through = (" x ".join(map(str, shape)) for shape in (patch, psf))
+        raise UserError(
+            f"A patch of {sides} pixels is smaller than the PSF of {through}: choose a larger one."
+        )
+    return seen
 
 
 def any_psf(rng: np.random.Generator, wide: float = 0.0) -> np.ndarray:

@@ -299,6 +299,11 @@ def import_model(path: Path, *, name: str | None = None, overwrite: bool = False
     return find_model(_copy(model, target))
 
 
+def can_name(name: str) -> bool:
+    """Return whether a model, and its file in any folder, can have a name."""
+    return bool(re.fullmatch(r"\w[\w.+ -]*", name)) and name != "default"
+
+
 def new_model(name: str, folder: Path | None = None, *, overwrite: bool = False) -> Path:
     """Return where a new model of this name goes, in a folder or the user's own, which is made.
 
@@ -318,7 +323,7 @@ def new_model(name: str, folder: Path | None = None, *, overwrite: bool = False)
 def _target(folder: Path, name: str, *, overwrite: bool) -> Path:
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}: create it, or choose another.")
-    if not re.fullmatch(r"\w[\w.+ -]*", name) or name == "default":
+    if not can_name(name):
         raise UserError(f"{name!r} cannot name a model: choose letters, digits, dots and dashes.")
     target = folder / f"{name}.safetensors"
     if not overwrite and (target.exists() or target.with_suffix(".json").exists()):

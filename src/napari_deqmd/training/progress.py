@@ -72,7 +72,7 @@ class Trainer:
         Rate of single numbers (a strength), which move on the scale of 1, over that of weights, which move on that of
         a hundredth.
     warm_up : int
-        Steps until the rate is full.
+        Steps until the rate is full; 0: it is from the first on.
     average : float
         Decay of the exponential moving average of the weights, in [0, 1).
     clip : float
@@ -182,7 +182,7 @@ class Trainer:
             ) from error
 
     def _schedule(self) -> float:
-        warm = min(1.0, (self.step + 1) / self.warm_up)
+        warm = min(1.0, (self.step + 1) / max(self.warm_up, 1))
         cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(1.0, self.elapsed))).item())
         return warm * (0.05 + 0.95 * cosine)
 

@@ -8,14 +8,35 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
+from napari_deqmd.core.allowed import (
+    ASCENDING,
+    Count,
+    Limit,
+    Natural,
+    NotNegative,
+    Positive,
+    Share,
+    check,
+    one_of,
+)
+from napari_deqmd.core.config import BOUNDARIES
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.training.equilibrium import Solve
 from napari_deqmd.training.measurements import LOSSES, Ranges
+from napari_deqmd.training.models import can_name
 from napari_deqmd.training.pretraining import NOISES
 
 Part = TypeVar("Part")
+Patch = Annotated[
+    tuple[Count, ...],
+    Limit(
+        "{}, [Y, X] or [Z, Y, X] with Y = X", lambda sides: len(sides) in (2, 3) and sides[-2] == sides[-1]
+    ),
+]
+# Weaker than inverse-gamma noise can be; white noise of that deviation leaves nothing of an image.
+Deviation = Annotated[float, Limit("{} above 0 and below 1", lambda x: 0 < x < 1)]
 
 
 @dataclass(frozen=True)
@@ -32,10 +53,13 @@ class Draws:
         Simulated scenes kept, and their side.
     """
 
-    mix: Mapping[str, float]
-    patch: tuple[int, ...]
-    pool: int = 400
-    side: int = 160
+    mix: Mapping[str, NotNegative]
+    patch: Patch
+    pool: Count = 400
+    side: Count = 160
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -53,19 +77,18 @@ class Pretraining:
     """
 
     draws: Draws
-    steps: int
-    minutes: float | None = None
-    batch: int = 16
-    learning_rate: float = 5e-4
-    sigma: tuple[float, float] = (0.015, 0.3)
-    brightest: float = 4.0
-    noise: str = "white"
-    direct: int = 0
+    steps: Natural
+    minutes: Positive | None = None
+    batch: Count = 16
+    learning_rate: Positive = 5e-4
+    sigma: Annotated[tuple[Deviation, Deviation], ASCENDING] = (0.015, 0.3)
+    brightest: Positive = 4.0
+    noise: Annotated[str, one_of(NOISES)] = "white"
+    direct: Natural = 0
     strength: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.noise not in NOISES:
-            raise UserError(f"Unknown noise {self.noise!r} of a pretraining: choose {' or '.join(NOISES)}.")
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -103,34 +126,33 @@ class Equilibrium:
     """
 
     draws: Draws
-    steps: int
-    minutes: float | None = None
-    batch: int = 8
-    learning_rate: float = 5e-5
-    numbers: float = 10.0
-    warm_up: int = 100
-    groups: int = 2
-    lifetime: int = 3
-    gradient_steps: int = 5
-    precision: str = "float32"
+    steps: Natural
+    minutes: Positive | None = None
+    batch: Count = 8
+    learning_rate: Positive = 5e-5
+    numbers: NotNegative = 10.0
+    warm_up: Natural = 100
+    groups: Count = 2
+    lifetime: Count = 3
+    gradient_steps: Natural = 5
+    precision: Literal["float32", "bfloat16"] = "float32"
     ranges: Ranges = field(default_factory=Ranges)
     psf: str | None = None
-    wide: float = 0.0
-    boundary: str = "extended"
-    upper: float = 10.0
+    wide: Share = 0.0
+    boundary: Annotated[str, one_of(BOUNDARIES)] = "extended"
+    upper: Positive = 10.0
     shifted: bool = True
-    loss: str = "log-mse"
-    validation: int = 0
-    patience: int = 5
-    every: int = 50
+    loss: Annotated[str, one_of(LOSSES)] = "log-mse"
+    validation: Natural = 0
+    patience: Count = 5
+    every: Count = 50
     strength: tuple[float, float] | None = None
-    afterwards: float = 1.0
-    even: float = 0.0
+    afterwards: Positive = 1.0
+    even: NotNegative = 0.0
     solve: Solve = field(default_factory=Solve)
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise UserError(f"Unknown loss {self.loss!r} of a training: choose {' or '.join(LOSSES)}.")
+        check(self)
 
 
 def suffix(psf: str | None, peak: float | None) -> str:
@@ -161,16 +183,19 @@ class Recipe:
         The two jobs; either may be missing.
     """
 
-    name: str
+    name: Annotated[str, Limit("{} of letters, digits, dots and dashes, as a file's name", can_name)]
     description: str
     family: str
     options: Mapping[str, Any]
-    ndim: int = 2
+    ndim: Literal[2, 3] = 2
     base: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
-    seed: int = 1
+    seed: Natural = 1
     pretraining: Pretraining | None = None
     equilibrium: Equilibrium | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @property
     def pretrained(self) -> str:
@@ -216,14 +241,12 @@ class Recipe:
         jobs = {"pretraining": Pretraining, "equilibrium": Equilibrium}
         for name in jobs.keys() & found.keys():
             job = dict(_table(path, name, found[name]))
-            job["draws"] = _made(path, Draws, _table(path, f"{name}.draws", job.get("draws", {})))
-            for part, kind in {"solve": Solve, "ranges": Ranges}.items():
+            job.setdefault("draws", {})
+            for part, kind in {"draws": Draws, "solve": Solve, "ranges": Ranges}.items():
                 if part in job:
-                    job[part] = _made(path, kind, _table(path, f"{name}.{part}", job[part]))
-            found[name] = _made(path, jobs[name], job)
-        recipe = _made(path, cls, found)
-        if recipe.ndim not in (2, 3):
-            raise UserError(f"The recipe {path.name} has ndim = {recipe.ndim!r}: give 2 or 3.")
+                    job[part] = _made(path, kind, f"{name}.{part}", job[part])
+            found[name] = _made(path, jobs[name], name, job)
+        recipe = _made(path, cls, "", found)
         if recipe.options.get("ndim", 2) not in (2, recipe.ndim):
             raise UserError(
                 f"The recipe {path.name} has options.ndim = {recipe.options['ndim']!r} and ndim = {recipe.ndim}: "
@@ -245,7 +268,8 @@ def _table(path: Path, name: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _made(path: Path, kind: type[Part], values: dict[str, Any]) -> Part:
+def _made(path: Path, kind: type[Part], section: str, table: Any) -> Part:
+    values = _table(path, section, table)
     known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(values.keys() - known):
         raise UserError(f"The recipe {path.name} has an unknown setting {unknown[0]!r}: correct it.")
@@ -254,3 +278,6 @@ def _made(path: Path, kind: type[Part], values: dict[str, Any]) -> Part:
         return kind(**plain)
     except TypeError as error:
         raise UserError(f"The recipe {path.name} lacks a setting: {error}.") from error
+    except UserError as error:
+        place = f"[{section}] of " * bool(section)
+        raise UserError(f"In {place}the recipe {path.name} {error}") from error

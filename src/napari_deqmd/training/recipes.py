@@ -206,7 +206,7 @@ def card(
 def _denoiser(recipe: Recipe) -> Learned:
     try:
         regularizer = build(recipe.family, dict(recipe.options))
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"The options of {recipe.name} do not fit {recipe.family}: {error}.") from error
     if not isinstance(regularizer, Learned):
         raise UserError(f"{recipe.family} is no denoiser: choose another family for {recipe.name}.")
@@ -214,8 +214,6 @@ def _denoiser(recipe: Recipe) -> Learned:
 
 
 def _seconds(minutes: float | None) -> float:
-    if minutes is not None and not minutes > 0:
-        raise UserError(f"The recipe gives {minutes:g} minutes: give more than 0, or none.")
     return math.inf if minutes is None else 60 * minutes
 
 
