@@ -1103,6 +1103,11 @@ class TestWholeTrainings:
         assert self.train("--device", device) == 1
         refused(capsys, f"device '{device}'", written=("in.tif", "toy.toml", "run"), folder=folder)
 
+    @pytest.mark.parametrize("job", ["pretrain", "equilibrium"])
+    def test_fewer_steps_than_none(self, folder, capsys, job):
+        assert self.train("--steps", "-5", job=job) == 1
+        refused(capsys, "steps is -5: give a whole", written=("in.tif", "toy.toml", "run"), folder=folder)
+
     def test_a_run_that_cannot_be_written_is_told_before_the_first_step(self, folder, capsys):
         assert self.train(run="in.tif/run") == 1
         refused(capsys, "Cannot write", written=("in.tif", "toy.toml"), folder=folder)
