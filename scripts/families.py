@@ -75,7 +75,7 @@ def train(recipe: Recipe, data: Path, run: Path, images: Measurement) -> None:
         regularizer = load_model(run / recipe.pretrained).regularizer
         assert isinstance(regularizer, Learned)
         note(**begin(regularizer, images))
-    recipe = replace(recipe, equilibrium=replace(job, strength=chosen["strength"]))
+    job = replace(job, strength=tuple(chosen["strength"]))
     if "afterwards" not in chosen:
         once = replace(recipe, equilibrium=replace(job, afterwards=1.0))
         for report in run_equilibrium(once, data, run):
