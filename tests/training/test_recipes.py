@@ -306,6 +306,78 @@ def test_an_interrupted_job_goes_on(recipe, data, tmp_path):
     assert [report.step for report in run_pretraining(recipe, data, run)] == [3]
 
 
+OTHERS = {  # what the recipe of another training says: how its checkpoint is known not to be of it
+    "learning_rate": ("learning_rate = 1e-2", "learning_rate = 2e-2"),
+    "strength": ("strength = [0.5, 0.25]", "strength = [0.5, 0.5]"),
+    "draws": ("patch = [28, 28]", "patch = [30, 30]"),
+    "solve": ("first = 4", "first = 5"),
+    "seed": ("seed = 3", "seed = 4"),
+    "data": ('"photographs"', '"./photographs"'),
+    "options": ("depth = 2", "depth = 2\nacross_weight = 0.1"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_checkpoint_of_another_training_is_refused(name, recipe, data, tmp_path):
+    run = tmp_path / "run"
+    list(run_pretraining(recipe, data, run))
+    list(run_equilibrium(recipe, data, run, steps=1))
+    other = written(tmp_path, TEXT.replace(*OTHERS[name]))
+    with pytest.raises(
+        UserError, match=rf"toy-equilibrium\.pt is of a training that differs in {name}: give"
+    ):
+        next(run_equilibrium(other, data, run))
+
+
+def test_a_checkpoint_of_another_base_or_pretraining_is_refused(recipe, data, tmp_path):
+    run = tmp_path / "run"
+    list(run_pretraining(recipe, data, run))
+    list(run_equilibrium(recipe, data, run, steps=1))
+    list(run_pretraining(recipe, data, tmp_path / "other", steps=1))
+    with pytest.raises(UserError, match="differs in base:"):
+        next(run_equilibrium(recipe, data, run, base=tmp_path / "other" / "toy-pretrained.safetensors"))
+    other = written(tmp_path, TEXT.replace("batch = 2", "batch = 3", 1))
+    with pytest.raises(UserError, match=r"toy-pretraining\.pt is of a training that differs in batch:"):
+        next(run_pretraining(other, data, run, steps=9))
+
+
+def test_the_best_weights_of_another_training_are_refused(data, tmp_path):
+    text = TEXT.replace("natural = 1.0", "simulated = 1.0").replace(
+        "[28, 28]", "[28, 28]\nside = 32\npool = 2"
+    )
+    text = text.replace("groups = 2", "groups = 2\nevery = 1\nvalidation = 2")
+    run = tmp_path / "run"
+    recipe = written(tmp_path, text)
+    list(run_pretraining(recipe, data, run))
+    list(run_equilibrium(recipe, data, run, steps=1))
+    (run / "toy-equilibrium.pt").unlink()
+    other = written(tmp_path, text.replace("lifetime = 2", "lifetime = 3"))
+    with pytest.raises(UserError, match=r"toy-best\.pt is of a training that differs in lifetime:"):
+        next(run_equilibrium(other, data, run))
+
+
+def test_a_training_goes_on_for_longer_and_ends_otherwise(recipe, data, tmp_path):
+    run = tmp_path / "run"
+    list(run_pretraining(recipe, data, run, steps=1))
+    longer = TEXT.replace("steps = 3", "steps = 4\nminutes = 9").replace(
+        "afterwards = 0.5", "every = 1\npatience = 9"
+    )
+    longer = longer.replace("batch = 2", "batch = 2\nstrength = [0.5, 1]", 1)
+    other = written(tmp_path, longer)
+    assert next(run_pretraining(other, data, run)).step == 2
+    list(run_equilibrium(recipe, data, run, steps=1))
+    assert next(run_equilibrium(other, data, run)).step == 2
+
+
+def test_a_checkpoint_of_before_they_said_of_what_goes_on(recipe, data, tmp_path):
+    run = tmp_path / "run"
+    list(run_pretraining(recipe, data, run, steps=2))
+    state = torch.load(run / "toy-pretraining.pt", weights_only=True)
+    del state["identity"]
+    torch.save(state, run / "toy-pretraining.pt")
+    assert [report.step for report in run_pretraining(recipe, data, run)] == [3]
+
+
 def test_a_base_of_another_architecture_is_refused():
     recipe = Recipe("other", "", "red", {"channels": 8, "depth": 2})
     with pytest.raises(UserError, match="another architecture than other"):

@@ -218,6 +218,7 @@ def train_equilibrium(
     validate: Callable[[Regularizer], Mapping[str, float]] | None = None,
     enough: Callable[[], bool] = lambda: False,
     checkpoint: Path | None = None,
+    identity: Mapping[str, Any] | None = None,
     every: int = 50,
 ) -> Generator[Report, None, list[float]]:
     """Train a regularizer through the fixed points of its reconstructions; yield a report a step.
@@ -259,6 +260,8 @@ def train_equilibrium(
         Asked before every step whether to end before the schedule does.
     checkpoint : path, optional
         Resumed from, and written every `every` steps.
+    identity : mapping, optional
+        As in `Trainer`.
 
     Raises
     ------
@@ -274,6 +277,7 @@ def train_equilibrium(
         numbers=numbers,
         warm_up=warm_up,
         checkpoint=checkpoint,
+        identity=identity,
     )
     device = next(regularizer.parameters()).device
     context = arithmetic(device, precision)

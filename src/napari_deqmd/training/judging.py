@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.training.distributed import agreed, rank
 from napari_deqmd.training.equilibrium import fixed_point
 from napari_deqmd.training.measurements import Observation
-from napari_deqmd.training.progress import NOT_A_CHECKPOINT, write_checkpoint
+from napari_deqmd.training.progress import NOT_A_CHECKPOINT, read_checkpoint, write_checkpoint
 
 TOL, ITERATIONS = 1e-4, 60
 """Certificate and largest number of evaluations of a restoration that is judged."""
@@ -40,6 +40,8 @@ class Judge:
         Looks without a better score after which it has seen enough.
     path : path
         File of the best weights.
+    identity : mapping
+        Of the training, as in `Trainer`.
     at_once : int
         Measurements restored together.
     """
@@ -47,6 +49,7 @@ class Judge:
     data: Observation
     patience: int
     path: Path
+    identity: Mapping[str, Any] = field(default_factory=dict)
     at_once: int = 4
     score: float = -math.inf
     looks: int = 0
@@ -56,12 +59,14 @@ class Judge:
         if not self.path.exists():
             return
         try:
-            known = torch.load(self.path, weights_only=True, map_location="cpu")
+            known = read_checkpoint(self.path, self.identity)
             self.score, self.looks, self.weights = (
                 float(known["score"]),
                 int(known["looks"]),
                 known["weights"],
             )
+        except UserError:
+            raise
         except NOT_A_CHECKPOINT as error:
             raise UserError(
                 f"{self.path} holds no weights of a training: remove it, or choose another run."
@@ -79,9 +84,8 @@ class Judge:
             self.score, self.looks = score, 0
             self.weights = {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
         if rank() == 0:
-            write_checkpoint(
-                self.path, {"score": self.score, "looks": self.looks, "weights": self.weights or {}}
-            )
+            best = {"score": self.score, "looks": self.looks, "weights": self.weights or {}}
+            write_checkpoint(self.path, best | {"identity": dict(self.identity)})
         return {"score": self.data.sign * score}
 
     def enough(self) -> bool:

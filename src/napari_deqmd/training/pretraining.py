@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,6 +75,7 @@ def pretrain(
     precision: str = "auto",
     device: str = "cpu",
     checkpoint: Path | None = None,
+    identity: Mapping[str, Any] | None = None,
     every: int = 100,
 ) -> Generator[Report, None, list[float]]:
     """Train ``D(z) = z - grad r(z)``, ``r`` the summed potential, to remove noise; yield a report a step.
@@ -109,6 +111,8 @@ def pretrain(
         Torch device.
     checkpoint : path, optional
         Resumed from, and written every `every` steps.
+    identity : mapping, optional
+        As in `Trainer`.
 
     Raises
     ------
@@ -124,7 +128,12 @@ def pretrain(
         raise UserError("Only residual networks remove noise directly, and white noise: leave direct at 0.")
     where = torch.device(device)
     trainer = Trainer(
-        regularizer.to(where), learning_rate=learning_rate, steps=steps, limit=limit, checkpoint=checkpoint
+        regularizer.to(where),
+        learning_rate=learning_rate,
+        steps=steps,
+        limit=limit,
+        checkpoint=checkpoint,
+        identity=identity,
     )
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16(device) else "float32"

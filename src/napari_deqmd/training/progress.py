@@ -44,6 +44,32 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     replace_file(path, whole.getvalue())
 
 
+def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what `write_checkpoint` wrote, of tensors on the CPU.
+
+    Parameters
+    ----------
+    path : path
+        File whose state may have an ``identity`` of its own.
+    identity : mapping
+        What the training is that goes on: what one of the two does not say is taken to be the same.
+
+    Raises
+    ------
+    UserError
+        It is of another training.
+    `NOT_A_CHECKPOINT`
+        It is none.
+    """
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    known = state.get("identity", {})
+    if other := sorted(name for name in known.keys() & identity.keys() if known[name] != identity[name]):
+        raise UserError(
+            f"{path} is of a training that differs in {', '.join(other)}: give what it was begun with, or another run."
+        )
+    return state
+
+
 @dataclass(frozen=True)
 class Report:
     """One training step: its loss, the seconds since the start, and validation figures when they were measured."""
@@ -79,6 +105,8 @@ class Trainer:
         Largest norm of the gradient.
     checkpoint : path, optional
         File to resume from when it exists, written by `save`.
+    identity : mapping, optional
+        What makes it this training, plain values by name: a checkpoint of another is refused.
 
     Attributes
     ----------
@@ -98,6 +126,7 @@ class Trainer:
         average: float = 0.99,
         clip: float = 1.0,
         checkpoint: Path | None = None,
+        identity: Mapping[str, Any] | None = None,
     ) -> None:
         self.model: Any = placed(regularizer)
         self.averaged: Any = copy.deepcopy(self.model).requires_grad_(False)
@@ -110,6 +139,7 @@ class Trainer:
         self.average = average
         self.clip = clip
         self.checkpoint = checkpoint
+        self.identity = dict(identity or {})
         self.step = 0
         self.seconds = 0.0
         self.first_losses: list[float] = []
@@ -163,12 +193,13 @@ class Trainer:
             "seconds": self.seconds,
             "first_losses": self.first_losses,
             "architecture": str(self.model),
+            "identity": self.identity,
         }
         write_checkpoint(self.checkpoint, state)
 
     def _load(self, checkpoint: Path) -> None:
         try:
-            state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+            state = read_checkpoint(checkpoint, self.identity)
             if state["architecture"] != str(self.model):
                 raise KeyError("architecture")
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
@@ -176,6 +207,8 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             self.averaged.load_state_dict(state["averaged"])
             self.model.load_state_dict(state["model"])
+        except UserError:
+            raise
         except NOT_A_CHECKPOINT as error:
             raise UserError(
                 f"{checkpoint} is not a checkpoint of this training: choose another checkpoint file."

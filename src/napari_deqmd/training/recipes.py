@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -25,6 +26,9 @@ from napari_deqmd.training.models import Model, load_model, save_model, versions
 from napari_deqmd.training.pretraining import pretrain
 from napari_deqmd.training.progress import Report
 from napari_deqmd.training.recipe_files import Draws, Equilibrium, Pretraining, Recipe
+
+MAY_CHANGE = frozenset({"steps", "minutes", "every", "patience", "afterwards"})
+"""Settings of a job that another may have that goes on from its checkpoint."""
 
 
 def run_pretraining(
@@ -70,6 +74,7 @@ def run_pretraining(
         direct=job.direct,
         device=device,
         checkpoint=run / f"{recipe.name}-pretraining.pt",
+        identity=_identity(recipe, replace(job, strength=None), begun),
     )
     _set_strength(regularizer, job.strength)
     if rank() == 0:
@@ -136,10 +141,12 @@ def run_equilibrium(
         shifted=job.shifted,
         criterion=job.loss,
     )
+    identity = _identity(recipe, job, begun)
     judge = None
     if job.validation and validate is None:
         unseen = _sampler(recipe, job.draws, data, recipe.seed + 5, held_back=True)
-        judge = Judge(measured(unseen, 0, job.validation), job.patience, run / f"{recipe.name}-best.pt")
+        patches, best = measured(unseen, 0, job.validation), run / f"{recipe.name}-best.pt"
+        judge = Judge(patches, job.patience, best, identity)
     first = yield from train_equilibrium(
         regularizer.to(device),
         partial(measured, sampler),
@@ -158,6 +165,7 @@ def run_equilibrium(
         validate=judge or validate,
         enough=judge.enough if judge else lambda: False,
         checkpoint=run / f"{recipe.name}-equilibrium.pt",
+        identity=identity,
         every=job.every,
     )
     if judge and judge.weights:
@@ -201,6 +209,15 @@ def card(
         "seed": recipe.seed,
         "versions": versions(),
     }
+
+
+def _identity(recipe: Recipe, job: Pretraining | Equilibrium, base: Model | None) -> dict[str, Any]:
+    """Return what the state of a training depends on: not when it ends, how often it looks, what is done afterwards."""
+    told = {name: value for name, value in asdict(job).items() if name not in MAY_CHANGE}
+    told |= {name: getattr(recipe, name) for name in ("family", "options", "ndim", "data", "seed")}
+    told["base"] = base and base.card["sha256"]
+    plain: dict[str, Any] = json.loads(json.dumps(told))
+    return plain
 
 
 def _denoiser(recipe: Recipe) -> Learned:
