@@ -71,12 +71,14 @@ class TestImages:
         signal = (found.electrons - found.background) / found.peak
         assert np.percentile(signal, 99.8) == pytest.approx(1, rel=0.01)
 
-    def test_only_held_back_files_are_used(self, tmp_path):
-        (tmp_path / "fluorescence" / "train").mkdir(parents=True)
+    @pytest.mark.parametrize("below", [".", "set"])
+    def test_only_held_back_files_are_used_in_whichever_folder(self, tmp_path, below):
+        folder = tmp_path / "fluorescence" / "train" / below
+        folder.mkdir(parents=True)
         yy, xx = np.mgrid[:120, :120]
         for name, period in (("BPAE_actin", 5), ("BPAE_mito", 9)):
             spots = np.clip(np.sin(yy / period) * np.sin(xx / period), 0.3, 1).astype(np.float32)
-            tifffile.imwrite(tmp_path / "fluorescence" / "train" / f"{name}.tif", spots)
+            tifffile.imwrite(folder / f"{name}.tif", spots)
         found = conditions(tmp_path, peaks=(30.0,), side=24, kinds=())
         assert [(one.label, one.image) for one in found] == [("fluorescence", "BPAE_actin")]
         assert found[0].measurement.electrons.shape == (1, 1, 24, 24)

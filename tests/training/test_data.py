@@ -110,6 +110,65 @@ def test_natural_images_are_gray_in_the_unit_interval(tmp_path: Path) -> None:
     assert images["gray"] == pytest.approx(0.2)
 
 
+def test_images_of_one_name_in_several_folders_are_all_read(tmp_path: Path) -> None:
+    for folder in ("a", "b", "a/c"):
+        (tmp_path / folder).mkdir()
+        image = (200 * smooth_scene(len(folder))).clip(0, 255).astype(np.uint8)
+        skio.imsave(tmp_path / folder / "0.png", image, check_contrast=False)
+    for read in (load_natural, load_fluorescence):
+        assert sorted(read(tmp_path)) == ["a/0", "a/c/0", "b/0"]
+
+
+def test_held_back_images_are_known_in_any_folder(folder: Path) -> None:
+    (folder / "deep").mkdir()
+    (folder / "BPAE_actin.tif").rename(folder / "deep" / "BPAE_actin.tif")
+    assert list(load_fluorescence(folder, held_back=True)) == ["deep/BPAE_actin"]
+    assert "deep/BPAE_actin" not in load_fluorescence(folder)
+
+
+def test_of_two_files_with_one_name_one_is_told(tmp_path: Path) -> None:
+    for name in ("0.png", "0.jpg"):
+        skio.imsave(tmp_path / name, np.full((8, 8), 51, np.uint8), check_contrast=False)
+    with pytest.warns(UserWarning, match=r"0\.png was left out: 0\.jpg beside it has its name"):
+        assert list(load_natural(tmp_path)) == ["0"]
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "value", "channels"),
+    [
+        *(("a.png", np.uint8(51), channels) for channels in ((), (2,), (3,), (4,))),
+        ("a.png", np.uint16(13107), ()),
+        *(("a.tif", np.uint16(13107), channels) for channels in ((), (2,), (3,))),
+        ("a.tif", np.float32(0.2), ()),
+    ],
+)
+def test_photographs_of_every_type_are_in_the_unit_interval(tmp_path: Path, name, value, channels, colours):
+    image = np.full((8, 9, *channels), value)
+    if channels in ((2,), (4,)):
+        image[..., -1] = 1  # alpha
+    if name.endswith(".tif"):
+        tifffile.imwrite(tmp_path / name, image, photometric="minisblack", planarconfig="contig")
+    else:
+        skio.imsave(tmp_path / name, image, check_contrast=False)
+    found = load_natural(tmp_path, colours=colours)["a"]
+    assert found.shape == ((8, 9) if colours == 1 else (3, 8, 9))
+    assert found == pytest.approx(0.2, rel=1e-5)
+
+
+def test_gray_with_alpha_is_one_plane_of_fluorescence(tmp_path: Path) -> None:
+    image = (200 * smooth_scene(0)).clip(0, 255).astype(np.uint8)
+    skio.imsave(tmp_path / "0.png", np.stack([image, np.full_like(image, 255)], -1), check_contrast=False)
+    assert [found.shape for found in load_fluorescence(tmp_path).values()] == [(64, 64)]
+
+
+def test_a_stack_is_no_photograph(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((5, 8, 9), np.uint8), photometric="minisblack")
+    skio.imsave(tmp_path / "0.png", np.full((8, 8), 51, np.uint8), check_contrast=False)
+    with pytest.warns(UserWarning, match=r"stack\.tif was left out, it cannot be read: it is a stack"):
+        assert list(load_natural(tmp_path)) == ["0"]
+
+
 def test_binning_averages_and_noise_is_measured() -> None:
     assert bin_down(np.arange(20.0).reshape(4, 5), 2).tolist() == [[3.0, 5.0], [13.0, 15.0]]
     noisy = np.random.default_rng(0).normal(0, 0.05, (200, 200)).astype(np.float32)

@@ -107,7 +107,9 @@ def conditions(
             drawn.append((f"simulated {kind}", f"PSF {sigma:g}", scene, psf))
     root = data / CROPS if data else None
     if root and root.is_dir():
-        images = load_fluorescence(root, held_back=True)
+        held_back = load_fluorescence(root, held_back=True)
+        # A file's name is all of it that `HELD_BACK` knows: rows are called so, and crops drawn, in whichever folder.
+        images = {name.rpartition("/")[2]: image for name, image in held_back.items()}
         for i, (name, crop) in enumerate(_crops(images, grown, seed).items()):
             drawn.append(("fluorescence", name, crop, gaussians[i % len(gaussians)]))
     root = data / NATURAL if data else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,14 @@ _SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as the image-restoration literature makes gray
 
 
-def _files(folder: Path | str) -> list[Path]:
+def _files(folder: Path | str) -> dict[str, Path]:
+    """Return the images in a folder and its sub-folders, by their paths in it without suffix."""
     root = Path(folder)
-    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    found: dict[str, Path] = {}
+    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES):
+        first = found.setdefault(path.relative_to(root).with_suffix("").as_posix(), path)
+        if first is not path:
+            caution(f"{path} was left out: {first.name} beside it has its name.", stacklevel=2)
     if not found:
         raise UserError(
             f"no TIFF, PNG or JPEG images in {root}: give the folder that holds the training images"
@@ -64,37 +69,52 @@ def noise_level(image: Image) -> float:
     return float(np.median(np.abs(fine)) / 0.6745)
 
 
-def _read(files: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray]]:
-    """Yield what can be read, float32; what cannot is named, and passed over."""
+def _read(
+    files: Mapping[str, Path], made: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield names and what is made of images that can be read, float32; what cannot is told, and passed over."""
     broken, whole = 0, 0
-    for path in files:
+    for name, path in files.items():
         try:
             with path.open("rb") as file:
                 array = tifffile.imread(file) if path.suffix.lower().startswith(".tif") else skio.imread(file)
-            found = np.asarray(array, dtype=np.float32)
-            if found.ndim < 2 or not found.size:
+            if np.ndim(array) < 2 or not np.size(array):
                 raise ValueError("it holds no image")
+            found = np.asarray(made(array), dtype=np.float32)
         except Exception as error:  # of a broken file the readers raise whatever they stumble over
             caution(f"{path} was left out, it cannot be read: {error or type(error).__name__}.", stacklevel=2)
             broken += 1
             continue
         whole += 1
-        yield path, found
+        yield name, found
     if broken and not whole:
         raise UserError("None of the training images could be read: give others.")
 
 
-def _planes(path: Path, array: np.ndarray) -> dict[str, np.ndarray]:
-    """Every 2D plane of a file: channels (first or last axis) and z-slices as ``stem#index``."""
-    if array.ndim == 3 and array.shape[-1] in (3, 4):
-        colour = array[..., :3]
-        if not path.suffix.lower().startswith(".tif"):
-            return {path.stem: colour @ _LUMA.astype(np.float32)}
-        array = np.moveaxis(colour, -1, 0)
+def _colours(array: np.ndarray) -> np.ndarray:
+    """Red, green and blue ``(Y, X, 3)``, float32, of gray or colour, with or without alpha."""
+    planes = np.asarray(array if array.ndim == 3 else array[..., None], dtype=np.float32)
+    if planes.ndim != 3 or planes.shape[-1] > 4:
+        raise ValueError("it is a stack, no photograph")
+    seen = planes[..., :3] if planes.shape[-1] > 2 else planes[..., :1]
+    return np.broadcast_to(seen, (*planes.shape[:2], 3))
+
+
+def _photograph(array: np.ndarray) -> np.ndarray:
+    """Colours from 0 to 1: integers are a share of the largest of their type."""
+    return _colours(array) / (np.iinfo(array.dtype).max if np.issubdtype(array.dtype, np.integer) else 1)
+
+
+def _planes(name: str, array: np.ndarray, *, tiff: bool) -> dict[str, np.ndarray]:
+    """Every 2D plane of a file: channels (first or last axis) and z-slices as ``name#index``."""
+    if array.ndim == 3 and not tiff:
+        array = _colours(array) @ _LUMA.astype(np.float32)
+    elif array.ndim == 3 and array.shape[-1] in (3, 4):
+        array = np.moveaxis(array[..., :3], -1, 0)
     if array.ndim == 2:
-        return {path.stem: array}
+        return {name: array}
     stack = array.reshape(-1, *array.shape[-2:])
-    return {f"{path.stem}#{i}": plane for i, plane in enumerate(stack)}
+    return {f"{name}#{i}": plane for i, plane in enumerate(stack)}
 
 
 def load_fluorescence(
@@ -126,8 +146,9 @@ def load_fluorescence(
     Returns
     -------
     dict of array (Y, X)
-        Dark background at 0, bright structures about 1, by name (``stem`` or ``stem#plane``). Images on a
-        bright ground (bright field, histology) and the empty planes of stacks are left out.
+        Dark background at 0, bright structures about 1, by name: the path in `folder` without suffix, and ``#plane``
+        where there are several. Images on a bright ground (bright field, histology) and the empty planes of stacks are
+        left out.
 
     Raises
     ------
@@ -140,9 +161,14 @@ def load_fluorescence(
         Of files that cannot be read.
     """
     images: dict[str, Image] = {}
-    wanted = (path for path in _files(folder) if held_back is None or (path.stem in HELD_BACK) is held_back)
-    for path, array in _read(wanted):
-        found = _planes(path, array)
+    files = _files(folder)
+    wanted = {
+        name: path
+        for name, path in files.items()
+        if held_back is None or (path.stem in HELD_BACK) is held_back
+    }
+    for file, array in _read(wanted, np.asarray):
+        found = _planes(file, array, tiff=files[file].suffix.lower().startswith(".tif"))
         if len(found) > 4:  # z-slices: the dark ones beyond the sample; channels differ in brightness
             brightest = max(float(plane.max()) for plane in found.values())
             found = {k: v for k, v in found.items() if np.ptp(np.percentile(v, (1, 99.9))) > 0.2 * brightest}
@@ -157,16 +183,14 @@ def load_fluorescence(
 
 
 def load_natural(folder: Path | str, *, colours: int = 1) -> dict[str, Image]:
-    """Read PNG and JPEG images, values in [0, 1], by file stem: gray (luma), or ``(3, Y, X)`` for 3 `colours`."""
+    """Read photographs, values in [0, 1]: gray (luma), or ``(3, Y, X)`` for 3 `colours`.
+
+    Names are as in `load_fluorescence`, and so are errors. Values are shares of the largest of a file's type.
+    """
     images: dict[str, Image] = {}
-    for path, array in _read(_files(folder)):
-        image = array / 255
-        if colours == 3:
-            planes = image[..., None] if image.ndim == 2 else image
-            found = np.broadcast_to(np.moveaxis(planes[..., :3], -1, 0), (3, *image.shape[:2]))
-        else:
-            found = image[..., :3] @ _LUMA.astype(np.float32) if image.ndim == 3 else image
-        images[path.stem] = np.ascontiguousarray(found, dtype=np.float32)
+    for name, rgb in _read(_files(folder), _photograph):
+        found = np.moveaxis(rgb, -1, 0) if colours == 3 else rgb @ _LUMA.astype(np.float32)
+        images[name] = np.ascontiguousarray(found, dtype=np.float32)
     return images
 
 
