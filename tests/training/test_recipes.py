@@ -20,6 +20,7 @@ from skimage import io as skio
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.regularizers import Learned, build
 from napari_deqmd.training import progress, recipes
+from napari_deqmd.training.data import Sampler
 from napari_deqmd.training.grid import penalty
 from napari_deqmd.training.measurements import Measurement
 from napari_deqmd.training.models import BUNDLED, load_model
@@ -148,23 +149,69 @@ def test_a_training_ends_when_nothing_better_comes_and_keeps_the_best(data, tmp_
             torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-6)
 
 
-def test_what_validates_is_not_trained_on(tmp_path):
-    rng = np.random.default_rng(0)
-    (tmp_path / "photographs").mkdir()
-    for n in range(12):
-        image = rng.integers(0, 255, (40, 40), dtype=np.uint8)
-        skio.imsave(tmp_path / "photographs" / f"{n:02}.png", image, check_contrast=False)
-    recipe = written(tmp_path, TEXT)
-    draws = recipe.equilibrium.draws
-    trained, unseen = (
-        {
-            image.tobytes()
-            for image in recipes._sampler(recipe, draws, tmp_path, 0, held_back=part)._images["natural"]
-        }
-        for part in (False, True)
-    )
+def drawn(recipe: Recipe, data: Path, name: str, *, unseen: bool = False) -> set[bytes]:
+    """The images of one kind that patches are drawn of."""
+    sampler = recipes._sampler(recipe, recipe.equilibrium.draws, data, 0, unseen=unseen)
+    return {image.tobytes() for image in sampler._images[name]}
+
+
+VALIDATED = TEXT.replace("groups = 2", "groups = 2\nvalidation = 2")
+
+
+def many(folder: Path, count: int) -> None:
+    """Write images of a lab, on no list of ours."""
+    folder.mkdir()
+    y, x = np.mgrid[:120, :120]
+    for n in range(count):
+        spots = 200 * np.clip(np.sin(y / (5 + n)) * np.sin(x / 7), 0, 1)
+        skio.imsave(folder / f"{n:02}.png", spots.astype(np.uint8), check_contrast=False)
+
+
+@pytest.mark.parametrize("name", ["natural", "fluorescence"])
+def test_what_validates_is_not_trained_on(name, tmp_path):
+    many(tmp_path / "photographs", 12)
+    text = VALIDATED.replace("natural", name)
+    recipe = written(tmp_path, text)
+    trained, unseen = (drawn(recipe, tmp_path, name, unseen=part) for part in (False, True))
     assert (len(trained), len(unseen)) == (10, 2)
     assert not trained & unseen
+    assert len(drawn(written(tmp_path, text.replace("validation = 2", "")), tmp_path, name)) == 12
+
+
+def test_both_jobs_are_kept_from_what_validates(tmp_path, monkeypatch):
+    many(tmp_path / "photographs", 12)
+    made = []
+
+    def spy(*args, **options):
+        made.append(sampler := Sampler(*args, **options))
+        return sampler
+
+    monkeypatch.setattr(recipes, "Sampler", spy)
+    recipe, run = written(tmp_path, VALIDATED), tmp_path / "run"
+    list(run_pretraining(recipe, tmp_path, run))
+    list(run_equilibrium(recipe, tmp_path, run))
+    first, second, unseen = ({image.tobytes() for image in sampler._images["natural"]} for sampler in made)
+    assert first == second
+    assert len(unseen) == 2
+    assert not first & unseen
+
+
+def test_listed_images_are_what_is_kept_where_there_are_some(tmp_path):
+    many(tmp_path / "photographs", 12)
+    (tmp_path / "photographs" / "05.png").rename(tmp_path / "photographs" / "BPAE_actin.png")
+    text = VALIDATED.replace("natural", "fluorescence")
+    recipe = written(tmp_path, text)
+    assert len(drawn(recipe, tmp_path, "fluorescence", unseen=True)) == 1
+    for one in (text, text.replace("validation = 2", "")):
+        assert len(drawn(written(tmp_path, one), tmp_path, "fluorescence")) == 11
+
+
+def test_too_few_images_to_keep_some_are_told(data, tmp_path):
+    recipe = written(tmp_path, VALIDATED)
+    with pytest.raises(UserError, match=r"natural images in .* none would be left to train on: give more"):
+        next(run_pretraining(recipe, data, tmp_path))
+    with pytest.raises(UserError, match="the mix has natural images, of which there are none"):
+        drawn(written(tmp_path, TEXT.replace('natural = "photographs"', "")), data, "natural")
 
 
 def test_a_training_may_end_by_the_clock(data, tmp_path, monkeypatch):

@@ -252,6 +252,10 @@ class Sampler:
         self._areas: dict[str, Floats] = {}  # by area: many small images of one kind outweigh nothing
         for name, images in (("fluorescence", fluorescence), ("natural", natural)):
             large = [image for image in (images or {}).values() if self._holds_a_patch(image)]
+            if name in self._names and not images:
+                raise UserError(
+                    f"the mix has {name} images, of which there are none: say where, or leave them out"
+                )
             if name in self._names and not large:
                 size = " x ".join(map(str, self.patch))
                 raise UserError(f"no {name} image of at least {size} pixels: lower the patch size")

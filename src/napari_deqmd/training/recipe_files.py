@@ -202,6 +202,11 @@ class Recipe:
         """File of the pretrained model: of the model itself where no equilibrium training follows."""
         return f"{self.name}{'' if self.equilibrium is None else '-pretrained'}.safetensors"
 
+    def validates_on(self, name: str) -> bool:
+        """Return whether some images of a kind are kept from both jobs, for the second one to validate on."""
+        job = self.equilibrium
+        return job is not None and job.validation > 0 and job.draws.mix.get(name, 0) > 0
+
     def told(self, *, psf: str | None = None, peak: float | None = None) -> Recipe:
         """Return the recipe for one PSF and one peak, which its name then says; ``None`` leaves what it says.
 

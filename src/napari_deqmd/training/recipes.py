@@ -63,7 +63,7 @@ def run_pretraining(
     regularizer = _denoiser(recipe) if begun is None else started(recipe, begun.regularizer)
     first = yield from pretrain(
         regularizer,
-        _sampler(recipe, job.draws, data, recipe.seed),
+        _sampler(recipe, job.draws, data, recipe.seed, unseen=False),
         steps=job.steps,
         limit=_seconds(job.minutes),
         batch=job.batch,
@@ -124,7 +124,7 @@ def run_equilibrium(
     if job.even and not (isinstance(regularizer, Red) and recipe.options.get("colours", 1) == 1):
         raise UserError(f"{recipe.name} has no residual of gray images: leave even out of its recipe.")
     _set_strength(regularizer, job.strength)
-    sampler = _sampler(recipe, job.draws, data, recipe.seed + 4, held_back=False if job.validation else None)
+    sampler = _sampler(recipe, job.draws, data, recipe.seed + 4, unseen=False)
     draw_psf: Callable[..., np.ndarray] = any_stack_psf
     if recipe.ndim == 2:
         draw_psf = partial(any_psf, wide=job.wide)
@@ -144,7 +144,7 @@ def run_equilibrium(
     identity = _identity(recipe, job, begun)
     judge = None
     if job.validation and validate is None:
-        unseen = _sampler(recipe, job.draws, data, recipe.seed + 5, held_back=True)
+        unseen = _sampler(recipe, job.draws, data, recipe.seed + 5, unseen=True)
         patches, best = measured(unseen, 0, job.validation), run / f"{recipe.name}-best.pt"
         judge = Judge(patches, job.patience, best, identity)
     first = yield from train_equilibrium(
@@ -215,6 +215,7 @@ def _identity(recipe: Recipe, job: Pretraining | Equilibrium, base: Model | None
     """Return what the state of a training depends on: not when it ends, how often it looks, what is done afterwards."""
     told = {name: value for name, value in asdict(job).items() if name not in MAY_CHANGE}
     told |= {name: getattr(recipe, name) for name in ("family", "options", "ndim", "data", "seed")}
+    told["validates"] = [name for name in recipe.data if recipe.validates_on(name)]
     told["base"] = base and base.card["sha256"]
     plain: dict[str, Any] = json.loads(json.dumps(told))
     return plain
@@ -241,14 +242,12 @@ def _set_strength(regularizer: Learned, strength: tuple[float, float] | None) ->
             regularizer.strength.p.fill_(strength[1])
 
 
-def _sampler(
-    recipe: Recipe, draws: Draws, data: Path, seed: int, *, held_back: bool | None = None
-) -> Sampler:
-    """Return what draws patches: of all images, or without those that validate, or of these only."""
+def _sampler(recipe: Recipe, draws: Draws, data: Path, seed: int, *, unseen: bool) -> Sampler:
+    """Return what draws patches: of images to train on, or of those that are kept to validate on."""
     colours = int(recipe.options.get("colours", 1))
     many: dict[str, Any] = {} if colours == 1 else {"colours": colours}
     images: dict[str, Any] = {
-        name: _part(name, data / folder, held_back, **many)
+        name: _part(name, data / folder, unseen, recipe.validates_on(name), **many)
         for name, folder in recipe.data.items()
         if name in draws.mix
     }
@@ -257,15 +256,24 @@ def _sampler(
     )
 
 
-def _part(name: str, folder: Path, held_back: bool | None, **options: Any) -> Mapping[str, np.ndarray]:
-    """Return images of a folder; of natural ones every tenth validates, of fluorescence those that are named."""
-    if name == "fluorescence":
-        return load_fluorescence(folder, held_back=bool(held_back), **options)
-    if name != "natural":
+def _part(name: str, folder: Path, unseen: bool, validates: bool, **options: Any) -> Mapping[str, np.ndarray]:
+    """Return images of a folder to train on, or those to validate on: the ones of `HELD_BACK`, else every tenth file.
+
+    The first are trained on by nobody.
+    """
+    if name not in ("fluorescence", "natural"):
         raise UserError(f"There are no {name!r} images: give folders of fluorescence and natural ones.")
-    images = load_natural(folder, **options)
-    if held_back is None:
-        return images
-    return {
-        stem: image for n, (stem, image) in enumerate(sorted(images.items())) if (n % 10 == 0) is held_back
-    }
+    if name == "fluorescence":
+        images = load_fluorescence(folder, held_back=None, **options)
+    else:
+        images = load_natural(folder, **options)
+    files = {image: image.partition("#")[0] for image in images}  # planes of one file are alike
+    kept = {file for file in files.values() if file.rpartition("/")[2] in HELD_BACK}
+    if validates:
+        kept = kept or set(sorted(set(files.values()))[::10])
+        if kept == set(files.values()):
+            raise UserError(
+                f"Some of the {name} images in {folder} are kept to validate on, and none would be left to train on: "
+                "give more, or leave validation out."
+            )
+    return {image: array for image, array in images.items() if (files[image] in kept) is unseen}
