@@ -1240,6 +1240,13 @@ def test_usage(words, capsys):
     assert "usage: deqmd" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("minutes", ["inf", "nan", "long"])
+def test_a_time_without_end_is_refused(minutes, capsys):
+    words = f"train finetune --kind noisy --input a --psf p --minutes {minutes} --name n"
+    assert main(words.split()) == 2
+    assert f"The time is '{minutes}': type a " in capsys.readouterr().err
+
+
 def test_help_and_version_load_nothing_heavy():
     code = (
         "import sys; from napari_deqmd.cli import main; s = main(['--help']) + main(['--version']);"

@@ -359,6 +359,18 @@ BROKEN = {
     "no family": (lambda path: edit(path, family=None), "family"),
     "unknown option": (lambda path: edit(path, options={"width": 4}), "corrupt"),
     "option of another type": (lambda path: edit(path, options={"channels": "many"}), "corrupt"),
+    "a weight that is none": (
+        lambda path: edit(path, options=OPTIONS | {"slice_weight": "x"}),
+        'tiny.safetensors cannot be used: slice_weight is "x": give a finite number of at least 0',
+    ),
+    "a weight that is true": (
+        lambda path: edit(path, options=OPTIONS | {"across_weight": True}),
+        "across_weight is true",
+    ),
+    "a choice that is none": (
+        lambda path: edit(path, family="scalar", options=OPTIONS | {"mean": "x"}),
+        'mean is "x": give true or false',
+    ),
     "no channels": (lambda path: edit(path, options={"channels": 0, "depth": 2}), "corrupt"),
     "negative channels": (lambda path: edit(path, options={"channels": -4, "depth": 2}), "corrupt"),
     "other channels": (lambda path: edit(path, options={"channels": 5, "depth": 2}), "corrupt"),

@@ -555,6 +555,11 @@ def test_a_recipe_that_is_not_there(tmp_path):
         ("patch = [24, 24]", "patch = [48, 48]", "no natural image of at least 48 x 48"),
         ("depth = 2", "depth = 2\nkernels = 3", "options of toy do not fit red"),
         ("channels = 4", "channels = -4", "options of toy do not fit red"),
+        (
+            "depth = 2",
+            "depth = 2\nslice_weight = 'x'",
+            'do not fit red: slice_weight is "x": give a finite number',
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_before_the_first_step(old, new, sentence, data, tmp_path):

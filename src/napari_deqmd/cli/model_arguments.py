@@ -17,7 +17,7 @@ from napari_deqmd.cli.options import (
     typed,
 )
 from napari_deqmd.core.config import KINDS
-from napari_deqmd.core.typed import number_or_range
+from napari_deqmd.core.typed import number, number_or_range
 
 
 def add_train(commands: Any) -> None:
@@ -49,7 +49,9 @@ def add_train(commands: Any) -> None:
     )
     add_camera(command)
     command.add_argument("--base", default=DEFAULT.model, metavar="NAME|PATH", help="(%(default)s)")
-    command.add_argument("--minutes", type=float, required=True, metavar="M", help="time it may take")
+    command.add_argument(
+        "--minutes", type=typed(number, "The time"), required=True, metavar="M", help="time it may take"
+    )
     command.add_argument("--name", required=True, help="name of the new model")
     command.add_argument("--out", metavar="DIR", help="folder for it (the folder of your own models)")
     add_device(command)

@@ -188,8 +188,11 @@ def load_model(name_or_path: str | Path = "default", *, ndim: int = 2, method: s
             )
         if not _plausible(info.card["options"]):
             raise corrupt
-        with torch.device("meta"):
-            regularizer = build(str(info.card.get("family")), info.card["options"])
+        try:
+            with torch.device("meta"):
+                regularizer = build(str(info.card.get("family")), info.card["options"])
+        except UserError as error:
+            raise UserError(f"The card of {info.path.name} cannot be used: {error}") from error
         with safe_open(info.path, framework="pt") as file:
             heads = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
             found = {name: list(head.get_shape()) for name, head in heads.items()}

@@ -225,7 +225,8 @@ def _denoiser(recipe: Recipe) -> Learned:
     try:
         regularizer = build(recipe.family, dict(recipe.options))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"The options of {recipe.name} do not fit {recipe.family}: {error}.") from error
+        reason = str(error).rstrip(".")
+        raise UserError(f"The options of {recipe.name} do not fit {recipe.family}: {reason}.") from error
     if not isinstance(regularizer, Learned):
         raise UserError(f"{recipe.family} is no denoiser: choose another family for {recipe.name}.")
     return regularizer

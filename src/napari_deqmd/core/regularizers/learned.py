@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from napari_deqmd.core.allowed import NotNegative, expect
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.regularizers.base import Regularizer
@@ -72,6 +73,9 @@ class Learned(Regularizer):
         across_weight: float = 0.0,
     ) -> None:
         super().__init__()
+        expect("ndim", ndim, Literal[2, 3])
+        expect("slice_weight", slice_weight, NotNegative)
+        expect("across_weight", across_weight, NotNegative)
         if domain not in DOMAINS:
             raise UserError(
                 f"Unknown domain {domain!r} of a regularizer: this version knows {', '.join(DOMAINS)}."
@@ -238,6 +242,8 @@ class Scalar(Learned):
         mean: bool = False,
         **options: Any,
     ) -> None:
+        expect("convex", convex, bool)
+        expect("mean", mean, bool)
         super().__init__(Strided(channels=channels, depth=depth, colours=colours, convex=convex), **options)
         self.mean = mean
         if self.ndim != 2:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_deqmd.core.allowed import expect
 from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.regularizers.learned import Learned
 from napari_deqmd.core.regularizers.networks import convolution
@@ -59,6 +60,7 @@ class Ridge(Learned):
         convex: bool = False,
         **options: Any,
     ) -> None:
+        expect("convex", convex, bool)
         super().__init__(Filters(ndim=ndim, channels=channels, kernels=kernels), ndim=ndim, **options)
         *_, filters = channels
         self.profiles = Profiles(filters, scales=scales, convex=convex)
