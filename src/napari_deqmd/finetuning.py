@@ -6,7 +6,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_deqmd.core.electrons import to_electrons
+from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.images import check_negative
+from napari_deqmd.core.photons import CLIPPED_WARNING
 from napari_deqmd.io.planes import Loaded, read_planes
 from napari_deqmd.io.planes import Source as Images
 from napari_deqmd.io.stack import Stack
@@ -55,16 +61,39 @@ def read_source(
     plane = dataclasses.replace(planes.first, data=planes.rows[0][0], axes="YX")
     kernel = prepare_psf(psf(plane), ndim=2, image_shape=plane.data.shape)
     options: dict[str, Any] = {"peak": peak, "seed": seed}
-    columns: list[Sequence[Any]] = [*zip(*planes.rows, strict=True)]
+    images, names = (list(zip(*rows, strict=True)) for rows in (planes.rows, planes.names))
+    below: list[str] = []
     if kind == "clean":
-        source = clean_source(columns[0], kernel, **options)
+        source = clean_source(images[0], kernel, **options)
     else:
-        electrons = [
-            [to_electrons(image, offset=offset, gain=gain)[0] for image in column] for column in columns
-        ]
+        electrons, below = _electrons(images, names, offset=offset, gain=gain)
         if kind == "paired":
             source = paired_source(electrons[0], electrons[1], kernel, **options)
         else:
             source = noisy_source(electrons[0], kernel, **options)
     skipped = (f"Left out: {sentence}" for sentence in planes.skipped)
-    return dataclasses.replace(source, notes=(*skipped, *source.notes))
+    return dataclasses.replace(source, notes=(*skipped, *below, *source.notes))
+
+
+def _electrons(
+    columns: Sequence[Sequence[Any]], names: Sequence[Sequence[str]], *, offset: float, gain: float
+) -> tuple[list[list[NDArray[np.float32]]], list[str]]:
+    """Return the images' photo-electrons, and a sentence about the one most of which lies below the offset."""
+    electrons: list[list[NDArray[np.float32]]] = []
+    below = (0.0, "")
+    for images, called in zip(columns, names, strict=True):
+        electrons.append([])
+        for image, name in zip(images, called, strict=True):
+            try:
+                found, share = to_electrons(image, offset=offset, gain=gain)
+                check_negative(float(image.min()), offset)
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from error
+            electrons[-1].append(found)
+            below = max(below, (share, name))
+    share, name = below
+    told = (
+        f"{name}: {share:.1%} of the pixels lie below the offset of {offset:g} and became 0: the offset is probably "
+        "too high, or the camera's read noise scatters them, which a fine-tuning knows nothing of."
+    )
+    return electrons, [told] if share > CLIPPED_WARNING else []

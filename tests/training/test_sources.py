@@ -125,7 +125,7 @@ NOISY = counts(30)
         ([np.ones((3, 56, 56))] * 3, "have 3 dimensions: fine-tuning takes single planes"),
         ([*NOISY, np.full((56, 56), np.nan)], "image 5 holds no pixels or NaN"),
         ([*NOISY, np.zeros((0, 5))], "image 5 holds no pixels or NaN"),
-        ([*NOISY, np.eye(56) - 0.5], "image 5 holds negative counts"),
+        ([*NOISY, np.eye(56) - 0.5], "image 5 holds negative values: (give photo-electrons|add a constant)"),
         ([NOISY[0][:20, :20]], "too few or too small"),
         ([image[:12] for image in NOISY], "too few or too small"),
     ],

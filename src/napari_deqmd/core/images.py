@@ -37,11 +37,16 @@ def check_image(image: Any, offset: float) -> NDArray[Any]:
         raise UserError("The image holds NaN or infinite values: replace them before the reconstruction.")
     if low == high:
         raise UserError(f"The image is constant (all {low:g}): there is nothing to reconstruct.")
+    check_negative(low, offset)
+    return counts
+
+
+def check_negative(low: float, offset: float) -> None:
+    """Raise `UserError` where the lowest count is negative, as it can be only below a negative offset."""
     if low < min(0.0, offset):
         raise UserError(
             f"The image holds negative counts (down to {low:g}): give raw camera counts, or the offset they have."
         )
-    return counts
 
 
 def perhaps_reversed(shape: Sequence[int]) -> bool:

@@ -15,7 +15,8 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.levels import high_level, is_above, low_level, noise_ratio, sample, without_hot_pixels
 
 _NOISE_WARNING = (0.5, 3.0)
-_CLIPPED_WARNING = 0.01
+CLIPPED_WARNING = 0.01
+"""Share of the pixels below the offset from which on it is told."""
 # Photo-electrons that the brightest place has, unless the values were scaled to 0..1.
 _LEAST_PEAK = 1.0
 
@@ -297,7 +298,7 @@ def _camera_errors(camera: Camera | None) -> tuple[float, float]:
 
 def _below(counts: NDArray[Any], clipped: float, offset: float, read_noise: float) -> list[str]:
     """Say that pixels lie below the offset, and why: noise scatters them where their surroundings are above."""
-    if clipped <= _CLIPPED_WARNING:
+    if clipped <= CLIPPED_WARNING:
         return []
     noise = not read_noise and is_above(sample(counts), offset)
     why = "give the camera's read noise, which scatters them" if noise else "the offset is probably too high"

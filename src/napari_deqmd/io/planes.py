@@ -38,6 +38,8 @@ class Planes:
     ----------
     rows : tuple of tuple of ndarray (Y, X)
         One row for every plane: the image's, and its target's where there are targets.
+    names : tuple of tuple of str
+        The same rows: the file of every plane, and its number there if there are several.
     first : Stack
         The first file: its axes without T and C, and its voxel size, are those of all.
     skipped : tuple of str
@@ -45,6 +47,7 @@ class Planes:
     """
 
     rows: tuple[tuple[NDArray[Any], ...], ...]
+    names: tuple[tuple[str, ...], ...]
     first: Stack
     skipped: tuple[str, ...]
 
@@ -82,6 +85,7 @@ def read_planes(
             f"There are {len(columns[0])} input files and {len(columns[1])} targets: give one target for each."
         )
     rows: list[tuple[NDArray[Any], ...]] = []
+    names: list[tuple[str, ...]] = []
     skipped: list[str] = []
     first: Stack | None = None
     for files in zip(*columns, strict=True):
@@ -98,10 +102,11 @@ def read_planes(
                 f"{files[0][0].name} and its target hold different numbers of planes: give pairs."
             )
         rows += zip(*parts, strict=True)
+        names += zip(*(_named(path, len(parts[0])) for path, _ in files), strict=True)
         first = first or stacks[0]
     if first is None:
         raise UserError(f"None of the files could be read: {skipped[0]}")
-    return Planes(tuple(rows), first, tuple(skipped))
+    return Planes(tuple(rows), tuple(names), first, tuple(skipped))
 
 
 def _files(sources: Sequence[Source]) -> list[tuple[Path | Loaded, bool]]:
@@ -145,3 +150,7 @@ def _split(stack: Stack, path: Path | Loaded) -> list[NDArray[Any]]:
             f"{path.name} is a stack along Z: fine-tuning takes planes, so save single ones, or give the axes TYX."
         )
     return list(stack.data.reshape(-1, *stack.data.shape[-2:]))
+
+
+def _named(path: Path | Loaded, planes: int) -> list[str]:
+    return [path.name if planes == 1 else f"{path.name}, plane {i + 1}" for i in range(planes)]

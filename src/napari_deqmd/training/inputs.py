@@ -40,9 +40,8 @@ def usable(
         if array.dtype.kind not in "uif" or not array.size or not np.isfinite(array).all():
             raise UserError(f"The {role} {i + 1} holds no pixels or NaN: give finite photo-electrons.")
         if array.min() < 0:
-            raise UserError(
-                f"The {role} {i + 1} holds negative counts: give raw counts and the offset they have."
-            )
+            wanted = "add a constant, which changes nothing else" if truth else "give photo-electrons"
+            raise UserError(f"The {role} {i + 1} holds negative values: {wanted}.")
         if array.min() == array.max():
             notes.append(f"The {role} {i + 1} is the same all over and was left out.")
             continue
