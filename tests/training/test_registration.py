@@ -83,3 +83,15 @@ def test_an_inverted_target_is_refused():
     high = exposure(2000, seed=1)
     with pytest.raises(UserError, match=r"do not show the same field|are shifted by"):
         register(exposure(400), high.max() - high)
+
+
+def test_one_image_twice_is_refused():
+    with pytest.raises(UserError, match="images of pair 3 are the same: give another exposure"):
+        register(exposure(40), exposure(40), name="pair 3")
+
+
+def test_swapped_exposures_are_refused():
+    with pytest.raises(
+        UserError, match=r"target of pair 2 has 0\.1 times .*: give the long exposures as targets"
+    ):
+        register(exposure(400), exposure(40, seed=1), name="pair 2")

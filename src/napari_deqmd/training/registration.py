@@ -17,6 +17,9 @@ LARGEST_SHIFT = 20.0
 
 SEEN = 0.25
 """Fractions of a pixel below are within the error at few photons, and correcting them costs more than they do."""
+
+SHORTER = 0.9
+"""Exposures of a target, in its image's, below which the two were swapped; an average of many short ones has 1."""
 _SMOOTHING = 3.0
 _SATURATED, _BRIGHT = 1e-3, 50.0
 
@@ -54,11 +57,16 @@ def register(low: Image, high: Image, *, name: str = "the pair") -> Pair:
     Raises
     ------
     UserError
-        Different shapes, a shift above `LARGEST_SHIFT`, a saturated high exposure, or different fields.
+        Different shapes, a shift above `LARGEST_SHIFT`, a saturated high exposure, different fields, one image
+        twice, or a high exposure that is the shorter one.
     """
     if low.shape != high.shape:
         raise UserError(
             f"The images of {name} have the shapes {low.shape} and {high.shape}: give pairs of one field and one size."
+        )
+    if np.array_equal(low, high):
+        raise UserError(
+            f"The images of {name} are the same: give another exposure of the field as the target."
         )
     if high.max() > _BRIGHT and float(np.mean(high == high.max())) > _SATURATED:
         raise UserError(f"The target of {name} is saturated: give one whose brightest pixels still differ.")
@@ -83,12 +91,17 @@ def register(low: Image, high: Image, *, name: str = "the pair") -> Pair:
     slope, intercept = np.polyfit(smooth[0], smooth[1], 1)
     if slope <= 0:
         raise UserError(f"The images of {name} do not show the same field: check the order of the files.")
-    offset = float(intercept / slope)
+    offset, exposure = float(intercept / slope), float(1 / slope)
+    if exposure < SHORTER:
+        raise UserError(
+            f"The target of {name} has {exposure:.2g} times the photo-electrons of its image: give the long exposures "
+            "as targets."
+        )
     return Pair(
         first,
         np.clip(second + np.float32(offset), 0, None),
         (dy, dx),
-        exposure=float(1 / slope),
+        exposure=exposure,
         offset=offset,
     )
 
