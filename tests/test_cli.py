@@ -859,6 +859,8 @@ class TestModels:
 
 
 def finetune(kind="noisy", *more, psf="gaussian:sigma=1", name="mine", inputs=("low",)):
+    if kind != "clean":
+        more = ("--offset", 100, "--gain", 2, *more)
     words = ["--input", *inputs, "--psf", psf, "--base", "tiny", "--minutes", 1, "--name", name, *more]
     return main(["train", "finetune", "--kind", kind, *(str(word) for word in words)])
 
@@ -871,7 +873,7 @@ class TestTrain:
         theory = "widefield:na=0.8,wavelength=0.52"
         assert finetune(psf=theory) == 1
         refused(capsys, "needs the image's voxel size")
-        assert finetune("noisy", "--offset", 100, "--gain", 2, "--voxel-size", "0.1,100nm", psf=theory) == 0
+        assert finetune("noisy", "--voxel-size", "0.1,100nm", psf=theory) == 0
 
     @pytest.fixture
     def data(self, folder, models):
@@ -913,8 +915,8 @@ class TestTrain:
         ("kind", "more", "measure"),
         [
             ("clean", ("--peak", "20:40"), "PSNR"),
-            ("paired", ("--target", "high", "--offset", 100, "--gain", 2), "deviance"),
-            ("noisy", ("--offset", 100, "--gain", 2, "--peak", 30), "deviance"),
+            ("paired", ("--target", "high"), "deviance"),
+            ("noisy", ("--peak", 30), "deviance"),
         ],
     )
     def test_json_and_an_installed_model_with_its_card(self, data, helps, capsys, kind, more, measure):
@@ -949,7 +951,7 @@ class TestTrain:
         from napari_deqmd.training.models import find_model
 
         helps()
-        assert finetune("noisy", "--offset", 100, "--gain", 2) == 0
+        assert finetune("noisy") == 0
         printed = capsys.readouterr()
         assert "helped" in printed.out
         assert "rounded" not in printed.err
@@ -981,7 +983,7 @@ class TestTrain:
 
     def test_a_real_run(self, data, capsys, monkeypatch):
         """Two seconds or so with the whole mechanism, for which a tiny network has hardly any use."""
-        assert finetune("noisy", "--offset", 100, "--gain", 2, "--minutes", 0.03, "--json") == 0
+        assert finetune("noisy", "--minutes", 0.03, "--json") == 0
         found = json.loads(capsys.readouterr().out)
         assert found["kept"] == Path(found["model_path"]).name.startswith("mine")
         assert np.isfinite(found["score_before"])

@@ -48,10 +48,10 @@ def test_negative_counts_are_refused_by_the_name_of_their_file(read):
         read(*images)
     with pytest.raises(UserError, match="holds negative values: add a constant"):
         read(*images, kind="clean")
-    assert not any("below" in note for note in read(*images, offset=-40).notes)
+    assert not read(*(counts(seed) - 40 for seed in range(4)), offset=-40).notes
 
 
-@pytest.mark.parametrize(("offset", "told"), [(100, False), (140, True)])
+@pytest.mark.parametrize(("offset", "told"), [(100, False), (109, True)])
 def test_an_offset_that_is_too_high_is_told(read, offset, told):
     found = read(*(2 * counts(seed) + 100 for seed in range(4)), offset=offset, gain=2)
-    assert told == any("% of the pixels lie below the offset of 140" in note for note in found.notes)
+    assert told == any("% of the pixels lie below the offset of 109" in note for note in found.notes)

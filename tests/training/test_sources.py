@@ -54,13 +54,14 @@ def test_impossible_peaks(peak):
 
 
 def test_held_out_patches_show_what_no_patch_of_the_training_does():
-    """Images of one value each tell themselves apart."""
-    images = [np.where(np.eye(56) > 0, 99, 10 * (i + 1)).astype(np.uint16) for i in range(5)]
+    """Images of one brightness each tell themselves apart."""
+    rng = np.random.default_rng(0)
+    images = [rng.poisson(np.where(np.eye(56) > 0, 400, 100 * (i + 1))) for i in range(5)]
     source = noisy_source(images, np.ones((1, 1)), peak=50, **SIDES)
 
-    def levels(data: Recount) -> set[float]:
+    def levels(data: Recount) -> set[int]:
         whole = (data.electrons + data.again).flatten(1)
-        return set(whole.median(1).values.tolist())
+        return {round(level / 100) for level in whole.median(1).values.tolist()}
 
     trained = set.union(*(levels(source.draw(step, 8)) for step in range(6)))
     assert len(trained) == 4
@@ -171,6 +172,21 @@ def test_saturated_truths_are_told():
 def test_images_of_fractions_cannot_be_thinned():
     with pytest.raises(UserError, match="hold fractions and no counts"):
         noisy_source([image / image.max() for image in NOISY], PSF, **SIDES)
+
+
+@pytest.mark.parametrize("gain", [0.4, 2, 3])
+def test_counts_of_another_gain_cannot_be_thinned(gain):
+    """Of four images, all at the limit of what one of them is warned of: the source is judged as a whole."""
+    low, high = (
+        [np.rint(gain * image) for image in images]
+        for images in (counts(60 / gain), counts(1200 / gain, seed=1))
+    )
+    with pytest.raises(
+        UserError, match=r"times the variance of photon noise: give the camera's gain and offset"
+    ):
+        noisy_source(low, PSF, **SIDES)
+    said = paired_source(low, high, PSF, **SIDES).notes
+    assert sum("The noise of the images has" in note for note in said) == 1
 
 
 def test_pairs_must_be_pairs():

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_deqmd.core.errors import UserError
+from napari_deqmd.core.levels import noise_ratio, sample
 from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.training.data import Sampler, normalise
 from napari_deqmd.training.equilibrium import Draw
@@ -23,6 +24,9 @@ SIDES = (64, 48, 32)
 """Sides of a measured patch, pixels: the first that the images can hold."""
 DECIDING = (8, 12)
 """Fewest and most held-out patches; between, as many as the held-out area holds."""
+
+PHOTON_NOISE = (0.6, 1.6)
+"""Variance over mean of what may be photo-electrons: parts of other counts are not independent of each other."""
 
 Peak = float | Literal["auto"]
 
@@ -159,6 +163,8 @@ def paired_source(
         "exposures": [pair.exposure for pair in pairs],
         "offsets": [pair.offset for pair in pairs],
     }
+    if noise := _foreign_noise(fields):
+        said.append(f"{noise}.")
     return _counted("paired", fields, kernel, facts, said, seed, sides)
 
 
@@ -181,7 +187,7 @@ def noisy_source(
     Raises
     ------
     UserError
-        Images that cannot be used, or too few of them.
+        Images that cannot be used, too few of them, or counts whose noise is not that of photo-electrons.
 
     Notes
     -----
@@ -202,6 +208,8 @@ def noisy_source(
         photons, sentences = _photons(counts, peak)
         fields.append(Field(counts, *photons))
         said += sentences
+    if noise := _foreign_noise(fields):
+        raise UserError(f"{noise}; by a part of such counts nothing can be judged.")
     return _counted("noisy", fields, kernel, {"images": len(planes)}, said, seed, sides)
 
 
@@ -224,6 +232,18 @@ def _photons(counts: Image, peak: Peak) -> tuple[tuple[float, float], tuple[str,
     """Return peak and background of an image, and what its estimate warns of."""
     found = estimate_photons(counts)
     return (found.peak if peak == "auto" else peak, found.background), found.warnings
+
+
+def _foreign_noise(fields: Sequence[Field]) -> str:
+    """Return what to do about the images' noise where it is not that of photo-electrons."""
+    noise = float(np.median([noise_ratio(sample(field.counts)) for field in fields]))
+    least, most = PHOTON_NOISE
+    return (
+        ""
+        if least < noise < most
+        else f"The noise of the images has {noise:.2g} times the variance of photon noise: give the camera's gain and "
+        "offset, or raw counts if these are processed"
+    )
 
 
 def _deciding(images: Sequence[Image], side: int) -> int:
