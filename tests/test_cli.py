@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_deqmd.cli import main
 from napari_deqmd.cli.picture import side_by_side
+from napari_deqmd.core.errors import UserError
 from napari_deqmd.io.sidecar import read_sidecar, sidecar_path
 from napari_deqmd.io.stack import Stack, read_stack, write_stack
 from napari_deqmd.psf.theory import make_psf
@@ -1025,19 +1026,31 @@ class TestTrain:
         assert finetune("noisy") == 130
         refused(capsys, "interrupted", written=("in.tif", "low", "high", "models"), folder=data)
 
-    def test_interrupted_after_something_better(self, data, helps, capsys, monkeypatch):
+    @pytest.mark.parametrize(
+        ("error", "status", "says"),
+        [
+            (KeyboardInterrupt(), 130, "interrupted: "),
+            (RuntimeError("CUDA out of memory"), 1, "the device ran out of memory"),
+            (UserError("Read this."), 1, "Read this."),
+        ],
+    )
+    def test_what_was_better_outlasts_an_end_too_early(
+        self, data, helps, capsys, monkeypatch, error, status, says
+    ):
         from napari_deqmd.training.finetune import Finetuning
 
         steps = Finetuning.steps
 
         def interrupted(job):
             yield from steps(job)
-            raise KeyboardInterrupt
+            raise error
 
         helps()
         monkeypatch.setattr(Finetuning, "steps", interrupted)
-        assert finetune("noisy") == 130
-        assert "the best model so far is" in capsys.readouterr().err
+        assert finetune("noisy") == status
+        printed = capsys.readouterr().err
+        assert "the best model so far is" in printed
+        assert says in printed
         assert (data / "models" / "mine.safetensors").exists()
 
     def test_progress_goes_to_stderr(self, data, helps, capsys, monkeypatch):

@@ -134,6 +134,10 @@ class FakeTrainJob:
     def began(self) -> bool:
         return self.step > 0
 
+    @property
+    def scored(self) -> bool:
+        return self.began
+
     def best(self, step: int) -> float:
         return 30.0 + (0.1 * (step // 3) if self.helps and step >= 6 else 0.0)
 

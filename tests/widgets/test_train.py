@@ -257,6 +257,24 @@ def test_errors_are_told_and_leave_the_widget_ready(train: Any, notices: list[st
     assert "helped" in train.find("train_status").text()
 
 
+def test_an_error_leaves_what_was_better_to_be_saved(train: Any, qtbot: Any, notices: list[str]) -> None:
+    class Broken(FakeTrainJob):
+        def steps(self) -> Any:
+            yield from super().steps()
+            raise RuntimeError("out of memory")
+
+    FakeTrainJob.steps_ = 9
+    train.widget.job_factory = Broken
+    train.add()
+    train.run()
+    train.wait_idle()
+    assert len(notices) == 1
+    assert train.find("train_status").text() == notices[0]
+    train.find("model_name").setText("mine")
+    train.find("train_save").click()
+    wait_for(qtbot, lambda: "Saved as mine" in train.find("train_status").text())
+
+
 def test_two_runs_do_not_start(train: Any, qtbot: Any) -> None:
     train.add()
     train.run()

@@ -38,11 +38,14 @@ def finetune(arguments: Namespace) -> None:
     job = Finetuning(base, _source(arguments), settings)
     try:
         _run(job)
-    except KeyboardInterrupt:
+    except BaseException as error:  # every kind: what was better than the base by then outlasts it
         if not job.scored or not (outcome := job.result()).kept:
             raise
         job.save(target, outcome)
-        raise KeyboardInterrupt(f"interrupted: the best model so far is {target}.") from None
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"interrupted: the best model so far is {target}.") from None
+        say(f"note: The training failed; the best model so far is {target}.")
+        raise
     outcome = job.result()
     if outcome.kept:
         job.save(target, outcome)

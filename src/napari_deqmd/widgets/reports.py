@@ -36,11 +36,15 @@ class TrainJob(Protocol):
     def measured(self) -> np.ndarray:
         """A held-out patch as measured."""
 
+    @property
+    def scored(self) -> bool:
+        """Whether there is a result."""
+
     def steps(self) -> Generator[Any, None, None]:
         """Yield a progress after each step."""
 
     def result(self) -> Any:
-        """Return the best so far, also of a run that was stopped."""
+        """Return the best so far, also of a run that was stopped or failed."""
 
     def save(self, target: Path, outcome: Any) -> None:
         """Write an outcome as a model."""

@@ -94,7 +94,7 @@ class Runner(QObject):
         raise NotImplementedError
 
     def show_outcome(self, worker: Any) -> None:
-        """Show what a job gave that did not fail."""
+        """Show what a job gave, or what there was when it failed."""
         raise NotImplementedError
 
     def forget(self) -> None:
@@ -119,14 +119,14 @@ class Runner(QObject):
         if news is not None:
             self.show_news(worker, news)
         complaint = self._complaint
-        if worker.failure is not None:
-            complaint = (worker.failure, worker.expected)
-        elif worker.outcome is not None:
+        if worker.outcome is not None:
             try:
                 self.show_outcome(worker)
             except Exception as error:  # writing into a layer the user may have changed
                 complaint = (note(error), False)
-        else:
+        if worker.failure is not None:
+            complaint = (worker.failure, worker.expected)
+        elif worker.outcome is None:
             self._section.show_end(self.UNBEGUN, complete=False)
         if complaint is not None:
             self._section.show_end(complaint[0], complete=False)

@@ -41,7 +41,7 @@ class QuietWorker(WorkerBase):
     Attributes
     ----------
     outcome : object or None
-        What `perform` returned.
+        What `perform` returned, or left when it failed.
     failure : str or None
         One sentence if it failed.
     expected : bool
@@ -318,6 +318,15 @@ class TrainWorker(JobWorker):
     """Runs a fine-tuning; its news are the tuple of its steps, and scores are told at once."""
 
     job: TrainJob | None = None
+
+    def perform(self) -> Any:
+        """Step to the end; what is better than the base by then outlasts an error."""
+        try:
+            return super().perform()
+        except Exception:
+            if self.job is not None and self.job.scored:
+                self.outcome = self.job.result()
+            raise
 
     def begin(self, job: TrainJob) -> None:
         """Keep the job: it says what is measured, and saves the outcome."""
