@@ -117,7 +117,7 @@ def test_trainings(device):
 
 
 def source(kind):
-    psf, clean = make_psf("gaussian", sigma=1.0), [scene(36, 36) for _ in range(3)]
+    psf, clean = make_psf("gaussian", sigma=1.0), [scene(36, 36) for _ in range(4)]
     if kind == "clean":
         return clean_source(clean, psf, peak=30, sides=(16,))
     return noisy_source(clean, psf, sides=(16,))

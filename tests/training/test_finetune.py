@@ -236,6 +236,16 @@ def test_a_gain_that_chance_explains_is_not_kept(monkeypatch, noisy):
     assert job.result().kept
 
 
+@pytest.mark.parametrize("patches", [2, 4, 12])
+def test_few_patches_must_gain_more(patches):
+    """Of gains that are chance one mean in twenty is enough."""
+    rng = torch.Generator().manual_seed(0)
+    gains = torch.randn(4000, patches, generator=rng, dtype=torch.float64)
+    enough = [(each.mean() > finetune._least_gain(each)).item() for each in gains]
+    assert np.mean(enough) == pytest.approx(finetune.CHANCE, abs=0.012)
+    assert finetune._least_gain(gains[0, :1]) == math.inf
+
+
 def test_worse_weights_are_never_kept(monkeypatch, noisy):
     _, job = scripted(monkeypatch, noisy, lambda a: [2 + a] * 8)
     list(job.steps())

@@ -64,10 +64,28 @@ def test_held_out_patches_show_what_no_patch_of_the_training_does():
         return {round(level / 100) for level in whole.median(1).values.tolist()}
 
     trained = set.union(*(levels(source.draw(step, 8)) for step in range(6)))
-    assert len(trained) == 4
-    assert len(levels(source.held_out)) == 1
+    assert len(trained) == 3
+    assert len(levels(source.held_out)) == 2
     assert not trained & levels(source.held_out)
-    assert DECIDING[0] <= len(source.held_out.peak) <= DECIDING[1]
+    assert len(source.held_out.peak) == DECIDING[1]
+
+
+@pytest.mark.parametrize(("sides", "side", "count"), [((32, 16), 16, 8), ((32,), 32, 2), ((16,), 16, 8)])
+@pytest.mark.parametrize("kind", ["clean", "noisy"])
+def test_every_held_out_patch_shows_a_place_of_its_own(kind, sides, side, count):
+    """Of 32 x 320 pixels 32 x 64 are held back; where too few patches fit there, smaller ones are taken."""
+    image = np.random.default_rng(0).poisson(np.linspace(20, 100, 320), (32, 320))
+    make = clean_source if kind == "clean" else noisy_source
+    held = make([image], np.ones((1, 1)), sides=sides, peak=50).held_out
+    assert held.electrons.shape == (count, 1, side, side)
+    if kind == "noisy":
+        whole = held.electrons + held.again
+        assert len({tuple(sorted(patch.flatten().tolist())) for patch in whole}) == count
+
+
+def test_one_place_alone_cannot_judge():
+    with pytest.raises(UserError, match="shows a single place of 32 x 32 pixels, too little to judge by"):
+        noisy_source([counts(30)[0][:32].repeat(2, 1)[:, :70]], PSF, sides=(32,))
 
 
 def test_pairs_know_their_shift_and_exposure():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ KEPT = 0.8
 """Share of the photo-electrons that a thinned image keeps; the others are the second count."""
 
 HELD_BACK = 0.2
-"""Share of the images, or of a lone image, that decides and is not trained on."""
+"""Share of the images, or of a lone image, that decides and is not trained on; of four and more, two at least."""
 
 DARK = 0.03
 """Share of the peak above the background that the mean of a patch must exceed to show anything."""
@@ -82,7 +83,7 @@ def hold_back(shapes: Sequence[tuple[int, ...]], sides: Sequence[int], *, seed: 
         large = [i for i, shape in enumerate(shapes) if min(shape) >= side]
         if len(large) >= 3:
             order = np.random.default_rng([seed, 5]).permutation(large).tolist()
-            count = max(1, round(HELD_BACK * len(large)))
+            count = min(max(2, round(HELD_BACK * len(large))), len(large) // 2)
             return Split(
                 side, *([(i, everything) for i in sorted(part)] for part in (order[count:], order[:count]))
             )
@@ -103,6 +104,12 @@ def hold_back(shapes: Sequence[tuple[int, ...]], sides: Sequence[int], *, seed: 
     )
 
 
+def places(shape: tuple[int, ...], side: int) -> list[Place]:
+    """Return the squares of a side that lie beside each other in an image."""
+    corners = product(*(range(0, n - side + 1, side) for n in shape))
+    return [(slice(y, y + side), slice(x, x + side)) for y, x in corners]
+
+
 def _along(axis: int, part: slice) -> Place:
     return (part, slice(None)) if axis == 0 else (slice(None), part)
 
@@ -113,9 +120,13 @@ def orient(image: np.ndarray, turns: int) -> np.ndarray:
     return turned[:, ::-1] if turns >= 4 else turned
 
 
+def _dark(field: Field) -> bool:
+    return bool(field.counts.mean() <= field.background + DARK * field.peak)
+
+
 @dataclass(frozen=True)
 class Patches:
-    """Random patches of measured fields, with a second count; the PSF is flipped and turned with its patch.
+    """Patches of measured fields, with a second count; the PSF is flipped and turned with its patch.
 
     Attributes
     ----------
@@ -135,12 +146,22 @@ class Patches:
     seed: int
 
     def draw(self, number: int, batch: int) -> Recount:
-        """Return a batch, the same whenever its number is asked for."""
+        """Return a batch of random places, the same whenever its number is asked for."""
         rng = np.random.default_rng([self.seed, 3, number])
         areas = np.array([field.counts.size for field in self.fields], dtype=float)
-        chosen = [self.fields[i] for i in rng.choice(len(areas), batch, p=areas / areas.sum())]
-        crops = [self._counted(self._crop(field, rng), rng) for field in chosen]
-        turns = rng.integers(8, size=batch)
+        chosen = rng.choice(len(areas), batch, p=areas / areas.sum())
+        return self._measured([self._crop(self.fields[i], rng) for i in chosen], rng)
+
+    def apart(self, most: int) -> Recount:
+        """Return patches that do not overlap, those that show something first."""
+        rng = np.random.default_rng([self.seed, 3])
+        all_ = [field.cut(place) for field in self.fields for place in places(field.counts.shape, self.side)]
+        mixed = [all_[i] for i in rng.permutation(len(all_))]
+        return self._measured(sorted(mixed, key=_dark)[:most], rng)
+
+    def _measured(self, chosen: Sequence[Field], rng: np.random.Generator) -> Recount:
+        crops = [self._counted(crop, rng) for crop in chosen]
+        turns = rng.integers(8, size=len(crops))
         images = [[orient(image, int(k)) for image in crop[:2]] for crop, k in zip(crops, turns, strict=True)]
         electrons, again = (torch.from_numpy(np.stack(part)[:, None]) for part in zip(*images, strict=True))
         share, exposure = torch.tensor([crop[2:] for crop in crops], dtype=torch.float32).T
@@ -155,7 +176,7 @@ class Patches:
         for _ in range(4):
             y, x = (int(rng.integers(0, n - self.side + 1)) for n in field.counts.shape)
             crop = field.cut((slice(y, y + self.side), slice(x, x + self.side)))
-            if crop.counts.mean() > field.background + DARK * field.peak:
+            if not _dark(crop):
                 break
         return crop
 

@@ -14,7 +14,7 @@ from napari_deqmd.core.levels import noise_ratio, sample
 from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.training.data import Sampler, normalise
 from napari_deqmd.training.equilibrium import Draw
-from napari_deqmd.training.fields import DARK, Field, Patches, hold_back
+from napari_deqmd.training.fields import DARK, Field, Patches, hold_back, places
 from napari_deqmd.training.inputs import square, usable, without_dark
 from napari_deqmd.training.measurements import Observation, Ranges, measure
 from napari_deqmd.training.registration import register
@@ -23,7 +23,7 @@ from napari_deqmd.training.rendering import Image
 SIDES = (64, 48, 32)
 """Sides of a measured patch, pixels: the first that the images can hold."""
 DECIDING = (8, 12)
-"""Fewest and most held-out patches; between, as many as the held-out area holds."""
+"""Wanted and most held-out patches: for as many as wanted, each of a place of its own, smaller ones are taken."""
 
 PHOTON_NOISE = (0.6, 1.6)
 """Variance over mean of what may be photo-electrons: parts of other counts are not independent of each other."""
@@ -94,15 +94,16 @@ def clean_source(
     split = hold_back([image.shape for image in sharp], [side + reach for side in sides], seed=seed)
     train, held = ([sharp[i][place] for i, place in part] for part in (split.train, split.held))
 
-    def simulated(parts: Sequence[Image], seed: int) -> Draw:
+    def simulated(parts: Sequence[Image], side: int, seed: int) -> Draw:
         named = {str(i): part for i, part in enumerate(parts)}
-        sampler = Sampler({"fluorescence": 1}, fluorescence=named, patch=split.side, seed=seed)
+        sampler = Sampler({"fluorescence": 1}, fluorescence=named, patch=side, seed=seed)
         return partial(measure, sampler, ranges=ranges, draw_psf=lambda rng: kernel)
 
+    side, deciding = _deciding([tuple(n - reach for n in image.shape) for image in held], sides)
     return Source(
         "clean",
-        simulated(train, seed),
-        simulated(held, seed + 1)(0, _deciding(held, split.side)),
+        simulated(train, split.side, seed),
+        simulated(held, side + reach, seed + 1)(0, deciding),
         {"images": len(sharp), "peak": ranges.peak, "psf": kernel.shape, "patch": split.side - reach},
         (*notes, *dark),
     )
@@ -246,10 +247,25 @@ def _foreign_noise(fields: Sequence[Field]) -> str:
     )
 
 
-def _deciding(images: Sequence[Image], side: int) -> int:
-    """Return how many held-out patches decide."""
-    few, many = DECIDING
-    return min(many, max(few, sum(image.size for image in images) // side**2))
+def _deciding(shapes: Sequence[tuple[int, ...]], sides: Sequence[int]) -> tuple[int, int]:
+    """Return side and number of the held-out patches that decide.
+
+    Raises
+    ------
+    UserError
+        Fewer than two places.
+    """
+    wanted, most = DECIDING
+    counts = {side: sum(len(places(shape, side)) for shape in shapes) for side in sides}
+    side = next(
+        (side for side, count in counts.items() if count >= wanted), max(counts, key=counts.__getitem__)
+    )
+    if counts[side] < 2:
+        raise UserError(
+            f"What is held back shows a single place of {side} x {side} pixels, too little to judge by: give more "
+            "images, or larger ones."
+        )
+    return side, min(most, counts[side])
 
 
 def _counted(
@@ -266,11 +282,11 @@ def _counted(
     fields = [fields[i] for i in lit]
     split = hold_back([field.counts.shape for field in fields], sides, seed=seed)
     train, held = ([fields[i].cut(place) for i, place in part] for part in (split.train, split.held))
-    deciding = _deciding([field.counts for field in held], split.side)
+    side, deciding = _deciding([field.counts.shape for field in held], sides)
     return Source(
         kind,
         Patches(train, psf, split.side, seed).draw,
-        Patches(held, psf, split.side, seed + 1).draw(0, deciding),
+        Patches(held, psf, side, seed + 1).apart(deciding),
         {
             **facts,
             "peaks": [field.peak for field in fields],
