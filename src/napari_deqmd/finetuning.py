@@ -60,8 +60,8 @@ def read_source(
     planes = read_planes(inputs, targets, axes=axes, voxel_size=voxel_size)
     plane = dataclasses.replace(planes.first, data=planes.rows[0][0], axes="YX")
     kernel = prepare_psf(psf(plane), ndim=2, image_shape=plane.data.shape)
-    options: dict[str, Any] = {"peak": peak, "seed": seed}
     images, names = (list(zip(*rows, strict=True)) for rows in (planes.rows, planes.names))
+    options: dict[str, Any] = {"peak": peak, "seed": seed, "names": names[0], "scenes": planes.scenes}
     below: list[str] = []
     if kind == "clean":
         source = clean_source(images[0], kernel, **options)

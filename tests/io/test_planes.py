@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from napari_deqmd.core.errors import UserError
-from napari_deqmd.io.planes import read_planes
+from napari_deqmd.io.planes import Loaded, read_planes
 from napari_deqmd.io.stack import Stack, write_stack
 
 
@@ -143,3 +143,24 @@ def test_targets_must_fit(folder, tmp_path):
     write_stack(tmp_path / "t.tif", Stack(np.zeros((2, 6, 5), np.float32), "TYX"))
     with pytest.raises(UserError, match="different numbers of planes"):
         read_planes([folder / "0.tif"], [tmp_path / "t.tif"])
+
+
+def test_a_file_beside_its_folder_counts_once(folder, tmp_path):
+    found = read_planes([folder, folder / "1.tif", folder / ".." / "low" / "2.tif"])
+    assert values(found) == [(0,), (1,), (2,)]
+    assert found.scenes == (0, 1, 2)
+    layer = Loaded("layer", Stack(plane(7), "YX"))
+    assert values(read_planes([layer, layer])) == [(7,)]
+
+
+def test_one_image_with_two_targets_is_one_scene(folder):
+    found = read_planes([folder / "0.tif", folder / "0.tif"], [folder / "1.tif", folder / "2.tif"])
+    assert values(found) == [(0, 1), (0, 2)]
+    assert found.scenes == (0, 0)
+
+
+def test_planes_know_their_file(tmp_path, folder):
+    write_stack(tmp_path / "t.ome.tif", Stack(np.ones((2, 6, 5), np.float32), "TYX"))
+    found = read_planes([tmp_path / "t.ome.tif", folder / "1.tif"])
+    assert [name for (name,) in found.names] == ["t.ome.tif, plane 1", "t.ome.tif, plane 2", "1.tif"]
+    assert found.scenes == (0, 0, 1)

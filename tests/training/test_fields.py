@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -123,3 +123,29 @@ def test_dark_places_are_seen_less_often():
     rng = Patches([Field(counts, 50.0, 0.0)], PSF, 32, 0)
     lit = (rng.draw(0, 200).electrons.flatten(1).mean(1) > 0).double().mean().item()
     assert 0.3 < lit < 0.75  # a fifth of all places would be
+
+
+@pytest.mark.parametrize(("scenes", "strips"), [([7] * 4, True), ([0, 0, 1, 1], True), ([0, 0, 1, 2], False)])
+def test_no_place_of_a_scene_is_both_trained_on_and_held_back(scenes, strips):
+    """Frames of one series show the same: two scenes give strips, three a whole one."""
+    shapes = [(40, 90)] * 4
+    split = hold_back(shapes, (32,), seed=0, scenes=scenes)
+    images = marked(split, shapes)
+    for scene in set(scenes):
+        frames = [image for image, number in zip(images, scenes, strict=True) if number == scene]
+        assert all((frame == frames[0]).all() for frame in frames)
+        assert len(np.unique(frames[0])) == 1 + strips
+
+
+def test_frames_of_slightly_different_shapes_are_cut_at_the_same_place():
+    """Pairs that were registered: which side is the longer one may differ."""
+    split = hold_back([(80, 78), (78, 80)], (32,), seed=0, scenes=[0, 0])
+    assert split.train[0][1] == split.train[1][1]
+    assert split.held[0][1] == split.held[1][1]
+
+
+def test_a_place_that_many_frames_show_is_held_out_once():
+    frames = [replace(flat(side=64), scene=0) for _ in range(5)]
+    assert len(Patches(frames, PSF, 32, 0).apart(12).peak) == 4
+    others = [replace(frame, scene=number) for number, frame in enumerate(frames)]
+    assert len(Patches(others, PSF, 32, 0).apart(12).peak) == 12

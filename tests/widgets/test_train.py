@@ -362,7 +362,7 @@ def test_the_window_refuses_at_once(train: Any, notices: list[str]) -> None:
 # --- the real job ---
 
 
-def counts(peak: float, seed: int = 0, shape: tuple[int, ...] = (4, 48, 48)) -> np.ndarray:
+def counts(peak: float, seed: int = 0, shape: tuple[int, ...] = (4, 72, 80)) -> np.ndarray:
     sharp = gaussian_filter((np.random.default_rng(1).random(shape) > 0.97) * 40.0, (0, 2, 2))
     return np.random.default_rng(seed).poisson(peak * (sharp / sharp.max() + 0.05)).astype(np.uint16)
 
@@ -470,7 +470,7 @@ REFUSED: tuple[tuple[dict[str, Any], np.ndarray | None, np.ndarray, str], ...] =
     ({}, None, counts(30)[0, :40, :40], "too few or too small"),
     ({}, None, counts(30)[:, :20, :20], "too few or too small"),
     ({}, None, np.zeros((4, 48, 48)), "black"),
-    ({}, counts(600)[:, :, :40], counts(30), "shapes (48, 48) and (48, 40)"),
+    ({}, counts(600)[:, :, :40], counts(30), "shapes (72, 80) and (72, 40)"),
     ({}, counts(600)[:3], counts(30), "different numbers of planes"),
     ({}, WIDE[1, :, 25:], WIDE[0, :, :-25], "are shifted by 25 pixels"),
     ({"train_axes": "ZYX"}, None, counts(30), "is a stack along Z"),

@@ -40,6 +40,8 @@ class Planes:
         One row for every plane: the image's, and its target's where there are targets.
     names : tuple of tuple of str
         The same rows: the file of every plane, and its number there if there are several.
+    scenes : tuple of int
+        One number for every row: planes of one number are of one input, and may show the same.
     first : Stack
         The first file: its axes without T and C, and its voxel size, are those of all.
     skipped : tuple of str
@@ -48,6 +50,7 @@ class Planes:
 
     rows: tuple[tuple[NDArray[Any], ...], ...]
     names: tuple[tuple[str, ...], ...]
+    scenes: tuple[int, ...]
     first: Stack
     skipped: tuple[str, ...]
 
@@ -86,9 +89,13 @@ def read_planes(
         )
     rows: list[tuple[NDArray[Any], ...]] = []
     names: list[tuple[str, ...]] = []
+    scenes: list[int] = []
     skipped: list[str] = []
     first: Stack | None = None
-    for files in zip(*columns, strict=True):
+    # What is named beside its folder counts once, and one input with two targets is one scene.
+    once = {tuple(_identity(path) for path, _ in files): files for files in zip(*columns, strict=True)}
+    numbers: dict[object, int] = {}
+    for (image, *_), files in once.items():
         try:
             stacks = [_read(path, axes, voxel_size) for path, _ in files]
         except UserError as error:
@@ -103,10 +110,11 @@ def read_planes(
             )
         rows += zip(*parts, strict=True)
         names += zip(*(_named(path, len(parts[0])) for path, _ in files), strict=True)
+        scenes += [numbers.setdefault(image, len(numbers))] * len(parts[0])
         first = first or stacks[0]
     if first is None:
         raise UserError(f"None of the files could be read: {skipped[0]}")
-    return Planes(tuple(rows), tuple(names), first, tuple(skipped))
+    return Planes(tuple(rows), tuple(names), tuple(scenes), first, tuple(skipped))
 
 
 def _files(sources: Sequence[Source]) -> list[tuple[Path | Loaded, bool]]:
@@ -120,6 +128,10 @@ def _files(sources: Sequence[Source]) -> list[tuple[Path | Loaded, bool]]:
         else:
             found.append((path, True))
     return found
+
+
+def _identity(path: Path | Loaded) -> object:
+    return id(path.stack.data) if isinstance(path, Loaded) else path.resolve()
 
 
 def _read(path: Path | Loaded, axes: str | None, voxel_size: tuple[float, ...] | None) -> Stack:

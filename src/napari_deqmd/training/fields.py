@@ -17,7 +17,7 @@ KEPT = 0.8
 """Share of the photo-electrons that a thinned image keeps; the others are the second count."""
 
 HELD_BACK = 0.2
-"""Share of the images, or of a lone image, that decides and is not trained on; of four and more, two at least."""
+"""Share of the scenes, or of a lone one's field, that decides and is not trained on; of four and more two at least."""
 
 DARK = 0.03
 """Share of the peak above the background that the mean of a patch must exceed to show anything."""
@@ -39,6 +39,8 @@ class Field:
         Independent counts of the same field, on average `exposure` times `counts`; without them counts are thinned.
     exposure : float
         As `again` has it.
+    scene : int
+        Fields of one number may show the same.
     """
 
     counts: Image
@@ -46,6 +48,7 @@ class Field:
     background: float
     again: Image | None = None
     exposure: float = 0.0
+    scene: int = 0
 
     def cut(self, place: Place) -> Field:
         """Return a part of the field."""
@@ -62,8 +65,10 @@ class Split:
     held: list[tuple[int, Place]]
 
 
-def hold_back(shapes: Sequence[tuple[int, ...]], sides: Sequence[int], *, seed: int) -> Split:
-    """Split images into what is trained on and what decides: whole ones of three or more, else a strip of each.
+def hold_back(
+    shapes: Sequence[tuple[int, ...]], sides: Sequence[int], *, seed: int, scenes: Sequence[int] = ()
+) -> Split:
+    """Split images into what is trained on and what decides: whole scenes of three or more, else a strip of each.
 
     Parameters
     ----------
@@ -72,6 +77,9 @@ def hold_back(shapes: Sequence[tuple[int, ...]], sides: Sequence[int], *, seed: 
     sides : sequence of int
         Sides of a patch, pixels, falling: the first is taken that the images can hold; images that cannot are passed
         over.
+    scenes : sequence of int
+        One number for each image, the same where they may show the same; by default none do. No place of a scene is
+        both trained on and held back.
 
     Raises
     ------
@@ -80,27 +88,32 @@ def hold_back(shapes: Sequence[tuple[int, ...]], sides: Sequence[int], *, seed: 
     """
     everything = (slice(None), slice(None))
     for side in sides:
-        large = [i for i, shape in enumerate(shapes) if min(shape) >= side]
-        if len(large) >= 3:
-            order = np.random.default_rng([seed, 5]).permutation(large).tolist()
-            count = min(max(2, round(HELD_BACK * len(large))), len(large) // 2)
-            return Split(
-                side, *([(i, everything) for i in sorted(part)] for part in (order[count:], order[:count]))
+        groups: dict[int, list[int]] = {}
+        for i, scene in enumerate(scenes or range(len(shapes))):
+            if min(shapes[i]) >= side:
+                groups.setdefault(scene, []).append(i)
+        if len(groups) >= 3:
+            order = np.random.default_rng([seed, 5]).permutation(list(groups)).tolist()
+            count = min(max(2, round(HELD_BACK * len(order))), len(order) // 2)
+            parts = (
+                sorted(i for scene in part for i in groups[scene]) for part in (order[count:], order[:count])
             )
+            return Split(side, *([(i, everything) for i in part] for part in parts))
         train: list[tuple[int, Place]] = []
         held: list[tuple[int, Place]] = []
-        for i in large:
-            axis = int(np.argmax(shapes[i]))
-            length = shapes[i][axis]
+        for images in groups.values():
+            shape = np.min([shapes[i] for i in images], axis=0)
+            axis = int(np.argmax(shape))
+            length = int(shape[axis])
             cut = length - max(side, round(HELD_BACK * length))
             if cut >= side:
-                train.append((i, _along(axis, slice(0, cut))))
-                held.append((i, _along(axis, slice(cut, length))))
+                train += [(i, _along(axis, slice(0, cut))) for i in images]
+                held += [(i, _along(axis, slice(cut, length))) for i in images]
         if train:
             return Split(side, train, held)
     raise UserError(
         f"The images are too few or too small to learn from: give three of at least {sides[-1]} x {sides[-1]} "
-        f"pixels, or one of {sides[-1]} x {2 * sides[-1]}."
+        f"pixels, planes of one file counting as one, or one of {sides[-1]} x {2 * sides[-1]}."
     )
 
 
@@ -153,11 +166,18 @@ class Patches:
         return self._measured([self._crop(self.fields[i], rng) for i in chosen], rng)
 
     def apart(self, most: int) -> Recount:
-        """Return patches that do not overlap, those that show something first."""
+        """Return patches of different places, which do not overlap, those that show something first."""
         rng = np.random.default_rng([self.seed, 3])
-        all_ = [field.cut(place) for field in self.fields for place in places(field.counts.shape, self.side)]
-        mixed = [all_[i] for i in rng.permutation(len(all_))]
-        return self._measured(sorted(mixed, key=_dark)[:most], rng)
+        shown = [
+            ((field.scene, number), field.cut(place))
+            for field in self.fields
+            for number, place in enumerate(places(field.counts.shape, self.side))
+        ]
+        mixed = sorted((shown[i] for i in rng.permutation(len(shown))), key=lambda each: _dark(each[1]))
+        first: dict[tuple[int, int], Field] = {}
+        for place, field in mixed:
+            first.setdefault(place, field)
+        return self._measured([*first.values()][:most], rng)
 
     def _measured(self, chosen: Sequence[Field], rng: np.random.Generator) -> Recount:
         crops = [self._counted(crop, rng) for crop in chosen]

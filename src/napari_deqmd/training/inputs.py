@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,18 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.training.rendering import Image
 
 
+def numbered(role: str, images: Sequence[Any], names: Sequence[str] = ()) -> list[str]:
+    """Return what to call images: by their numbers, and the names they have."""
+    return [
+        f"{role} {i}" + (f" ({name})" if name else "")
+        for i, name in enumerate(names or [""] * len(images), start=1)
+    ]
+
+
 def usable(
-    images: Sequence[Any], *, role: str = "image", truth: bool = False
-) -> tuple[list[Image], tuple[str, ...]]:
-    """Return the images as float32 planes without the black ones, and sentences about these.
+    images: Sequence[Any], names: Sequence[str] = (), *, role: str = "image", truth: bool = False
+) -> tuple[dict[str, Image], tuple[str, ...]]:
+    """Return the images by what to call them, as float32 planes without the black ones, and sentences about these.
 
     Of images that are taken for the truth saturated ones are told, too: a model learns their flat tops.
 
@@ -35,19 +43,20 @@ def usable(
         raise UserError(
             f"The {role}s have {dimensions[0]} dimensions: fine-tuning takes single planes (Y, X)."
         )
-    planes, notes = [], []
-    for i, array in enumerate(arrays):
+    planes: dict[str, Image] = {}
+    notes = []
+    for called, array in zip(numbered(role, images, names), arrays, strict=True):
         if array.dtype.kind not in "uif" or not array.size or not np.isfinite(array).all():
-            raise UserError(f"The {role} {i + 1} holds no pixels or NaN: give finite photo-electrons.")
+            raise UserError(f"The {called} holds no pixels or NaN: give finite photo-electrons.")
         if array.min() < 0:
             wanted = "add a constant, which changes nothing else" if truth else "give photo-electrons"
-            raise UserError(f"The {role} {i + 1} holds negative values: {wanted}.")
+            raise UserError(f"The {called} holds negative values: {wanted}.")
         if array.min() == array.max():
-            notes.append(f"The {role} {i + 1} is the same all over and was left out.")
+            notes.append(f"The {called} is the same all over and was left out.")
             continue
         if truth and (saturated := saturation(array)):
-            notes.append(f"The {role} {i + 1}: {saturated}")
-        planes.append(array.astype(np.float32))
+            notes.append(f"The {called}: {saturated}")
+        planes[called] = array.astype(np.float32)
     if not planes:
         raise UserError(f"The {role}s are black or there are none: give {role}s that show something.")
     return planes, tuple(notes)
@@ -63,8 +72,8 @@ def shows(image: Image, side: int, floor: float = 0.0) -> bool:
 
 
 def without_dark(
-    images: Sequence[Image], side: int, floors: Sequence[float], *, role: str = "image"
-) -> tuple[list[int], tuple[str, ...]]:
+    images: Mapping[str, Image], side: int, floors: Sequence[float]
+) -> tuple[list[str], tuple[str, ...]]:
     """Return which images show anything, and sentences about those that do not.
 
     Raises
@@ -73,14 +82,16 @@ def without_dark(
         None does.
     """
     lit = [
-        i for i, (image, floor) in enumerate(zip(images, floors, strict=True)) if shows(image, side, floor)
+        called
+        for (called, image), floor in zip(images.items(), floors, strict=True)
+        if shows(image, side, floor)
     ]
     if not lit:
         raise UserError(
-            f"The {role}s are dark nearly everywhere: give {role}s that show something to learn from."
+            "The images are dark nearly everywhere: give images that show something to learn from."
         )
-    dark = (f"The {role} {i + 1} is dark nearly everywhere and was left out." for i in range(len(images)))
-    return lit, tuple(sentence for i, sentence in enumerate(dark) if i not in lit)
+    dark = (called for called in images if called not in lit)
+    return lit, tuple(f"The {called} is dark nearly everywhere and was left out." for called in dark)
 
 
 def square(psf: Any) -> Image:

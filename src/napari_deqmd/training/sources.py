@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from napari_deqmd.core.photons import estimate_photons
 from napari_deqmd.training.data import Sampler, normalise
 from napari_deqmd.training.equilibrium import Draw
 from napari_deqmd.training.fields import DARK, Field, Patches, hold_back, places
-from napari_deqmd.training.inputs import square, usable, without_dark
+from napari_deqmd.training.inputs import numbered, square, usable, without_dark
 from napari_deqmd.training.measurements import Observation, Ranges, measure
 from napari_deqmd.training.registration import register
 from napari_deqmd.training.rendering import Image
@@ -63,6 +63,8 @@ def clean_source(
     peak: Peak | tuple[float, float] = "auto",
     seed: int = 0,
     sides: Sequence[int] = SIDES,
+    names: Sequence[str] = (),
+    scenes: Sequence[int] = (),
 ) -> Source:
     """Simulate measurements from sharp images.
 
@@ -78,6 +80,10 @@ def clean_source(
         Source of all randomness.
     sides : sequence of int
         Sides of a measured patch to choose from, pixels.
+    names : sequence of str
+        What the images are called in sentences, beside their numbers.
+    scenes : sequence of int
+        As for `hold_back`.
 
     Raises
     ------
@@ -86,12 +92,14 @@ def clean_source(
     """
     kernel = square(psf)
     ranges = Ranges() if peak == "auto" else Ranges(peak=_range(peak))
-    planes, notes = usable(images, truth=True)
-    sharp = [normalise(image) for image in planes]
-    lit, dark = without_dark(sharp, sides[-1], [DARK] * len(sharp))
-    sharp = [sharp[i] for i in lit]
+    planes, notes = usable(images, names, truth=True)
+    normal = {called: normalise(image) for called, image in planes.items()}
+    lit, dark = without_dark(normal, sides[-1], [DARK] * len(normal))
+    sharp, shown = [normal[called] for called in lit], _scenes(numbered("image", images, names), scenes, lit)
     reach = kernel.shape[0] - 1
-    split = hold_back([image.shape for image in sharp], [side + reach for side in sides], seed=seed)
+    split = hold_back(
+        [image.shape for image in sharp], [side + reach for side in sides], seed=seed, scenes=shown
+    )
     train, held = ([sharp[i][place] for i, place in part] for part in (split.train, split.held))
 
     def simulated(parts: Sequence[Image], side: int, seed: int) -> Draw:
@@ -99,7 +107,11 @@ def clean_source(
         sampler = Sampler({"fluorescence": 1}, fluorescence=named, patch=side, seed=seed)
         return partial(measure, sampler, ranges=ranges, draw_psf=lambda rng: kernel)
 
-    side, deciding = _deciding([tuple(n - reach for n in image.shape) for image in held], sides)
+    seen = {
+        shown[i]: tuple(n - reach for n in image.shape)
+        for (i, _), image in zip(split.held, held, strict=True)
+    }
+    side, deciding = _deciding(seen.values(), sides)
     return Source(
         "clean",
         simulated(train, split.side, seed),
@@ -117,6 +129,8 @@ def paired_source(
     peak: Peak = "auto",
     seed: int = 0,
     sides: Sequence[int] = SIDES,
+    names: Sequence[str] = (),
+    scenes: Sequence[int] = (),
 ) -> Source:
     """Reconstruct from short exposures what long ones of the same fields confirm.
 
@@ -128,7 +142,7 @@ def paired_source(
         Odd-sized, centred, sum 1, at the images' pixel size.
     peak : float or "auto"
         Photo-electrons of the short exposures; ``"auto"``: estimated for each.
-    seed, sides
+    seed, sides, names, scenes
         As for `clean_source`.
 
     Raises
@@ -141,22 +155,23 @@ def paired_source(
         raise UserError(
             f"There are {len(images)} images and {len(targets)} targets: give one target for each image."
         )
-    shorts, notes = usable(images)
-    longs, more = usable(targets, role="target")
-    if len(shorts) != len(images) or len(longs) != len(targets):
-        raise UserError("An image or a target is black all over: take that pair out.")
+    shorts, notes = usable(images, names)
+    longs, more = usable(targets, names, role="target of pair")
+    if missing := [*notes, *more] if len(shorts) < len(images) or len(longs) < len(targets) else []:
+        raise UserError(f"{missing[0].removesuffix(' and was left out.')}: take that pair out.")
+    called = numbered("pair", images, names)
     pairs = [
-        register(low, high, name=f"pair {i + 1}")
-        for i, (low, high) in enumerate(zip(shorts, longs, strict=True))
+        register(low, high, name=name)
+        for name, low, high in zip(called, shorts.values(), longs.values(), strict=True)
     ]
-    fields, said = [], [*notes, *more]
-    for i, pair in enumerate(pairs):
-        photons, sentences = _photons(pair.low, peak)
-        fields.append(Field(pair.low, *photons, again=pair.high, exposure=pair.exposure))
+    fields, said = {}, []
+    for name, pair, scene in zip(called, pairs, _scenes(called, scenes), strict=True):
+        photons, sentences = _photons(pair.low, peak, name)
+        fields[name] = Field(pair.low, *photons, again=pair.high, exposure=pair.exposure, scene=scene)
         said += sentences
         if any(pair.shift):
             said.append(
-                f"The target of pair {i + 1} was moved by {pair.shift[0]:.2f}, {pair.shift[1]:.2f} pixels (Y, X)."
+                f"The target of {name} was moved by {pair.shift[0]:.2f}, {pair.shift[1]:.2f} pixels (Y, X)."
             )
     facts = {
         "images": len(pairs),
@@ -164,13 +179,20 @@ def paired_source(
         "exposures": [pair.exposure for pair in pairs],
         "offsets": [pair.offset for pair in pairs],
     }
-    if noise := _foreign_noise(fields):
+    if noise := _foreign_noise(fields.values()):
         said.append(f"{noise}.")
     return _counted("paired", fields, kernel, facts, said, seed, sides)
 
 
 def noisy_source(
-    images: Sequence[Any], psf: Any, *, peak: Peak = "auto", seed: int = 0, sides: Sequence[int] = SIDES
+    images: Sequence[Any],
+    psf: Any,
+    *,
+    peak: Peak = "auto",
+    seed: int = 0,
+    sides: Sequence[int] = SIDES,
+    names: Sequence[str] = (),
+    scenes: Sequence[int] = (),
 ) -> Source:
     """Judge by a part of each image's photo-electrons what is reconstructed from the others: no ground truth.
 
@@ -182,7 +204,7 @@ def noisy_source(
         Odd-sized, centred, sum 1, at the images' pixel size.
     peak : float or "auto"
         Photo-electrons; ``"auto"``: estimated for each image.
-    seed, sides
+    seed, sides, names, scenes
         As for `clean_source`.
 
     Raises
@@ -195,21 +217,22 @@ def noisy_source(
     Binomial thinning splits Poisson counts into independent Poisson counts; cf. Leiner et al., arXiv:2112.11079.
     """
     kernel, peak = square(psf), _one_peak(peak)
-    planes, notes = usable(images)
+    planes, notes = usable(images, names)
     said = list(notes)
-    whole = [np.rint(image) for image in planes]
-    if any((image != counts).any() for image, counts in zip(planes, whole, strict=True)):
-        if max(float(image.max()) for image in planes) <= 1:
+    whole = {name: np.rint(image) for name, image in planes.items()}
+    if any((planes[name] != counts).any() for name, counts in whole.items()):
+        if max(float(image.max()) for image in planes.values()) <= 1:
             raise UserError(
                 "The images hold fractions and no counts: give raw camera counts with their offset and gain."
             )
         said.append("The images hold fractions of photo-electrons: they were rounded to whole ones.")
-    fields = []
-    for counts in whole:
-        photons, sentences = _photons(counts, peak)
-        fields.append(Field(counts, *photons))
+    fields = {}
+    shown = _scenes(numbered("image", images, names), scenes, [*whole])
+    for (name, counts), scene in zip(whole.items(), shown, strict=True):
+        photons, sentences = _photons(counts, peak, name)
+        fields[name] = Field(counts, *photons, scene=scene)
         said += sentences
-    if noise := _foreign_noise(fields):
+    if noise := _foreign_noise(fields.values()):
         raise UserError(f"{noise}; by a part of such counts nothing can be judged.")
     return _counted("noisy", fields, kernel, {"images": len(planes)}, said, seed, sides)
 
@@ -229,13 +252,24 @@ def _one_peak(peak: Any) -> Peak:
     return "auto" if peak == "auto" else _range(peak)[0]
 
 
-def _photons(counts: Image, peak: Peak) -> tuple[tuple[float, float], tuple[str, ...]]:
+def _photons(counts: Image, peak: Peak, name: str) -> tuple[tuple[float, float], list[str]]:
     """Return peak and background of an image, and what its estimate warns of."""
-    found = estimate_photons(counts)
-    return (found.peak if peak == "auto" else peak, found.background), found.warnings
+    try:
+        found = estimate_photons(counts)
+    except UserError as error:
+        raise UserError(f"The {name}: {error}") from error
+    return (found.peak if peak == "auto" else peak, found.background), [
+        f"The {name}: {warning}" for warning in found.warnings
+    ]
 
 
-def _foreign_noise(fields: Sequence[Field]) -> str:
+def _scenes(called: Sequence[str], scenes: Sequence[int], among: Sequence[str] | None = None) -> list[int]:
+    """Return the scenes of some of the images, or of all; where none are given every image is its own."""
+    known = dict(zip(called, scenes or range(len(called)), strict=True))
+    return [known[name] for name in among or called]
+
+
+def _foreign_noise(fields: Iterable[Field]) -> str:
     """Return what to do about the images' noise where it is not that of photo-electrons."""
     noise = float(np.median([noise_ratio(sample(field.counts)) for field in fields]))
     least, most = PHOTON_NOISE
@@ -247,7 +281,7 @@ def _foreign_noise(fields: Sequence[Field]) -> str:
     )
 
 
-def _deciding(shapes: Sequence[tuple[int, ...]], sides: Sequence[int]) -> tuple[int, int]:
+def _deciding(shapes: Collection[tuple[int, ...]], sides: Sequence[int]) -> tuple[int, int]:
     """Return side and number of the held-out patches that decide.
 
     Raises
@@ -270,27 +304,29 @@ def _deciding(shapes: Sequence[tuple[int, ...]], sides: Sequence[int]) -> tuple[
 
 def _counted(
     kind: str,
-    fields: Sequence[Field],
+    fields: Mapping[str, Field],
     psf: Image,
     facts: Mapping[str, Any],
     notes: Sequence[str],
     seed: int,
     sides: Sequence[int],
 ) -> Source:
-    floors = [field.background + DARK * field.peak for field in fields]
-    lit, dark = without_dark([field.counts for field in fields], sides[-1], floors)
-    fields = [fields[i] for i in lit]
-    split = hold_back([field.counts.shape for field in fields], sides, seed=seed)
-    train, held = ([fields[i].cut(place) for i, place in part] for part in (split.train, split.held))
-    side, deciding = _deciding([field.counts.shape for field in held], sides)
+    floors = [field.background + DARK * field.peak for field in fields.values()]
+    lit, dark = without_dark({name: field.counts for name, field in fields.items()}, sides[-1], floors)
+    used = [fields[name] for name in lit]
+    split = hold_back(
+        [field.counts.shape for field in used], sides, seed=seed, scenes=[field.scene for field in used]
+    )
+    train, held = ([used[i].cut(place) for i, place in part] for part in (split.train, split.held))
+    side, deciding = _deciding({field.scene: field.counts.shape for field in held}.values(), sides)
     return Source(
         kind,
         Patches(train, psf, split.side, seed).draw,
         Patches(held, psf, side, seed + 1).apart(deciding),
         {
             **facts,
-            "peaks": [field.peak for field in fields],
-            "backgrounds": [field.background for field in fields],
+            "peaks": [field.peak for field in used],
+            "backgrounds": [field.background for field in used],
             "psf": psf.shape,
             "patch": split.side,
         },
