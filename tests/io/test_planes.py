@@ -62,6 +62,20 @@ def test_the_voxel_size_may_be_given(folder):
             read_planes([source], voxel_size=(0.3, 0.1, 0.2))
 
 
+def test_pixels_of_several_sizes_are_refused_unless_one_is_given(folder, tmp_path):
+    for i, size in enumerate((0.1, 0.1005, 0.4)):
+        write_stack(tmp_path / f"{i}.ome.tif", Stack(plane(i).astype(np.float32), "YX", (0.1, size)))
+    same, other = tmp_path / "1.ome.tif", tmp_path / "2.ome.tif"
+    assert len(read_planes([tmp_path / "0.ome.tif", same, folder / "0.tif"]).rows) == 3
+    with pytest.raises(
+        UserError, match=r"pixels of 0\.1 x 0\.101 to 0\.1 x 0\.4 µm: give images of one size"
+    ):
+        read_planes([same, other])
+    with pytest.raises(UserError, match="give images of one size"):
+        read_planes([same], [other])
+    assert len(read_planes([same, other], voxel_size=(0.1, 0.1)).rows) == 2
+
+
 def test_a_palette_of_grays_is_gray_and_one_of_colours_is_refused(tmp_path):
     gray = np.arange(30, dtype=np.uint8).reshape(6, 5) * 8
     indexed = Image.fromarray(gray).convert("P")

@@ -18,6 +18,9 @@ from napari_deqmd.io.stack import Stack, check_voxel_size, read_stack
 
 PICTURES = (".png", ".jpg", ".jpeg")
 
+# Relative difference up to which pixels are of one size: a PSF's width is hardly known better.
+_SAME = 0.01
+
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
@@ -78,7 +81,8 @@ def read_planes(
     Raises
     ------
     UserError
-        Nothing to read, a named file that cannot be read, stacks along Z, or targets that do not fit the inputs.
+        Nothing to read, a named file that cannot be read, stacks along Z, targets that do not fit the inputs, or pixels
+        of several sizes where none is given.
     """
     columns = [_files(paths) for paths in (inputs, targets) if paths]
     if not columns or not columns[0]:
@@ -92,6 +96,7 @@ def read_planes(
     scenes: list[int] = []
     skipped: list[str] = []
     first: Stack | None = None
+    sizes: set[tuple[float, ...]] = set()
     # What is named beside its folder counts once, and one input with two targets is one scene.
     once = {tuple(_identity(path) for path, _ in files): files for files in zip(*columns, strict=True)}
     numbers: dict[object, int] = {}
@@ -111,9 +116,16 @@ def read_planes(
         rows += zip(*parts, strict=True)
         names += zip(*(_named(path, len(parts[0])) for path, _ in files), strict=True)
         scenes += [numbers.setdefault(image, len(numbers))] * len(parts[0])
+        sizes |= {stack.voxel_size for stack in stacks if stack.voxel_size is not None}
         first = first or stacks[0]
     if first is None:
         raise UserError(f"None of the files could be read: {skipped[0]}")
+    if voxel_size is None and len(sizes) > 1 and not np.allclose([*sizes], min(sizes), rtol=_SAME, atol=0):
+        small, large = (" x ".join(f"{n:.3g}" for n in size) for size in (min(sizes), max(sizes)))
+        raise UserError(
+            f"The files have pixels of {small} to {large} µm: give images of one size, or the size that "
+            "is right for all (--voxel-size)."
+        )
     return Planes(tuple(rows), tuple(names), tuple(scenes), first, tuple(skipped))
 
 
