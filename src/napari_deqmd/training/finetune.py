@@ -153,6 +153,7 @@ class Finetuning:
             figure,
             before,
             after,
+            len(state.before),
             state.seconds + self._seconds,
             state.steps + self._step,
             state.best_step,

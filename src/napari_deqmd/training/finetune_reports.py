@@ -101,6 +101,8 @@ class Outcome:
         Means of the held-out patches, of the base and of `regularizer`.
     seconds : float
         Of the whole run.
+    judges : int
+        Held-out patches that were scored.
     steps, best_step : int
         Taken, and those that led to `regularizer`.
     notes : tuple of str
@@ -112,6 +114,7 @@ class Outcome:
     score: str
     score_before: float
     score_after: float
+    judges: int
     seconds: float
     steps: int
     best_step: int
@@ -142,7 +145,7 @@ def card(outcome: Outcome, base: Model, source: Source, settings: Settings) -> d
             "score": outcome.score,
             "base": outcome.score_before,
             "fine-tuned": outcome.score_after,
-            "held-out patches": len(source.held_out.peak),
+            "held-out patches": outcome.judges,
         },
         "limits": "Tuned for images like those it saw, at their PSF and peak; for others the base may be better.",
         "notes": list(outcome.notes),
