@@ -21,6 +21,7 @@ from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.regularizers import Regularizer, TotalVariation
 from napari_deqmd.core.regularizers.learned import Strength
+from napari_deqmd.core.watching import Interrupted, watched
 from napari_deqmd.training import finetune, judging
 from napari_deqmd.training.finetune import Finetuning, Settings, card
 from napari_deqmd.training.models import Model
@@ -391,6 +392,28 @@ def test_on_a_slow_machine_fewer_patches_judge(monkeypatch, noisy):
 )
 def test_a_gain_is_seen_in_its_sentence(before, after, text):
     assert finetune._from_to(before, after) == text
+
+
+def test_a_scoring_and_a_step_can_be_broken_off(noisy):
+    """In the base's score there is no result yet; later the best so far stands."""
+    told: list[float] = []
+
+    def watch(share: float) -> None:
+        told.append(share)
+        if len(told) in (2, 4):
+            raise Interrupted
+
+    job = Finetuning(base(), noisy, QUICK)
+    with watched(watch), pytest.raises(Interrupted):
+        next(job.steps())
+    assert len(told) == 2
+    assert not job.scored
+    run = job.steps()
+    next(run)
+    with watched(watch), pytest.raises(Interrupted):
+        next(run)
+    assert len(told) == 4
+    assert not job.result().kept
 
 
 # --- settings, base, card ---

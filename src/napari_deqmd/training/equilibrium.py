@@ -20,6 +20,7 @@ from napari_deqmd.core.poisson import per_image, sum_images
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import Regularizer, energies
 from napari_deqmd.core.solvers.accelerated import MEMORY, Pair, accelerated_mirror_descent
+from napari_deqmd.core.watching import tell
 from napari_deqmd.training.distributed import own
 from napari_deqmd.training.measurements import Observation
 from napari_deqmd.training.progress import Report, Trainer, arithmetic
@@ -70,12 +71,16 @@ def fixed_point(
     tol: float,
     pairs: deque[Pair] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the fixed point ``x`` of a problem and the certificate of every image; no graph is kept."""
+    """Return the fixed point ``x`` of a problem and the certificate of every image; no graph is kept.
+
+    Who watches may break it off between two iterations.
+    """
     for parameter in problem.regularizer.parameters():
         parameter.requires_grad_(False)
     try:
         for step in accelerated_mirror_descent(problem, start, max_iter=max_iter, tol=tol, pairs=pairs):
             last = step
+            tell(step.iteration / max_iter)
     finally:
         for parameter in problem.regularizer.parameters():
             parameter.requires_grad_(True)
