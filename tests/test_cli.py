@@ -1053,6 +1053,24 @@ class TestTrain:
         assert says in printed
         assert (data / "models" / "mine.safetensors").exists()
 
+    def test_a_model_that_appeared_meanwhile_is_left_as_it_is(self, data, helps, capsys, monkeypatch):
+        from napari_deqmd.training.finetune import Finetuning
+        from napari_deqmd.training.models import load_model
+
+        steps, other = Finetuning.steps, data / "models" / "mine.safetensors"
+
+        def racing(job):
+            yield from steps(job)
+            other.write_bytes(b"another")
+            (data / "models" / "mine-2.json").write_text("{}")
+
+        helps()
+        monkeypatch.setattr(Finetuning, "steps", racing)
+        assert finetune("noisy", "--json") == 0
+        assert other.read_bytes() == b"another"
+        found = Path(json.loads(capsys.readouterr().out)["model_path"])
+        assert found == load_model("mine-3").path
+
     def test_progress_goes_to_stderr(self, data, helps, capsys, monkeypatch):
         monkeypatch.setattr("napari_deqmd.cli.console._PAUSE", 0)
         helps()

@@ -165,5 +165,6 @@ class FakeTrainJob:
         verdict = "Fine-tuning helped: PSNR." if kept else "Fine-tuning did not help: nothing was better."
         return SimpleNamespace(kept=kept, steps=self.step, notes=(*self.source.notes, verdict))
 
-    def save(self, target: Any, outcome: Any) -> None:
+    def save(self, target: Any, outcome: Any) -> Any:
         self.saved.append((target, outcome))
+        return target

@@ -41,14 +41,14 @@ def finetune(arguments: Namespace) -> None:
     except BaseException as error:  # every kind: what was better than the base by then outlasts it
         if not job.scored or not (outcome := job.result()).kept:
             raise
-        job.save(target, outcome)
+        target = job.save(target, outcome)
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(f"interrupted: the best model so far is {target}.") from None
         say(f"note: The training failed; the best model so far is {target}.")
         raise
     outcome = job.result()
     if outcome.kept:
-        job.save(target, outcome)
+        target = job.save(target, outcome)
     found = {
         name: getattr(outcome, name) for name in ("score_before", "score_after", "score", "seconds", "steps")
     }

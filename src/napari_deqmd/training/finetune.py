@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -160,9 +161,16 @@ class Finetuning:
             (*self.source.notes, *state.notes, verdict),
         )
 
-    def save(self, target: Path, outcome: Outcome) -> None:
-        """Write the weights of an outcome with their card; `target` as `save_model` takes it."""
-        save_model(outcome.regularizer, target, card(outcome, self.base, self.source, self.settings))
+    def save(self, target: Path, outcome: Outcome) -> Path:
+        """Write the weights of an outcome with their card, and return where they are.
+
+        That is `target`, as `save_model` takes it, or the first numbered name after it where another model has
+        appeared since the name was chosen.
+        """
+        paths = (target.with_stem(f"{target.stem}-{n}") if n > 1 else target for n in count(1))
+        path = next(path for path in paths if not (path.exists() or path.with_suffix(".json").exists()))
+        save_model(outcome.regularizer, path, card(outcome, self.base, self.source, self.settings))
+        return path
 
     def _begin(self, regularizer: Regularizer) -> _State:
         began = time.monotonic()

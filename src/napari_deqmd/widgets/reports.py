@@ -46,8 +46,8 @@ class TrainJob(Protocol):
     def result(self) -> Any:
         """Return the best so far, also of a run that was stopped or failed."""
 
-    def save(self, target: Path, outcome: Any) -> None:
-        """Write an outcome as a model."""
+    def save(self, target: Path, outcome: Any) -> Path:
+        """Write an outcome as a model, and return where it is."""
 
 
 class Point(NamedTuple):

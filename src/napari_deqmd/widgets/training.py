@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,9 +68,7 @@ class Training(Runner):
         def task() -> str:
             from napari_deqmd.training.models import new_model
 
-            target: Path = new_model(name)
-            job.save(target, outcome)
-            return target.stem
+            return job.save(new_model(name), outcome).stem
 
         return task
 
