@@ -212,7 +212,7 @@ def test_pairs_must_be_pairs():
     for targets, says in (
         (high[:3], "4 images and 3 targets"),
         ([high[0][:50], *high[1:]], "pair 1 have the shapes"),
-        ([*high[:3], np.zeros((56, 56))], "target of pair 4 is the same all over: take that pair out"),
+        ([*high[:3], np.zeros((56, 56))], "target 4 is the same all over: take that pair out"),
         ([high[0][None], *high[1:]], "2 and 3 dimensions"),
     ):
         with pytest.raises(UserError, match=says):

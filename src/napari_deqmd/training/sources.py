@@ -156,7 +156,7 @@ def paired_source(
             f"There are {len(images)} images and {len(targets)} targets: give one target for each image."
         )
     shorts, notes = usable(images, names)
-    longs, more = usable(targets, names, role="target of pair")
+    longs, more = usable(targets, [f"of {name}" for name in names], role="target")
     if missing := [*notes, *more] if len(shorts) < len(images) or len(longs) < len(targets) else []:
         raise UserError(f"{missing[0].removesuffix(' and was left out.')}: take that pair out.")
     called = numbered("pair", images, names)
@@ -273,10 +273,10 @@ def _foreign_noise(fields: Iterable[Field]) -> str:
     """Return what to do about the images' noise where it is not that of photo-electrons."""
     noise = float(np.median([noise_ratio(sample(field.counts)) for field in fields]))
     least, most = PHOTON_NOISE
+    if least < noise < most:
+        return ""
     return (
-        ""
-        if least < noise < most
-        else f"The noise of the images has {noise:.2g} times the variance of photon noise: give the camera's gain and "
+        f"The noise of the images has {noise:.2g} times the variance of photon noise: give the camera's gain and "
         "offset, or raw counts if these are processed"
     )
 
