@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
+from napari_deqmd.core.calibration import estimate_camera
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.levels import noise_ratio, sample
 from napari_deqmd.core.photons import estimate_photons
@@ -179,8 +180,8 @@ def paired_source(
         "exposures": [pair.exposure for pair in pairs],
         "offsets": [pair.offset for pair in pairs],
     }
-    if noise := _foreign_noise(fields.values()):
-        said.append(f"{noise}.")
+    noise, _ = _foreign_noise(fields.values())
+    said += [f"{noise}."] if noise else []
     return _counted("paired", fields, kernel, facts, said, seed, sides)
 
 
@@ -232,8 +233,10 @@ def noisy_source(
         photons, sentences = _photons(counts, peak, name)
         fields[name] = Field(counts, *photons, scene=scene)
         said += sentences
-    if noise := _foreign_noise(fields.values()):
+    noise, certain = _foreign_noise(fields.values())
+    if noise and certain:
         raise UserError(f"{noise}; by a part of such counts nothing can be judged.")
+    said += [f"{noise}; by a part of such counts nothing can be judged."] if noise else []
     return _counted("noisy", fields, kernel, {"images": len(planes)}, said, seed, sides)
 
 
@@ -269,16 +272,21 @@ def _scenes(called: Sequence[str], scenes: Sequence[int], among: Sequence[str] |
     return [known[name] for name in among or called]
 
 
-def _foreign_noise(fields: Iterable[Field]) -> str:
-    """Return what to do about the images' noise where it is not that of photo-electrons."""
-    noise = float(np.median([noise_ratio(sample(field.counts)) for field in fields]))
+def _foreign_noise(fields: Collection[Field]) -> tuple[str, bool]:
+    """Return what to do about noise that is not that of photo-electrons, if it is not, and whether that is certain."""
+    noise, certain = float(np.median([noise_ratio(sample(field.counts)) for field in fields])), True
     least, most = PHOTON_NOISE
+    if noise > most:  # or structures as fine as pixels add to it: brightness tells them apart, where it tells
+        gains = (estimate_camera(field.counts, offset=0.0, read_noise=0.0).gain for field in fields)
+        told = [gain for gain in gains if gain is not None]
+        noise, certain = float(np.median(told)) if told else noise, bool(told)
     if least < noise < most:
-        return ""
+        return "", certain
+    known = "" if certain else ", unless they show structures as fine as pixels"
     return (
-        f"The noise of the images has {noise:.2g} times the variance of photon noise: give the camera's gain and "
-        "offset, or raw counts if these are processed"
-    )
+        f"The noise of the images has {noise:.2g} times the variance of photon noise{known}: give the camera's gain "
+        "and offset, or raw counts if these are processed"
+    ), certain
 
 
 def _deciding(shapes: Collection[tuple[int, ...]], sides: Sequence[int]) -> tuple[int, int]:
