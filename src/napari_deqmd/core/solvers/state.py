@@ -44,7 +44,7 @@ class State:
 
         Their certificate is below `tol`; or it is near, within a factor `NEAR`, and the objective fell by less than
         `tol` of itself over the last `WINDOW` evaluations. Photon noise makes the objective of ``N`` pixels uncertain
-        by ``sqrt(2 / N)`` of itself, 3e-3 for 512 x 512: what is left to gain then says nothing about the object.
+        by ``sqrt(2 / N)`` of itself, 3e-3 for 512 x 512: what a step still gains is then far below that.
         """
         below = self.residual < tol
         if len(self.recent) < WINDOW:
