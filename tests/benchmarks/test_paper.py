@@ -96,11 +96,13 @@ class TestImages:
         fine = found["2 × finer"].given
         assert tuple(fine.electrons.shape[2:]) == (10, 10)
         assert fine.problem(TotalVariation()).likelihood.operator.object_shape == (20, 20)
-        method = Method("TV", MINIMISE, TotalVariation(), robust=True)
-        for one in found.values():
-            row, image = Job(one, method).run()
-            assert image.shape == (3, 20, 20)
-            assert row.psnr > 10
+        colour = build("red", {"channels": 4, "depth": 2, "colours": 3})
+        gray = Method("TV", MINIMISE, TotalVariation(), robust=True)
+        for method in (gray, Method("deq", MINIMISE, colour, robust=True, colours=3, strength=1e-3)):
+            for one in found.values():
+                row, image = Job(one, method).run()
+                assert image.shape == (3, 20, 20)
+                assert row.psnr > 10
 
     def test_no_such_folder_is_told(self, tmp_path):
         with pytest.raises(UserError, match="has no folder natural/set3c"):

@@ -92,5 +92,5 @@ def flat_start(problem: Problem) -> Tensor:
     like, mean = problem.likelihood, problem.level
     if mean is None:
         signal = sum_images(like.y - per_image(like.beta, like.y))
-        mean = signal / sum_images(problem.sensitivity).clamp_min(1)
-    return per_image(mean.clamp_min(1e-3), like.y).expand(like.y.shape[0], 1, *like.operator.object_shape)
+        mean = signal / (like.y.shape[1] * sum_images(problem.sensitivity).clamp_min(1))
+    return per_image(mean.clamp_min(1e-3), like.y).expand(*like.y.shape[:2], *like.operator.object_shape)
