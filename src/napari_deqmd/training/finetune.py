@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 
 from napari_deqmd.core.device import resolve_device
@@ -338,7 +338,7 @@ class Finetuning:
 def _least_gain(gains: Tensor) -> float:
     """Return the mean from which on gains, `(N,)`, are more than chance."""
     n = len(gains)
-    return float(student.isf(CHANCE, n - 1)) * gains.std().item() / math.sqrt(n) if n > 1 else math.inf
+    return float(stdtrit(n - 1, 1 - CHANCE)) * gains.std().item() / math.sqrt(n) if n > 1 else math.inf
 
 
 def _from_to(before: float, after: float) -> str:
