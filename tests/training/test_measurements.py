@@ -233,6 +233,20 @@ def test_read_noise_adds_its_variance_to_counts_and_background():
 
 
 @pytest.mark.usefixtures("no_blur")
+def test_every_other_object_has_a_floor_that_is_not_told_as_background():
+    options = TOLD_EXACTLY | {"peak": (100.0, 100.0), "background": (0.1, 0.1), "no_background": 0.0}
+    found = measure(constant(2000, 0.0), 0, 2000, Ranges(**options, floor=0.2))
+    assert found.background.tolist() == pytest.approx([10.0] * 2000)
+    floor = found.truth[:, 0, 0, 0].double() * found.peak
+    torch.testing.assert_close(found.peak.double(), 100 + floor)
+    bare = (floor == 0).numpy()
+    assert bare.mean() == pytest.approx(0.5, abs=3 * math.sqrt(0.25 / 2000))
+    assert stats.kstest(floor.numpy()[~bare] / 20, "uniform").pvalue > 0.01
+    z = (found.electrons.mean((1, 2, 3)) - 10 - floor) / ((10 + floor) / 4).sqrt()
+    assert abs(z.mean().item()) < 3 / math.sqrt(2000)
+
+
+@pytest.mark.usefixtures("no_blur")
 def test_dark_patches_stay_dark():
     """An empty one holds its background and nothing else, a faint one is not made a bright one."""
     empty = measure(constant(300, 0.0), 0, 300, Ranges(no_background=0.0, **TOLD_EXACTLY))

@@ -40,7 +40,7 @@ class Settings:
     minutes: float = 10.0
     steps: int = 100_000
     batch: int = 8
-    learning_rate: float = 6e-5
+    learning_rate: float = 2e-4
     numbers: float = 300.0
     warm_up: int = 5
     groups: int = 4

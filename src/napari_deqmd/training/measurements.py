@@ -49,6 +49,9 @@ class Ranges:
         Deviation of the camera's own noise, electrons, uniform; told exactly, as `to_electrons` takes it.
     psf_error : float
         Relative deviation (log-normal) of the width of the PSF that the solver is told from that of the one used.
+    floor : float
+        In every other draw the object is nowhere darker than a share of the peak, uniform up to this one: crowded images
+        show no background alone, and what is told of it leaves the rest to the object.
     """
 
     peak: Span = (5.0, 1000.0)
@@ -59,6 +62,7 @@ class Ranges:
     background_error: NotNegative = 0.05
     read_noise: Annotated[tuple[NotNegative, NotNegative], ASCENDING] = (0.0, 0.0)
     psf_error: NotNegative = 0.0
+    floor: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         check(self)
@@ -290,9 +294,12 @@ def measure(
         bright = np.exp(rng.uniform(*_logs(ranges.brightness), batch))
         scale = torch.from_numpy(bright).float() / blurred.flatten(1).amax(1).clamp_min(0.05)
     expected = per_image(scale * torch.from_numpy(peak).float(), blurred) * blurred
-    expected = expected + per_image(torch.from_numpy(background), blurred)
+    floor = np.zeros(batch)
+    if ranges.floor:
+        floor = peak * rng.uniform(-ranges.floor, ranges.floor, batch).clip(0)
+    expected = expected + per_image(torch.from_numpy(background + floor), blurred)
     counted = rng.poisson(expected.double().numpy())
-    told = peak * np.exp(ranges.peak_error * rng.standard_normal(batch))
+    told = (peak + floor) * np.exp(ranges.peak_error * rng.standard_normal(batch))
     told_background = background * np.exp(ranges.background_error * rng.standard_normal(batch))
     if ranges.read_noise[1]:
         read_noise = rng.uniform(*ranges.read_noise, (batch,) + (1,) * (counted.ndim - 1))
@@ -304,6 +311,7 @@ def measure(
         psf = torch.from_numpy(np.stack(wrong)[:, None])
     electrons = torch.from_numpy(counted.astype(np.float32))
     truth = operator.crop(clean) * per_image(scale * torch.from_numpy(peak / told).float(), clean)
+    truth = truth + per_image(torch.from_numpy(floor / told).float(), truth)
     return Measurement(
         electrons,
         psf,

@@ -26,6 +26,9 @@ SIDES = (64, 48, 32)
 DECIDING = (8, 12)
 """Wanted and most held-out patches: for as many as wanted, each of a place of its own, smaller ones are taken."""
 
+FLOOR = 0.25
+"""As `Ranges.floor`: the estimate of a crowded image's background is low by as much as 0.16 of the peak."""
+
 PHOTON_NOISE = (0.6, 1.6)
 """Variance over mean of what may be photo-electrons: parts of other counts are not independent of each other."""
 
@@ -92,7 +95,7 @@ def clean_source(
         Images that cannot be used, or too few of them.
     """
     kernel = square(psf)
-    ranges = Ranges() if peak == "auto" else Ranges(peak=_range(peak))
+    ranges = Ranges(floor=FLOOR) if peak == "auto" else Ranges(peak=_range(peak), floor=FLOOR)
     planes, notes = usable(images, names, truth=True)
     normal = {called: normalise(image) for called, image in planes.items()}
     lit, dark = without_dark(normal, sides[-1], [DARK] * len(normal))
