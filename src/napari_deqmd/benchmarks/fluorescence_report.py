@@ -35,7 +35,7 @@ the number of photo-electrons where the blurred object is 1 (its 99.8th percenti
 the background that the program finds in the image, except where its name says "true numbers". "Oracle" means chosen by
 the truth: the best of the iterates of Richardson-Lucy (RL) from a flat start and from the image, or for each image the
 best of the weights of total variation (TV), a quarter of them for stacks. Models run as `deqmd reconstruct` does, with
-nothing chosen by hand; bregman-2d by the method `b-red`."""
+nothing chosen by hand; Bregman denoisers by the method `b-red`."""
 _DECIBELS = """\
 Means over the images of a kind. A dash: not of all of them. The true numbers of the bars are not known."""
 _FIGURES = """\

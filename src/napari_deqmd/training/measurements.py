@@ -50,8 +50,8 @@ class Ranges:
     psf_error : float
         Relative deviation (log-normal) of the width of the PSF that the solver is told from that of the one used.
     floor : float
-        In every other draw the object is nowhere darker than a share of the peak, uniform up to this one: crowded images
-        show no background alone, and what is told of it leaves the rest to the object.
+        In every other draw the object is nowhere darker than a share of the peak, uniform up to this one: where a
+        crowded image shows no background alone, what is found of it leaves the rest to the object.
     """
 
     peak: Span = (5.0, 1000.0)
