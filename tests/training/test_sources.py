@@ -44,7 +44,9 @@ def test_clean_images_are_measured_with_their_psf_and_peak():
 def test_a_single_peak_is_a_range_of_one():
     data = clean_source(blobs(), PSF, peak=50, **SIDES).draw(0, 400)
     bare = data.truth.flatten(1).amin(1) == 0
-    assert 0.3 < bare.float().mean() < 0.7  # the others have a floor that a background's estimate may leave to them
+    assert (
+        0.3 < bare.float().mean() < 0.7
+    )  # the others have a floor that a background's estimate may leave to them
     told = data.peak[bare].log()
     assert told.mean().exp().item() == pytest.approx(50, rel=0.05)
     assert told.std().item() == pytest.approx(0.12, rel=0.3)  # estimates are not exact
