@@ -37,20 +37,31 @@ def draw(exposure: float = 0.0) -> Patches:
     return Patches(fields(exposure), PSF, 32, 0)
 
 
-def test_thinned_counts_are_put_together_and_measured_anew():
+def test_thinned_counts_are_put_together_made_smaller_and_measured_anew():
     data = draw().draw(0, 2)
     whole = data.whole()
     assert torch.allclose(whole.peak, torch.full((2,), PEAK))
     assert torch.allclose(whole.background, torch.full((2,), BACKGROUND))
     lesson = taught(data, model(), np.random.default_rng(0))
     x, _ = fixed_point(whole.problem(model()), max_iter=40, tol=1e-4)
-    problem = whole.problem(model())
-    assert torch.allclose(lesson.truth, problem.likelihood.operator.crop(x), atol=1e-5)
-    expected = PEAK * problem.likelihood.expect(x)
+    side = lesson.electrons.shape[-1]
+    assert 16 <= side <= 30
+    assert lesson.truth.shape == lesson.electrons.shape == (2, 1, side, side)
+    problem = lesson.problem(model())
+    smaller = torch.nn.functional.interpolate(
+        x, problem.likelihood.operator.object_shape, mode="bicubic", antialias=True
+    ).clamp_min(0)
+    assert torch.allclose(lesson.truth, problem.likelihood.operator.crop(smaller), atol=1e-5)
+    expected = PEAK * problem.likelihood.expect(smaller)
     deviation = (lesson.electrons - expected) / expected.sqrt()
     assert deviation.mean().abs() < 0.1  # Poisson, about what the reconstruction predicts
     assert 0.85 < deviation.std() < 1.15
-    assert not torch.equal(lesson.electrons, whole.electrons)
+
+
+def test_what_is_measured_anew_has_all_sizes_from_half_on():
+    data, rng = draw().draw(0, 1), np.random.default_rng(0)
+    sides = [taught(data, model(), rng).electrons.shape[-1] for _ in range(12)]
+    assert 16 <= min(sides) < 20 < 26 < max(sides) <= 30
 
 
 def test_of_a_pair_the_long_exposure_is_the_truth_of_the_short_one():
