@@ -13,7 +13,7 @@ from napari_deqmd.core.operators import Blur
 from napari_deqmd.core.regularizers import NoRegularizer
 from napari_deqmd.training.inputs import square, usable
 from napari_deqmd.training.measurements import Measurement, Recount
-from napari_deqmd.training.sources import DECIDING, clean_source, noisy_source, paired_source
+from napari_deqmd.training.sources import MOST, MOST_COUNTED, clean_source, noisy_source, paired_source
 
 PSF = gaussian(1.0).float().numpy()
 SIDES = {"sides": (16,)}
@@ -72,7 +72,12 @@ def test_held_out_patches_show_what_no_patch_of_the_training_does():
     assert len(trained) == 3
     assert len(levels(source.held_out)) == 2
     assert not trained & levels(source.held_out)
-    assert len(source.held_out.peak) == DECIDING[1]
+
+
+@pytest.mark.parametrize(("make", "most"), [(clean_source, MOST), (noisy_source, MOST_COUNTED)])
+def test_of_many_held_out_patches_some_decide(make, most):
+    images = np.random.default_rng(0).poisson(40, (6, 96, 96))
+    assert len(make([*images], np.ones((1, 1)), sides=(16,), peak=50).held_out.peak) == most
 
 
 @pytest.mark.parametrize(("sides", "side", "count"), [((32, 16), 16, 8), ((32,), 32, 2), ((16,), 16, 8)])

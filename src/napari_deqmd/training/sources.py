@@ -23,8 +23,10 @@ from napari_deqmd.training.rendering import Image
 
 SIDES = (64, 48, 32)
 """Sides of a measured patch, pixels: the first that the images can hold."""
-DECIDING = (8, 12)
-"""Wanted and most held-out patches: for as many as wanted, each of a place of its own, smaller ones are taken."""
+DECIDING = 8
+"""Wanted held-out patches: for as many, each of a place of its own, smaller ones are taken."""
+MOST, MOST_COUNTED = 12, 24
+"""Most of them: of sharp images, and of second counts, which are noisier than what a fine-tuning gains in a patch."""
 
 FLOOR = 0.25
 """As `Ranges.floor`: the estimate of a crowded image's background is low by as much as 0.16 of the peak."""
@@ -115,7 +117,7 @@ def clean_source(
         shown[i]: tuple(n - reach for n in image.shape)
         for (i, _), image in zip(split.held, held, strict=True)
     }
-    side, deciding = _deciding(seen.values(), sides)
+    side, deciding = _deciding(seen.values(), sides, MOST)
     return Source(
         "clean",
         simulated(train, split.side, seed),
@@ -292,7 +294,7 @@ def _foreign_noise(fields: Collection[Field]) -> tuple[str, bool]:
     ), certain
 
 
-def _deciding(shapes: Collection[tuple[int, ...]], sides: Sequence[int]) -> tuple[int, int]:
+def _deciding(shapes: Collection[tuple[int, ...]], sides: Sequence[int], most: int) -> tuple[int, int]:
     """Return side and number of the held-out patches that decide.
 
     Raises
@@ -300,10 +302,9 @@ def _deciding(shapes: Collection[tuple[int, ...]], sides: Sequence[int]) -> tupl
     UserError
         Fewer than two places.
     """
-    wanted, most = DECIDING
     counts = {side: sum(len(places(shape, side)) for shape in shapes) for side in sides}
     side = next(
-        (side for side, count in counts.items() if count >= wanted), max(counts, key=counts.__getitem__)
+        (side for side, count in counts.items() if count >= DECIDING), max(counts, key=counts.__getitem__)
     )
     if counts[side] < 2:
         raise UserError(
@@ -329,7 +330,9 @@ def _counted(
         [field.counts.shape for field in used], sides, seed=seed, scenes=[field.scene for field in used]
     )
     train, held = ([used[i].cut(place) for i, place in part] for part in (split.train, split.held))
-    side, deciding = _deciding({field.scene: field.counts.shape for field in held}.values(), sides)
+    side, deciding = _deciding(
+        {field.scene: field.counts.shape for field in held}.values(), sides, MOST_COUNTED
+    )
     return Source(
         kind,
         Patches(train, psf, split.side, seed).draw,
