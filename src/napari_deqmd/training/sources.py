@@ -29,7 +29,7 @@ MOST, MOST_COUNTED = 12, 24
 """Most of them: of sharp images, and of second counts, which are noisier than what a fine-tuning gains in a patch."""
 
 FLOOR = 0.25
-"""As `Ranges.floor`: the estimate of a crowded image's background is low by as much as 0.16 of the peak."""
+"""As `Ranges.floor`: the estimate of a crowded image's background was low by 0.17 of the peak."""
 
 PHOTON_NOISE = (0.6, 1.6)
 """Variance over mean of what may be photo-electrons: parts of other counts are not independent of each other."""
