@@ -122,7 +122,13 @@ def clean_source(
         "clean",
         simulated(train, split.side, seed),
         simulated(held, side + reach, seed + 1)(0, deciding),
-        {"images": len(sharp), "peak": ranges.peak, "psf": kernel.shape, "patch": split.side - reach},
+        {
+            "images": len(sharp),
+            "peak": ranges.peak,
+            "floor": ranges.floor,
+            "psf": kernel.shape,
+            "patch": split.side - reach,
+        },
         (*notes, *dark),
     )
 
