@@ -44,9 +44,7 @@ def test_clean_images_are_measured_with_their_psf_and_peak():
 def test_a_single_peak_is_a_range_of_one():
     data = clean_source(blobs(), PSF, peak=50, **SIDES).draw(0, 400)
     bare = data.truth.flatten(1).amin(1) == 0
-    assert (
-        0.3 < bare.float().mean() < 0.7
-    )  # the others have a floor that a background's estimate may leave to them
+    assert 0.3 < bare.float().mean() < 0.7  # the others have a floor
     told = data.peak[bare].log()
     assert told.mean().exp().item() == pytest.approx(50, rel=0.05)
     assert told.std().item() == pytest.approx(0.12, rel=0.3)  # estimates are not exact
@@ -72,6 +70,7 @@ def test_held_out_patches_show_what_no_patch_of_the_training_does():
     assert len(trained) == 3
     assert len(levels(source.held_out)) == 2
     assert not trained & levels(source.held_out)
+    assert len(source.held_out.peak) == 2 * 9
 
 
 @pytest.mark.parametrize(("make", "most"), [(clean_source, MOST), (noisy_source, MOST_COUNTED)])

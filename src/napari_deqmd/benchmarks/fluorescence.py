@@ -23,10 +23,10 @@ from napari_deqmd.benchmarks.restoration import best, last, psnr, scaled
 from napari_deqmd.benchmarks.rows import Rows
 from napari_deqmd.benchmarks.traces import Trace, trace
 from napari_deqmd.core.files import replace_file
+from napari_deqmd.core.methods import solver_of
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, Regularizer, TotalVariation, placed
 from napari_deqmd.core.solvers import SOLVERS, Step
-from napari_deqmd.core.solvers.bregman import bregman_red
 from napari_deqmd.core.solvers.richardson_lucy import flat_start, richardson_lucy
 from napari_deqmd.training.measurements import Measurement
 from napari_deqmd.training.models import BUNDLED, Model, list_models, load_model, methods_of
@@ -292,9 +292,7 @@ def methods(models: Sequence[str], *, max_iter: int = 200) -> list[Method]:
 def learned(model: Model, *, max_iter: int) -> Method:
     """Return a model as it is run by default."""
     placed(model.regularizer)
-    solver = SOLVERS["accelerated"]
-    if "b-red" in methods_of(model.card):
-        solver = partial(bregman_red, solver=solver)
+    solver = solver_of(methods_of(model.card)[0], "accelerated")
     return Method(
         str(model.card["name"]),
         partial(solver, max_iter=max_iter),

@@ -43,10 +43,14 @@ def solve(
     problem: Problem, config: ReconstructionConfig, start: Tensor | None = None
 ) -> Generator[Step, None, None]:
     """Run the method of a configuration on a problem, from an object or else from the data."""
-    solver = _DIRECT.get(config.method) or SOLVERS[config.solver]
-    if config.method == "b-red":
-        solver = partial(bregman_red, solver=solver)
+    solver = solver_of(config.method, config.solver)
     return solver(problem, start, max_iter=config.max_iter, tol=config.tol)
+
+
+def solver_of(method: str, solver: str) -> Callable[..., Generator[Step, None, None]]:
+    """Return what runs a method, by a solver where it leaves the choice."""
+    chosen = _DIRECT.get(method) or SOLVERS[solver]
+    return partial(bregman_red, solver=chosen) if method == "b-red" else chosen
 
 
 class HalfPrecision(Regularizer):
