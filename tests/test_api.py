@@ -123,6 +123,13 @@ def stack_of(axes: str) -> tuple[np.ndarray, np.ndarray]:
     return counts.transpose([order.index(a) for a in axes]).astype(np.uint16), PSF_3D if "Z" in axes else PSF
 
 
+def test_a_name_in_place_of_an_array_is_named(measured):
+    with pytest.raises(UserError, match=r"The PSF is text \('gaussian:sigma=2'\): give an array"):
+        reconstruct(measured, "gaussian:sigma=2", **QUICK)
+    with pytest.raises(UserError, match=r"The image is text \('cells.tif'\): give an array"):
+        reconstruct("cells.tif", PSF, **QUICK)
+
+
 @pytest.mark.parametrize("axes", ["YX", "ZYX", "TYX", "TCYX", "CZYX", "TZYX", "ZCYX", "TCZYX"])
 def test_shape_and_scale_are_kept(axes):
     counts, psf = stack_of(axes)

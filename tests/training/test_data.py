@@ -216,6 +216,10 @@ def test_a_sampler_without_its_images_is_a_users_error() -> None:
         Sampler({"natural": 1.0}, natural={"small": np.zeros((32, 32), np.float32)})
     with pytest.raises(UserError, match="the mix needs"):
         Sampler({"cats": 1.0})
+    with pytest.raises(UserError, match="only natural images have colours"):
+        Sampler(
+            {"natural": 0.5, "simulated": 0.5}, natural={"one": np.zeros((3, 64, 64), np.float32)}, colours=3
+        )
 
 
 @pytest.mark.parametrize(

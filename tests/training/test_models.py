@@ -86,6 +86,12 @@ def test_what_was_saved_comes_back(saved):
     torch.testing.assert_close(found, evaluate(before, x, peak).gradient(), rtol=0.02, atol=1e-3)
 
 
+def test_a_card_may_say_that_an_option_is_zero(folder):
+    options = OPTIONS | {"across_weight": 0}
+    save_model(build("red", options), folder / "flat.safetensors", CARD | {"options": options})
+    assert load_model("flat").regularizer.across_weight == 0
+
+
 @pytest.mark.parametrize("convex", [False, True])
 def test_a_ridge_model_comes_back(convex, folder):
     options = {"channels": [2, 3], "kernels": [3, 3], "scales": 2, "convex": convex, "domain": "root"}

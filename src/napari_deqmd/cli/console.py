@@ -66,7 +66,7 @@ def reported(job: Callable[[], None]) -> int:
         except (MemoryError, RuntimeError) as error:
             if "out of memory" in str(error):
                 say(
-                    "the device ran out of memory: cut the image into smaller tiles, use --device cpu, or method rl."
+                    "the device ran out of memory: choose smaller tiles (a training: a smaller batch), or --device cpu."
                 )
             elif isinstance(error, MemoryError) or "not enough memory" in str(error):
                 say(

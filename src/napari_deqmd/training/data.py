@@ -245,6 +245,10 @@ class Sampler:
         self.seed, self.refresh = seed, refresh
         self._scene_shape = (*self.patch[:-2], *(max(side, n) for n in self.patch[-2:]))
         self._names = [name for name, share in mix.items() if share > 0]
+        if colours != 1 and self._names != ["natural"]:
+            raise UserError(
+                "only natural images have colours: leave simulated and fluorescence ones out of the mix"
+            )
         shares = np.array([mix[name] for name in self._names])
         self._shares = shares / shares.sum()
         self._scenes: list[tuple[int, Image] | None] = [None] * pool

@@ -177,6 +177,7 @@ def load_model(name_or_path: str | Path = "default", *, ndim: int = 2, method: s
     from safetensors.torch import load
 
     from napari_deqmd.core.regularizers import build
+    from napari_deqmd.core.regularizers.learned import SHARED
 
     info = find_model(name_or_path, ndim=ndim, method=method)
     corrupt = UserError(f"The model file {info.path.name} is corrupt or does not fit its card: get it again.")
@@ -186,11 +187,12 @@ def load_model(name_or_path: str | Path = "default", *, ndim: int = 2, method: s
             raise UserError(
                 f"The model file {info.path.name} is larger than {LARGEST >> 20} MiB: it is no model of ours."
             )
-        if not _plausible(info.card["options"]):
+        options = info.card["options"]
+        if not _plausible({name: value for name, value in options.items() if name not in SHARED}):
             raise corrupt
         try:
             with torch.device("meta"):
-                regularizer = build(str(info.card.get("family")), info.card["options"])
+                regularizer = build(str(info.card.get("family")), options)
         except UserError as error:
             raise UserError(f"The card of {info.path.name} cannot be used: {error}") from error
         with safe_open(info.path, framework="pt") as file:

@@ -265,7 +265,7 @@ def _part(name: str, folder: Path, unseen: bool, validates: bool, **options: Any
     if name not in ("fluorescence", "natural"):
         raise UserError(f"There are no {name!r} images: give folders of fluorescence and natural ones.")
     if name == "fluorescence":
-        images = load_fluorescence(folder, held_back=None, **options)
+        images = load_fluorescence(folder, held_back=None)
     else:
         images = load_natural(folder, **options)
     files = {image: image.partition("#")[0] for image in images}  # planes of one file are alike
