@@ -141,6 +141,24 @@ def test_families_build_them():
         assert found.slice_weight == 0.5
 
 
+def test_its_network_sees_a_factor_alike_wherever_it_is_dark_or_bright():
+    """A factor of the whole image adds to the logarithm: a high-pass of it does not see that."""
+    x = 1 + torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    gamma = torch.tensor([500.0]).double()
+    inside = (..., slice(1, -1), slice(1, -1))
+    dim, bright = (denoiser().residual(factor * x, gamma)[inside] for factor in (10.0, 1000.0))
+    assert torch.allclose(dim, bright, atol=1e-3)
+
+
+def test_its_slope_is_the_gradient_where_the_network_gives_a_constant():
+    network = torch.nn.Conv2d(2, 1, 1, bias=False)
+    network.weight.data.copy_(torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1))  # what is left is the logarithm
+    regularizer, gamma = Bregman(network).double(), torch.tensor([500.0]).double()
+    x = torch.rand(1, 1, 8, 8, dtype=torch.float64).requires_grad_()
+    (gradient,) = torch.autograd.grad(regularizer.potential(x, gamma).sum(), x)
+    assert torch.allclose(gradient, regularizer.slope(x, gamma))
+
+
 def test_a_bregman_denoiser_is_linear_in_its_domain():
     with pytest.raises(UserError, match="linear"):
         build("bregman", {"channels": 4, "domain": "root"})

@@ -16,6 +16,7 @@ from napari_deqmd.core.device import has_bfloat16
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.poisson import per_image
 from napari_deqmd.core.regularizers import XY, Learned, Red, View
+from napari_deqmd.core.regularizers.learned import DARK
 from napari_deqmd.training.data import Sampler
 from napari_deqmd.training.distributed import own
 from napari_deqmd.training.progress import Report, Trainer, arithmetic
@@ -26,11 +27,15 @@ VARIANCE_AT_PEAK = 0.3
 
 @dataclass(frozen=True)
 class Noisy:
-    """What a denoiser is shown: images, what it is told of their noise ``(B,)``, and the metric of its step."""
+    """What a denoiser is shown: images, what it is told of their noise ``(B,)``, the metric of its step, and a weight.
+
+    The weight, of each pixel's squared error, depends on the noisy image alone: the best denoiser remains the mean.
+    """
 
     images: Tensor
     told: Tensor
     metric: Tensor
+    weight: Tensor
 
 
 def white(clean: Tensor, deviation: Tensor, jitter: Tensor, rng: torch.Generator) -> Noisy:
@@ -38,20 +43,21 @@ def white(clean: Tensor, deviation: Tensor, jitter: Tensor, rng: torch.Generator
     noise = torch.randn(clean.shape, generator=rng)
     peak = VARIANCE_AT_PEAK / deviation**2 * 2 ** (2 * jitter - 1)
     images = clean + per_image(deviation.to(clean.device), clean) * noise.to(clean.device)
-    return Noisy(images, peak, torch.ones_like(clean))
+    return Noisy(images, peak, torch.ones_like(clean), torch.ones_like(clean))
 
 
 def inverse_gamma(clean: Tensor, deviation: Tensor, jitter: Tensor, rng: torch.Generator) -> Noisy:
     """Draw ``1 / z``, ``z ~ Gamma(gamma - 1, rate gamma clean)``: its relative deviation is about ``gamma ** -0.5``.
 
-    Told is ``gamma``, within a factor 2. Hurault et al., arXiv:2306.03466, section 4.
+    Told is ``gamma``, within a factor 2, and errors are relative, as the noise is. Hurault et al., arXiv:2306.03466,
+    section 4.
     """
     gamma = deviation**-2
     draws = np.random.default_rng(int(torch.randint(2**31, (), generator=rng)))
     shape = (per_image(gamma, clean.cpu()) - 1).numpy()
     z = torch.from_numpy(draws.gamma(shape, size=clean.shape)).to(clean)
     images = clean * per_image(gamma.to(clean.device), clean) / z
-    return Noisy(images, gamma * 2 ** (2 * jitter - 1), images**2)
+    return Noisy(images, gamma * 2 ** (2 * jitter - 1), images**2, (images + DARK) ** -2)
 
 
 NOISES: dict[str, Callable[[Tensor, Tensor, Tensor, torch.Generator], Noisy]] = {
@@ -103,7 +109,7 @@ def pretrain(
     noise : {"white", "inverse-gamma"}
         One of `NOISES`.
     direct : int
-        In the first so many steps the residual network itself is the denoiser, `Red.residual` the noise it removes.
+        In the first so many steps the residual network itself is the denoiser: `Red.slope` stands for the gradient.
         Such a step takes less than half the time, and teaches the network what its gradient step then needs.
     precision : {"auto", "bfloat16", "float32"}
         Arithmetic of the network; auto: bfloat16 where the device has it.
@@ -117,15 +123,15 @@ def pretrain(
     Raises
     ------
     UserError
-        `direct` steps of what has no residual network, or of other noise than white.
+        `direct` steps of what has no residual network.
 
     Notes
     -----
     arXiv:2507.11461, section 5.1: gradient-step denoiser, sigma in [0.025, 0.25], mean squared error, Adam 5e-4.
     Each patch's error is divided by its noise's deviation, so that clean and noisy patches both count.
     """
-    if direct and not (isinstance(regularizer, Red) and noise == "white"):
-        raise UserError("Only residual networks remove noise directly, and white noise: leave direct at 0.")
+    if direct and not isinstance(regularizer, Red):
+        raise UserError("Only residual networks remove noise directly: leave direct at 0.")
     where = torch.device(device)
     trainer = Trainer(
         regularizer.to(where),
@@ -152,12 +158,12 @@ def pretrain(
         seen = planes.fold(noisy, shown.told.to(where))
         if trainer.step < direct:
             with context():
-                slope = trainer.model.residual(*seen).float().reshape(noisy.shape)
+                slope = trainer.model.slope(*seen).float().reshape(noisy.shape)
         else:
             with context():
                 potential = trainer.model.potential(*seen)
             (slope,) = torch.autograd.grad(potential.sum(), noisy, create_graph=True)
-        errors = (noisy.detach() - shown.metric * slope - clean).square().flatten(1).mean(1)
+        errors = (shown.weight * (noisy.detach() - shown.metric * slope - clean) ** 2).flatten(1).mean(1)
         loss = (errors / deviation.to(where)).mean()
         loss.backward()
         trainer.update()

@@ -22,6 +22,9 @@ SHARED = frozenset({"ndim", "domain", "slice_weight", "across_weight"})
 FLOOR = 0.03
 """What is dark in the root's domain, in units of the peak: below it the root is nearly linear."""
 
+DARK = 0.01
+"""What is dark to a Bregman denoiser, in units of the peak."""
+
 MEAN_OVER = 64**2
 """Pixels of an image at which a spatial mean weighs as the sum does."""
 
@@ -158,6 +161,10 @@ class Red(Learned):
         out: Tensor = self.network(torch.cat([v, level], 1))
         return out
 
+    def slope(self, v: Tensor, peak: Tensor) -> Tensor:
+        """Return what the gradient of the summed potential is where ``N`` changes little: the residual."""
+        return self.residual(v, peak)
+
     def potential(self, v: Tensor, peak: Tensor) -> Tensor:
         """Return half the squared residual of every pixel."""
         return 0.5 * self.residual(v, peak).to(v.dtype) ** 2
@@ -166,9 +173,12 @@ class Red(Learned):
 class Bregman(Red):
     """``R(x; peak) = strength(peak) gamma / 60 sum g(x; gamma)``, the potential of a Bregman score denoiser.
 
-    ``g = 1/2 (x - N(x; gamma))^2`` is told the precision ``gamma`` of inverse-gamma noise in place of the peak, and
-    ``B(x) = x - x^2 grad g(x)`` removes it: then ``gamma g`` is about ``-log p_gamma(x)``, which a strength of 1 at
-    60 photo-electrons weighs as maximum a posteriori does.
+    ``g = 1/2 (u - N(u; gamma))^2`` of ``u = log(x + DARK)`` is told the precision ``gamma`` of inverse-gamma noise in
+    place of the peak, and ``B(x) = x - x^2 grad g(x)`` removes it: then ``gamma g`` is about ``-log p_gamma(x)``, which
+    a strength of 1 at 60 photo-electrons weighs as maximum a posteriori does.
+
+    That noise is a factor on every pixel. Its logarithm is the same everywhere, as is a step of the mirror map, so the
+    network sees that; the reference's sees ``x``, and would have to give ``1 / x`` where it is dark.
 
     Parameters
     ----------
@@ -187,6 +197,14 @@ class Bregman(Red):
         if self.domain != "linear":
             raise UserError("A Bregman denoiser sees the object itself: choose the domain linear.")
 
+    def residual(self, v: Tensor, peak: Tensor) -> Tensor:
+        """Return ``u - N(u)``, of the shape of `v`, the object."""
+        return super().residual(torch.log(v.clamp_min(0) + DARK), peak)
+
+    def slope(self, v: Tensor, peak: Tensor) -> Tensor:
+        """Return what the gradient of the summed potential is where ``N`` changes little."""
+        return self.residual(v, peak) / (v.clamp_min(0) + DARK)
+
     def at(self, gamma: float) -> Bregman:
         """Return the same weights at another precision of the noise."""
         other = copy.copy(self)
@@ -204,7 +222,7 @@ class Bregman(Red):
 
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return the weighted ``1 / x^2`` of a denoiser that removes a pixel's noise, of dark pixels less."""
-        return per_image(self.weight(peak), x).detach() / (x.clamp_min(0) + FLOOR) ** 2
+        return per_image(self.weight(peak), x).detach() / (x.clamp_min(0) + DARK) ** 2
 
 
 class Scalar(Learned):
