@@ -259,14 +259,19 @@ def test_a_rate_much_too_high_is_told():
 
 
 @pytest.mark.parametrize(("capability", "precision"), [("AVX2", "float32"), ("AVX512", "bfloat16")])
-def test_precision_is_what_the_processor_is_fast_in(monkeypatch, capability, precision):
+def test_direct_steps_are_what_the_processor_is_fast_in_and_gradient_steps_exact(
+    monkeypatch, capability, precision
+):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    first = {
-        name: next(pretrain(network(), patches(), steps=1, **(QUICK | {"precision": name}))).loss
-        for name in ("auto", "float32", "bfloat16")
-    }
-    assert first["auto"] == first[precision]
-    assert first["float32"] != first["bfloat16"]
+    for direct, same in ((1, precision), (0, "float32")):
+        first = {
+            name: next(
+                pretrain(network(), patches(), steps=1, direct=direct, **(QUICK | {"precision": name}))
+            ).loss
+            for name in ("auto", "float32", "bfloat16")
+        }
+        assert first["auto"] == first[same]
+        assert first["float32"] != first["bfloat16"]
 
 
 def test_half_precision_is_close():

@@ -117,7 +117,6 @@ def whole_report(
             *of_the_psf,
             *_saturated(left_out["saturated_pixels"], full),
             *_apart(config.method, tiles),
-            *_striped(config.method),
             *sorted({sentence for report in items for sentence in report["warnings"]}),
         ],
         "maps": {
@@ -180,15 +179,6 @@ def _apart(method: str, tiles: Sequence[Tile]) -> list[str]:
     return [
         "Accelerated RL finds its step lengths in every tile anew, and the longer it runs the more its result differs "
         "from that of the whole image: choose method rl for images in tiles."
-    ]
-
-
-def _striped(method: str) -> list[str]:
-    """Say what the small Bregman denoiser does to even surfaces: stripes leave its potential low."""
-    if method != "b-red":
-        return []
-    return [
-        "b-red may draw stripes where there are none: it is there to compare with, take deq-md for results."
     ]
 
 

@@ -28,8 +28,8 @@ _PIECE, _PIECE_CPU = 2**22, 2**17
 # peak of runs of 1 to 5 GB.
 _OBJECTS = {"rl": 4, "rl-accelerated": 5, "b-pnp": 17, "plain": 17, "accelerated": 37}
 _IMAGES = 9
-# float32 values per pixel in the graph of a regularizer: the bundled three-scale network, and TV.
-_GRAPH = {"deq-md": 300, "b-red": 300, "b-pnp": 300, "md-tv": 3}
+# float32 values per pixel in the graph of a regularizer: the bundled three-scale network, the 5 x 64 one, and TV.
+_GRAPH = {"deq-md": 300, "b-red": 560, "b-pnp": 560, "md-tv": 3}
 _CHANNELS = 24
 # Orientations in which a prior for planes sees a stack.
 _VIEWS = 3

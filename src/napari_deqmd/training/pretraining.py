@@ -112,7 +112,8 @@ def pretrain(
         In the first so many steps the residual network itself is the denoiser: `Red.slope` stands for the gradient.
         Such a step takes less than half the time, and teaches the network what its gradient step then needs.
     precision : {"auto", "bfloat16", "float32"}
-        Arithmetic of the network; auto: bfloat16 where the device has it.
+        Arithmetic of the network; auto: direct steps in bfloat16 where the device has it, whose rounding is small
+        beside the noise that the network removes. A gradient step's adds up over the network and back.
     device : str
         Torch device.
     checkpoint : path, optional
@@ -141,9 +142,10 @@ def pretrain(
         checkpoint=checkpoint,
         identity=identity,
     )
-    if precision == "auto":
-        precision = "bfloat16" if has_bfloat16(device) else "float32"
-    context = arithmetic(where, precision)
+    quick = "bfloat16" if has_bfloat16(device) else "float32"
+    directly, otherwise = (
+        arithmetic(where, auto if precision == "auto" else precision) for auto in (quick, "float32")
+    )
     while trainer.elapsed < 1:
         number = own(trainer.step)
         clean = sampler.batch(number, batch).to(where)
@@ -157,10 +159,10 @@ def pretrain(
         planes = View(axes=XY if noisy.ndim == 5 and regularizer.ndim == 2 else ())
         seen = planes.fold(noisy, shown.told.to(where))
         if trainer.step < direct:
-            with context():
+            with directly():
                 slope = trainer.model.slope(*seen).float().reshape(noisy.shape)
         else:
-            with context():
+            with otherwise():
                 potential = trainer.model.potential(*seen)
             (slope,) = torch.autograd.grad(potential.sum(), noisy, create_graph=True)
         errors = (shown.weight * (noisy.detach() - shown.metric * slope - clean) ** 2).flatten(1).mean(1)

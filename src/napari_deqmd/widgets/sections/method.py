@@ -33,7 +33,7 @@ _NAMES = {
 }
 _ABOUT = {
     "deq-md": "Learned prior on a Poisson model: the sharpest for few photons.",
-    "b-red": "A denoiser of Poisson-like noise as the prior (B-RED): to compare with; may draw stripes.",
+    "b-red": "A denoiser of Poisson-like noise as the prior (B-RED): to compare with.",
     "b-pnp": "The same denoiser plugged into the iteration (B-PnP): slow, to compare with.",
     "md-tv": "Total variation: no learned prior, flattens fine texture.",
     "rl-accelerated": "Fast Richardson-Lucy: amplifies noise when it runs long.",
