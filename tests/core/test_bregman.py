@@ -65,7 +65,7 @@ def test_the_denoiser_is_told_50_then_500(solver):
 
 
 def test_a_step_of_pnp_by_hand():
-    """``x+ = B(x / (1 + lambda x grad f))``, relaxed by a, and both of ``lambda`` then."""
+    """``x+ = B(x / (1 + lambda x grad f))``, relaxed by a, and both of ``lambda`` then; ``lambda`` is 1 at most."""
     problem = posed()
     x = problem.start().clamp(1e-6, problem.upper)
     regularizer, like = problem.regularizer, problem.likelihood
@@ -73,7 +73,7 @@ def test_a_step_of_pnp_by_hand():
         bregman_pnp(problem, max_iter=2, warm_up=1), (50, 500), (1.0, 0.05), strict=True
     ):
         weight = gamma / 100.0
-        z = x / (1 + a / weight * x * like.gradient(like.expect(x)))
+        z = x / (1 + a / max(weight, 1.0) * x * like.gradient(like.expect(x)))
         grad = evaluate(regularizer.at(gamma), z, problem.peak).gradient() / weight
         x = (z - a * z**2 * grad).clamp(1e-6, problem.upper)
         assert torch.allclose(step.iterate, x, rtol=1e-10)

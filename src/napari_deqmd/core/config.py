@@ -57,8 +57,8 @@ class ReconstructionConfig:
     model : str
         ``"default"`` (of the method), the name of an installed model, or a path to its ``.safetensors`` file.
     strength : float
-        Factor on the regularizer's learned weight, >= 0; of ``b-pnp`` > 0, as its steps are one over it. For ``md-tv``
-        the factor on its validated weight.
+        Factor on the regularizer's learned weight, >= 0; of ``b-pnp`` > 0, as its steps are one over it (at most 1).
+        For ``md-tv`` the factor on its validated weight.
     boundary : str
         ``"extended"`` (the object lives on a field of view grown by the PSF) or ``"periodic"``.
     upper : float

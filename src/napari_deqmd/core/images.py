@@ -26,8 +26,8 @@ def check_image(image: Any, offset: float) -> NDArray[Any]:
         Camera offset; negative counts are possible only below a negative one.
     """
     counts = np.asarray(image)
-    if counts.dtype.kind in "US":
-        raise UserError(f"The image is text ({str(image)[:40]!r}): give an array of camera counts.")
+    if counts.dtype.kind in "US" and counts.ndim == 0:
+        raise UserError(f"The image is text ({str(counts)[:40]!r}): give an array of camera counts.")
     if counts.dtype.kind not in "uif":
         raise UserError(f"The image holds {counts.dtype} values: give camera counts as numbers.")
     if counts.ndim < 2 or 0 in counts.shape:

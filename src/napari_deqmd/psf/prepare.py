@@ -142,8 +142,8 @@ def known_sizes(voxel_size: Sequence[float], other: Sequence[float]) -> tuple[st
 def check_values(psf: Any, name: str = "PSF") -> NDArray[np.float64]:
     """Return the values of a PSF, or what one is made of, which must be real and finite."""
     array = np.asarray(psf)
-    if array.dtype.kind in "US":
-        raise UserError(f"The {name} is text ({str(psf)[:40]!r}): give an array of intensities.")
+    if array.dtype.kind in "US" and array.ndim == 0:
+        raise UserError(f"The {name} is text ({str(array)[:40]!r}): give an array of intensities.")
     if array.dtype.kind not in "uif":
         raise UserError(f"The {name} has values of type {array.dtype}: give real numbers (intensities).")
     array = array.astype(np.float64)

@@ -22,6 +22,8 @@ GAMMAS = (50.0, 500.0)
 """Precisions of the noise that the denoiser is told, of both stages."""
 RELAXED = (1.0, 0.05)
 """Share of the denoiser's step that B-PnP takes, of both stages of the reference; without the first it takes all."""
+LEAST = 1.0
+"""Weight of the prior, against the data, that B-PnP has at least: its step in the data is one over it."""
 STILL = 1e-7
 """Relative change of the objective from step to step below which the second stage has converged."""
 
@@ -106,7 +108,9 @@ def bregman_pnp(
 
     Notes
     -----
-    arXiv:2306.03466, algorithm 2; ``B`` relaxed is ``z - a z^2 grad g(z)``.
+    arXiv:2306.03466, algorithm 2; ``B`` relaxed is ``z - a z^2 grad g(z)``. Its theorem asks for ``lambda L < 1``, and
+    near a solution the data are smooth relative to the entropy with an ``L`` of about 1, Richardson-Lucy's ratio: so a
+    prior that would weigh less than `LEAST`, as that of many photons does, weighs that.
     """
     problem = replace(problem, shifted=False)
     burg, like = problem.burg, problem.likelihood
@@ -120,14 +124,17 @@ def bregman_pnp(
     ):
         stage = _at(problem, gamma)
         weight = problem.strength * wide(cast(Bregman, stage.regularizer).weight(problem.peak))
-        tau = relaxed / weight.clamp_min(1e-12)
+        raised = (LEAST / weight).clamp_min(1.0)
+        tau = relaxed / (raised * weight)
         previous, iteration = torch.inf, 0
         for iteration in range(1, budget + 1):
             z = burg.step(x, like.gradient(expected), tau)
             prior = stage.prior(z)
-            moved = burg.project(z - per_image(tau * problem.strength, z) * z**2 * prior.gradient())
+            moved = burg.project(
+                z - per_image(relaxed / weight * problem.strength, z) * z**2 * prior.gradient()
+            )
             expected = like.expect(moved)
-            inverse = problem.strength * sum_images(prior.energy) - burg.divergence(moved, z) / tau
+            inverse = raised * problem.strength * sum_images(prior.energy) - burg.divergence(moved, z) / tau
             objective = like.value(expected) + inverse
             size = sum_images(x**2).clamp_min(1e-30)
             residual = (sum_images((moved - x) ** 2) / size).sqrt() / relaxed
