@@ -93,6 +93,14 @@ def test_b_pnp_that_runs_away_advises_a_larger_strength_and_blames_no_psf(monkey
         assert not (rose and TOLD in sentences)
 
 
+@pytest.mark.parametrize("peak", [300, 3000])
+def test_b_pnp_does_not_run_away_where_photons_are_many(peak):
+    psf, truth = make_psf("gaussian", sigma=1.5), scene("nuclei", 40)[0, 0].numpy()
+    counts = simulate(truth, psf, peak, background=peak / 20, seed=1)
+    told = {"peak": peak, "background": peak / 20, "method": "b-pnp", "max_iter": 25}
+    assert not reconstruct(counts, psf, **told).report["objective_rose"]
+
+
 def test_too_few_iterations_are_no_wrong_psf():
     psf = make_psf("gaussian", sigma=1.6)
     counts = simulate(scene("filaments", 56)[0, 0].numpy(), psf, 1000, background=50, seed=1)
