@@ -337,6 +337,32 @@ def test_a_2d_model_reconstructs_a_stack(model):
     assert reconstruct(counts, psf, model=model, max_iter=3).image.shape == counts.shape
 
 
+@pytest.mark.parametrize("method", ["deq-md", "md-tv"])
+def test_with_all_orientations_an_image_and_the_image_turned_are_restored_alike(measured, model, method):
+    def turned_by(turns, **options):
+        counts = np.ascontiguousarray(np.rot90(measured, turns))
+        options |= {"model": model, "method": method, "peak": 80, "background": 6, "max_iter": 5}
+        return np.rot90(reconstruct(counts, PSF, **options).image, -turns)
+
+    def differ(**options):
+        straight, turned = (turned_by(turns, **options) for turns in (0, 1))
+        return np.linalg.norm(turned - straight) / np.linalg.norm(straight)
+
+    assert differ() > 30 * differ(orientations=4)
+
+
+def test_all_orientations_also_in_half_precision_and_in_tiles(measured, model, monkeypatch):
+    on_a_processor(monkeypatch, "AVX512")
+    options = {"model": model, "peak": 80, "background": 6, "max_iter": 10, "orientations": 4}
+    full = reconstruct(measured, PSF, **options)
+    half = reconstruct(measured, PSF, precision="bfloat16", **options)
+    assert full.config.orientations == 4
+    one = reconstruct(measured, PSF, **options | {"orientations": 1})
+    size = np.linalg.norm(full.image)
+    assert np.linalg.norm(half.image - full.image) < 0.02 * size
+    assert np.linalg.norm(one.image - full.image) > 1e-4 * size
+
+
 def on_a_processor(monkeypatch, capability):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
 

@@ -55,6 +55,7 @@ def reconstruct(
     mask_saturated: bool = True,
     tile: Literal["auto", "none"] | tuple[int, ...] = "auto",
     scheduler: str | None = None,
+    orientations: int = 1,
 ) -> Result:
     """Deconvolve photon-limited images.
 
@@ -115,6 +116,7 @@ def reconstruct(
         tol=tol,
         device=device,
         precision=precision,
+        orientations=orientations,
         seed=seed,
         mask_saturated=mask_saturated,
         tile=tile,

@@ -105,6 +105,7 @@ class Reconstruction:
             method=config.method,
             solver=config.solver,
             boundary=config.boundary,
+            orientations=config.orientations,
             device=self.device,
         )
         self.psf, self.tiles = plan.psf, plan.tiles

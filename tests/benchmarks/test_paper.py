@@ -150,6 +150,8 @@ class TestMethods:
         ):
             assert name in found
         assert "fluorescence-2d" + PAPERS_RULE in found
+        assert found["fluorescence-2d, 4 orientations"].regularizer.orientations == 4
+        assert found["fluorescence-2d"].regularizer.orientations == 1
         assert found["b-red × 1"].regularizer is found["b-pnp × 1"].regularizer
 
     def test_models_for_one_kernel_and_one_peak_are_one_method_each_on_its_images(self, tmp_path, data):

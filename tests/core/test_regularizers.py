@@ -174,6 +174,31 @@ def test_a_stack_in_boxes_has_the_energy_and_the_gradient_of_the_whole(name, sha
     assert relative_error(found.gradient(), expected) < 1e-12
 
 
+@pytest.mark.parametrize("name", [*MAKERS, *(f"{name} of stacks" for name in DEEP)])
+@pytest.mark.parametrize("shape", [(2, 1, 12, 16), (2, 1, 5, 8, 12)])
+@pytest.mark.parametrize("piece", [100, 10**6])
+def test_averaged_over_quarter_turns_an_object_and_the_object_turned_are_the_same(
+    name, shape, piece, monkeypatch
+):
+    monkeypatch.setattr(base, "PIECE", {"cpu": piece})
+    single = DEEP[name.partition(" ")[0]]() if "stacks" in name else MAKERS[name]()
+    if single.ndim == 3 and len(shape) == 4:
+        pytest.skip("a prior of stacks sees no planes")
+    regularizer, x, peak = single.averaged(4), objects(shape), PEAKS[:2]
+    found, turned = (evaluate(regularizer, one, peak) for one in (x, x.rot90(1, (-2, -1))))
+    assert relative_error(turned.energy.rot90(-1, (-2, -1)), found.energy) < 1e-12
+    gradient = found.gradient()
+    assert relative_error(turned.gradient().rot90(-1, (-2, -1)), gradient) < 1e-12
+    each = [evaluate(single, x.rot90(turns, (-2, -1)), peak) for turns in range(4)]
+    if x.ndim == 4 or single.ndim == 3:
+        mean = sum(one.gradient().rot90(-turns, (-2, -1)) for turns, one in enumerate(each)) / 4
+        assert relative_error(gradient, mean) < 1e-12
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(base.energies(regularizer, leaf, peak).sum(), leaf)
+    assert relative_error(gradient, expected) < 1e-12
+    assert single.orientations == 1
+
+
 def test_what_couples_planes_sees_more_than_every_plane_alone():
     for make in DEEP.values():
         regularizer, x = make(), objects((1, 1, 6, 9, 9))

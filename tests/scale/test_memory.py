@@ -50,6 +50,15 @@ def test_a_network_sees_a_large_stack_in_pieces():
     assert eight < 6 * one
 
 
+def test_all_orientations_of_a_small_image_are_seen_at_once_and_of_a_large_one_in_turn():
+    def grows(side):
+        one, four = (predict_bytes((side, side), (9, 9), orientations=many) for many in (1, 4))
+        return four / one
+
+    assert grows(64) > 2
+    assert grows(1024) == 1
+
+
 @pytest.mark.parametrize(
     ("method", "first", "told"),
     [

@@ -511,10 +511,11 @@ def test_fields_begin_below_one_another(bench: Any) -> None:
     bench.find("advanced").expand()
     bench.widget.resize(420, 2000)
     bench.widget.grab()
-    names = "axes psf_source psf_kind psf_sigma offset peak method strength solver boundary upper tol device precision"
+    names = "axes psf_source psf_kind psf_sigma offset peak method strength"
+    folded = "solver boundary upper tol device precision orientations"
     left = {
         name: bench.find(name).mapTo(bench.widget, bench.find(name).rect().topLeft()).x()
-        for name in names.split()
+        for name in f"{names} {folded}".split()
     }
     # napari's style gives a frame of one pixel to what is folded.
     assert max(left.values()) - min(left.values()) <= 1, left

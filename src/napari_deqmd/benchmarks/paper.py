@@ -14,6 +14,7 @@ from torch import Tensor
 from napari_deqmd.benchmarks.fluorescence import TV_WEIGHT, Job, Method, Row
 from napari_deqmd.benchmarks.fluorescence_report import grouped
 from napari_deqmd.benchmarks.paper_cases import TUNING, Extent
+from napari_deqmd.core.config import ORIENTATIONS
 from napari_deqmd.core.errors import UserError
 from napari_deqmd.core.problem import Problem
 from napari_deqmd.core.regularizers import NoRegularizer, TotalVariation, placed
@@ -27,6 +28,7 @@ FACTOR = " × "
 """Between a method and the factor on its weight, in the names of those that are run at several."""
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 SEARCHED, ORACLE = ", searched weight", ", oracle weight"
+ALL_AROUND = f", {max(ORIENTATIONS)} orientations"
 PAPERS_RULE = ", paper's iteration and rule"
 TWO_STAGES = ", two stages"
 PAPERS_TOLERANCE = 2.5e-5
@@ -36,9 +38,9 @@ Solve = Callable[[Problem, Tensor | None], Generator[Step, None, None]]
 def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[Method]:
     """Return what is compared: Richardson-Lucy, total variation, Bregman denoisers, models by name or path.
 
-    A model runs as `deqmd reconstruct` does, by the plain iteration with our certificate, and by the paper's iteration
-    with its rule. Those that one recipe made for one kernel and one peak each are one method. Where no model is for
-    ``b-red``, the bundled one is taken.
+    A model runs as `deqmd reconstruct` does, averaged over all orientations, by the plain iteration with our
+    certificate, and by the paper's iteration with its rule. Those that one recipe made for one kernel and one peak each
+    are one method. Where no model is for ``b-red``, the bundled one is taken.
 
     Raises
     ------
@@ -91,6 +93,8 @@ def methods(models: Sequence[str], extent: Extent, device: str = "cpu") -> list[
             found += [
                 replace(told, name=told.name + name, steps=run, robust=not name) for name, run in runs.items()
             ]
+            around = regularizer.averaged(max(ORIENTATIONS))
+            found.append(replace(told, name=told.name + ALL_AROUND, regularizer=around, robust=False))
     return [replace(method, device=device) for method in found]
 
 

@@ -18,6 +18,7 @@ from napari_deqmd.benchmarks.fluorescence_report import (
     robustness,
 )
 from napari_deqmd.benchmarks.paper import (
+    ALL_AROUND,
     FACTOR,
     ORACLE,
     PAPERS_RULE,
@@ -41,8 +42,9 @@ relative to white."""
 _DECIBELS = "Means over the images of a set and their noise seeds. A dash: not of all of them."
 _FIGURES = f"""\
 Means over all images of a set, all kernels and peaks. A model runs with the accelerated solver and our certificate;
-with the plain iteration and our certificate; and "{PAPERS_RULE.strip(", ")}": steps that never grow again, until the
-iterate changes by less than {PAPERS_TOLERANCE:g} of itself. Iterations are evaluations; those of an oracle end at its
+the same with its regularizer averaged over quarter turns of the image ("{ALL_AROUND.strip(", ")}"); with the plain
+iteration and our certificate; and "{PAPERS_RULE.strip(", ")}": steps that never grow again, until the iterate changes
+by less than {PAPERS_TOLERANCE:g} of itself. Iterations are evaluations; those of an oracle end at its
 best iterate."""
 _CONVERGENCE = """\
 How the runs ended that no truth chose: how many by their rule, the rest by the most they were allowed; the certificate

@@ -24,7 +24,7 @@ from napari_deqmd.cli.options import (
     add_output,
     typed,
 )
-from napari_deqmd.core.config import DTYPES, METHODS, PRECISIONS, SOLVERS, ZARR_VERSIONS
+from napari_deqmd.core.config import DTYPES, METHODS, ORIENTATIONS, PRECISIONS, SOLVERS, ZARR_VERSIONS
 from napari_deqmd.core.typed import number_or_path, numbers, tile
 
 
@@ -111,6 +111,13 @@ def _reconstruct(commands: Any) -> None:
     add_number(command, "tol", "certificate at which it has converged")
     add_device(command)
     command.add_argument("--precision", choices=PRECISIONS, default=DEFAULT.precision, help="(%(default)s)")
+    command.add_argument(
+        "--orientations",
+        type=int,
+        choices=ORIENTATIONS,
+        default=DEFAULT.orientations,
+        help="quarter turns of the planes over which the prior is averaged: 4 is better, and four times slower (1)",
+    )
     add_number(command, "seed", "seed of what is random", kind=int)
     command.add_argument(
         "--dtype",

@@ -17,6 +17,7 @@ LEARNED = ("deq-md", *BREGMAN)
 SOLVERS = ("accelerated", "plain")
 BOUNDARIES = ("extended", "periodic")
 PRECISIONS = ("auto", "float32", "bfloat16")
+ORIENTATIONS = (1, 4)
 TILES = ("auto", "none")
 """What stands for tiles whose size is not chosen."""
 AXES = "TCZYX"
@@ -72,6 +73,9 @@ class ReconstructionConfig:
         ``"auto"``, or a torch device such as ``"cpu"``, ``"cuda"``, ``"mps"``.
     precision : str
         Arithmetic of the regularizer's network, one of `PRECISIONS`.
+    orientations : int
+        One of `ORIENTATIONS`: quarter turns of the planes over which the regularizer is averaged. 4 takes four times
+        the time, and learned regularizers restore better.
     seed : int
         Seed of whatever is random. The solvers are deterministic.
     tile : "auto", "none" or tuple of int
@@ -96,6 +100,7 @@ class ReconstructionConfig:
     tol: float = 1e-4
     device: str = "auto"
     precision: str = "auto"
+    orientations: int = 1
     seed: int = 0
     mask_saturated: bool = True
     tile: Literal["auto", "none"] | tuple[int, ...] = "auto"
@@ -126,6 +131,9 @@ class ReconstructionConfig:
         if self.background != "auto":
             self._set("background", _real("background", self.background, least=0.0, hint=" or 'auto'"))
         self._set("max_iter", _integer("max_iter", self.max_iter, least=1))
+        self._set("orientations", _integer("orientations", self.orientations, least=1))
+        if self.orientations not in ORIENTATIONS:
+            raise UserError(f"orientations is {self.orientations}: give 1 or 4.")
         self._set("seed", _integer("seed", self.seed, least=0))
         if not isinstance(self.mask_saturated, bool):
             raise UserError(f"mask_saturated is {self.mask_saturated!r}: give true or false.")

@@ -29,9 +29,9 @@ _DIRECT: dict[str, Callable[..., Generator[Step, None, None]]] = {
 
 
 def regularizer_of(config: ReconstructionConfig, learned: Regularizer | None, device: str) -> Regularizer:
-    """Return the regularizer of a method on its device, in the precision asked for."""
+    """Return the regularizer of a method on its device, in the precision and orientations asked for."""
     regularizer = learned if config.method in LEARNED and learned is not None else _FIXED[config.method]()
-    return in_precision(placed(regularizer, device), config.precision)
+    return in_precision(placed(regularizer, device).averaged(config.orientations), config.precision)
 
 
 def in_precision(regularizer: Regularizer, precision: str) -> Regularizer:
@@ -62,6 +62,7 @@ class HalfPrecision(Regularizer):
         super().__init__()
         self.inner: nn.Module = inner
         self.ndim, self.shifts, self.reach = inner.ndim, inner.shifts, inner.reach
+        self.orientations = inner.orientations
         self.slice_weight, self.across_weight = inner.slice_weight, inner.across_weight
 
     def energy(self, x: Tensor, peak: Tensor) -> Tensor:

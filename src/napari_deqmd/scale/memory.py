@@ -51,6 +51,7 @@ def predict_bytes(
     method: str = "deq-md",
     solver: str = "accelerated",
     boundary: str = "extended",
+    orientations: int = 1,
     device: str = "cpu",
 ) -> int:
     """Predict the memory of one reconstruction, beyond what the program takes anyway.
@@ -63,6 +64,8 @@ def predict_bytes(
         Shape of the prepared PSF.
     method, solver, boundary : str
         As in `ReconstructionConfig`.
+    orientations : int
+        As in it.
     device : str
         Resolved torch device.
 
@@ -79,10 +82,12 @@ def predict_bytes(
     spectra = 3 * 2 * math.prod(fast[:-1]) * (fast[-1] // 2 + 1) + 2 * math.prod(fast)
     arrays: float = _OBJECTS[method if method in _OBJECTS else solver] * objects + _IMAGES * pixels + spectra
     piece = objects
-    if method in LEARNED and len(shape) == 3:
-        plane = objects // min(grown)  # the largest of all orientations
+    if method in LEARNED:
+        views, plane = (
+            (_VIEWS, objects // min(grown)) if len(shape) == 3 else (1, objects)
+        )  # the largest plane
         most = _PIECE_CPU if device == "cpu" else _PIECE
-        piece = min(_VIEWS * objects, plane * max(1, most // plane))
+        piece = min(orientations * views * objects, plane * max(1, most // plane))
     graph: float = _GRAPH.get(method, 0) * piece
     if device == "cpu":
         arrays *= _kept(objects)

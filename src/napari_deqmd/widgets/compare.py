@@ -40,7 +40,18 @@ from napari_deqmd.widgets.worker import TaskWorker
 
 _PREFIX = "compare_"
 # What contenders run with, by the names of Reconstruct's controls.
-_SETTINGS = ("method", "model", "strength", "max_iter", "solver", "boundary", "tol", "upper", "precision")
+_SETTINGS = (
+    "method",
+    "model",
+    "strength",
+    "max_iter",
+    "solver",
+    "boundary",
+    "tol",
+    "upper",
+    "precision",
+    "orientations",
+)
 
 
 class CompareWidget(DockWidget):

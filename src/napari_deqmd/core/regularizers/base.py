@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,9 @@ class Regularizer(nn.Module):
     reach: tuple[int, ...] = ()
     """Voxels around one on which its energy depends, along every axis, if that is known; else stacks are not cut."""
 
+    orientations: int = 1
+    """Quarter turns of the planes over which the energy is averaged, 1 or 4."""
+
     rounding: float = 0.0
     """Relative error of summed energies that differences between close points drown in; 0: float32's, in which they do
     not."""
@@ -68,6 +72,17 @@ class Regularizer(nn.Module):
             Of the shape of `x`, >= 0.
         """
         raise NotImplementedError
+
+    def averaged(self, orientations: int) -> Self:
+        """Return the same weights, their energy averaged over so many quarter turns.
+
+        What the network learned of one orientation and not of another averages out, as in an ensemble: the average is
+        the same regularizer for an image and for the image turned, and a smooth one where the regularizer is. It is
+        the Reynolds average that makes denoisers equivariant in Terris et al., arXiv:2312.01831.
+        """
+        other = copy.copy(self)
+        other.orientations = orientations
+        return other
 
     def curvature(self, x: Tensor, peak: Tensor) -> Tensor:
         """Return a typical curvature of the energy at every pixel of ``x``: a scale for metrics, not a bound."""
@@ -91,6 +106,10 @@ class Evaluation:
     gradient: Callable[[], Tensor]
 
 
+def _turned(planes: Tensor, turns: int) -> Tensor:
+    return planes.rot90(turns, (-2, -1)) if turns else planes
+
+
 XY, XZ, YZ = (0, 1, 2, 3, 4), (0, 1, 3, 2, 4), (0, 1, 4, 2, 3)
 
 
@@ -106,6 +125,8 @@ class View:
     """Which of the planes: every so manieth from the first on."""
     shift: tuple[int, int] = (0, 0)
     """Rows and columns by which the regularizer's own grid lies before the planes' corner."""
+    turns: int = 0
+    """Quarter turns of the planes."""
 
     def of(self, x: Tensor) -> Tensor:
         """Return what is seen of an object, a view of its memory: ``(B, 1, planes, ...)``, or the object as it is."""
@@ -122,9 +143,10 @@ class View:
     def energy(self, regularizer: Regularizer, batch: Tensor, peak: Tensor) -> Tensor:
         """Return the energy of every position of a batch, not weighted; for the shift its edge is repeated."""
         rows, columns = self.shift
+        batch = _turned(batch, self.turns)
         if rows or columns:
             batch = functional.pad(batch, (columns, 0, rows, 0), mode="replicate")
-        return regularizer.energy(batch, peak)[..., rows:, columns:]
+        return _turned(regularizer.energy(batch, peak)[..., rows:, columns:], -self.turns)
 
     def add(self, total: Tensor, batch: Tensor) -> None:
         """Add a batch, weighted, to where an array of the object's shape is seen."""
@@ -139,6 +161,8 @@ class Box:
     seen: tuple[slice, slice, slice]
     own: tuple[slice, slice, slice]
     """The box itself, in what is seen."""
+    weight: float = 1.0
+    turns: int = 0
 
     def of(self, x: Tensor) -> Tensor:
         """Return what is seen of a stack, a view of its memory."""
@@ -152,11 +176,15 @@ class Box:
         """Return the energy of every position of a batch that lies in the box; 0 of the others."""
         inside = torch.zeros_like(batch)
         inside[:, :, *self.own] = 1
-        return inside * regularizer.energy(batch, peak)
+        energy = regularizer.energy(_turned(batch, self.turns), peak)
+        return inside * _turned(energy, -self.turns)
 
     def add(self, total: Tensor, batch: Tensor) -> None:
-        """Add a batch to where an array of the object's shape is seen."""
-        self.of(total).add_(batch)
+        """Add a batch, weighted, to where an array of the object's shape is seen."""
+        self.of(total).add_(batch, alpha=self.weight)
+
+
+Seen = TypeVar("Seen", View, Box)
 
 
 def boxes(shape: Sequence[int], reach: Sequence[int], most: int) -> list[Box]:
@@ -186,15 +214,22 @@ def views(regularizer: Regularizer, x: Tensor) -> list[View]:
     What the blur along Z hides, a prior that sees XY planes alone would gather in single ones. The grid of strides,
     which a prior leaves where the data say little, is shifted from plane to plane: no two agree on it.
     """
-    if regularizer.ndim != 2 or x.ndim == 4:
-        return [View()]
-    shifts = regularizer.shifts
-    return [
-        View(weight, axes, first, len(shifts), shift)
-        for axes, weight in _weights(regularizer).items()
-        for first, shift in enumerate(shifts[: x.shape[axes[2]]])
-        if weight
-    ]
+    seen = [View()]
+    if regularizer.ndim == 2 and x.ndim == 5:
+        shifts = regularizer.shifts
+        seen = [
+            View(weight, axes, first, len(shifts), shift)
+            for axes, weight in _weights(regularizer).items()
+            for first, shift in enumerate(shifts[: x.shape[axes[2]]])
+            if weight
+        ]
+    return _all_around(regularizer, seen)
+
+
+def _all_around(regularizer: Regularizer, seen: Sequence[Seen]) -> list[Seen]:
+    """Return what is seen in every orientation of the regularizer."""
+    many = regularizer.orientations
+    return [replace(one, weight=one.weight / many, turns=turns) for one in seen for turns in range(many)]
 
 
 def _weights(regularizer: Regularizer) -> dict[tuple[int, ...], float]:
@@ -225,14 +260,16 @@ def evaluate(regularizer: Regularizer, x: Tensor, peak: Tensor) -> Evaluation:
     """
     seen: Sequence[View | Box] = views(regularizer, x)
     piece = PIECE.get(x.device.type, GRAPH)
-    lone = len(x) == 1 and x.ndim == 4 and x.numel() <= GRAPH
+    lone = len(seen) == 1 and len(x) == 1 and x.ndim == 4 and x.numel() <= GRAPH
     if lone or len(seen) * x.numel() <= piece:
         with torch.enable_grad():
             point = x.detach().requires_grad_()
             energy = energies(regularizer, point, peak)
             return Evaluation(energy.detach(), lambda: torch.autograd.grad(energy.sum(), point)[0])
     if regularizer.ndim == 3 and regularizer.reach:
-        seen = boxes(x.shape[2:], regularizer.reach, piece)
+        *across, rows, columns = regularizer.reach
+        reach = *across, *2 * (max(rows, columns),)  # however it is turned
+        seen = _all_around(regularizer, boxes(x.shape[2:], reach, piece))
     total, gradient = torch.zeros_like(x), torch.zeros_like(x)
     done, pixels = 0, sum(view.of(x).numel() for view in seen)
     for view in seen:

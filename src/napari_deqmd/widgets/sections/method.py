@@ -8,7 +8,7 @@ from magicgui.widgets import create_widget
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QComboBox, QSpinBox, QWidget
 
-from napari_deqmd.core.config import BOUNDARIES, METHODS, PRECISIONS, SOLVERS
+from napari_deqmd.core.config import BOUNDARIES, METHODS, ORIENTATIONS, PRECISIONS, SOLVERS
 from napari_deqmd.core.typed import number
 from napari_deqmd.widgets.form import default
 from napari_deqmd.widgets.models import ModelCombo
@@ -60,6 +60,13 @@ _ADVANCED: dict[str, tuple[str, Any, dict[str, Any], str]] = {
         Literal[PRECISIONS],
         {},
         "Arithmetic of the network; 'auto' is float32. bfloat16 is faster on some devices, and converges less far.",
+    ),
+    "orientations": (
+        "Views",
+        Literal[ORIENTATIONS],
+        {},
+        "In how many orientations the prior looks at every plane, a quarter turn apart; their average counts. 4 takes "
+        "four times as long an iteration, and what the network believes of one direction only averages out.",
     ),
 }
 
