@@ -20,7 +20,13 @@ from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.resources import Resources, find_resources
 from napari_deqmd.widgets.warm import RunOrder
 
-VALUES = {"device": "auto", "method": "deq-md", "solver": "accelerated", "boundary": "extended"}
+VALUES = {
+    "device": "auto",
+    "method": "deq-md",
+    "solver": "accelerated",
+    "boundary": "extended",
+    "orientations": "1",
+}
 
 
 def image(*shape: int, axes: str = "ZYX") -> LayerImage:
@@ -37,6 +43,11 @@ def test_what_is_needed_is_what_is_predicted() -> None:
     less = find_resources(image(8, 64, 64), PsfChoice(theory="gaussian:sigma=1"), VALUES | {"method": "rl"})
     assert less.needed is not None
     assert less.needed < found.needed
+    plane, gaussian = image(64, 64, axes="YX"), PsfChoice(theory="gaussian:sigma=1")
+    one, four = (find_resources(plane, gaussian, VALUES | {"orientations": many}).needed for many in "14")
+    assert one is not None
+    assert four is not None
+    assert four > 2 * one
 
 
 def test_too_much_says_what_to_do() -> None:

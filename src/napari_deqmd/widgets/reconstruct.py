@@ -18,7 +18,7 @@ from napari_deqmd.widgets.form import PsfChoice, collect, config_from, hasty
 from napari_deqmd.widgets.layers import LayerImage
 from napari_deqmd.widgets.opening import layers_of
 from napari_deqmd.widgets.reports import Job
-from napari_deqmd.widgets.resources import find_resources
+from napari_deqmd.widgets.resources import SETTINGS, find_resources
 from napari_deqmd.widgets.result import ResultLayer
 from napari_deqmd.widgets.run import Run
 from napari_deqmd.widgets.saving import DEFAULT, FILTERS, ending_of
@@ -248,9 +248,7 @@ class ReconstructWidget(DockWidget):
 
     def _look_at_resources(self, *_: Any) -> None:
         """Find out, soon, what a run would need; a form that is not complete has no memory to predict."""
-        values = {
-            name: take(self._memory.controls[name]) for name in ("device", "method", "solver", "boundary")
-        }
+        values = {name: take(self._memory.controls[name]) for name in SETTINGS}
         try:
             run = self.image.read(keep=False), self.psf.read(keep=False)
         except Exception:  # Run says what is missing

@@ -13,7 +13,8 @@ from napari_deqmd.scale.memory import format_bytes
 from napari_deqmd.widgets.form import PsfChoice
 from napari_deqmd.widgets.layers import LayerImage
 
-_METHOD = ("method", "solver", "boundary")
+SETTINGS = ("device", "method", "solver", "boundary", "orientations")
+"""Controls of the form that memory depends on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ def find_resources(image: LayerImage | None, psf: PsfChoice | None, values: dict
     image, psf
         ``None`` where there is none: then only the device is known.
     values : dict
-        ``device``, ``method``, ``solver`` and ``boundary`` as in `ReconstructionConfig`.
+        Those of `SETTINGS`, as the form holds them.
     """
     setting = str(values["device"]).strip()
     device, about = describe_device(setting)
@@ -77,7 +78,7 @@ def find_resources(image: LayerImage | None, psf: PsfChoice | None, values: dict
     from napari_deqmd.psf.prepare import prepare_psf
     from napari_deqmd.scale.plan import arrange
 
-    options = {name: values[name] for name in _METHOD} | {"device": device}
+    options = {**values, "device": device, "orientations": int(values["orientations"])}
     shape = image.spatial_shape
     try:
         with quietly():  # the run says them
