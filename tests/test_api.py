@@ -363,6 +363,14 @@ def test_all_orientations_also_in_half_precision_and_in_tiles(measured, model, m
     assert np.linalg.norm(one.image - full.image) > 1e-4 * size
 
 
+@pytest.mark.parametrize(
+    ("method", "peak", "told"), [("b-pnp", 80, 0), ("b-pnp", 4000, 1), ("b-red", 4000, 0)]
+)
+def test_a_strength_that_b_pnp_cannot_have_is_told(measured, method, peak, told):
+    found = reconstruct(measured, PSF, method=method, peak=peak, background=6, max_iter=2)
+    assert sum("whatever the strength" in sentence for sentence in found.report["warnings"]) == told
+
+
 def on_a_processor(monkeypatch, capability):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
 

@@ -15,6 +15,7 @@ from napari_deqmd.core.config import ReconstructionConfig
 from napari_deqmd.core.iterates import Iterates
 from napari_deqmd.core.photons import Photons
 from napari_deqmd.core.pixels import PixelMaps
+from napari_deqmd.core.solvers.bregman import LEAST
 from napari_deqmd.io.sidecar import fingerprint
 from napari_deqmd.job.item import Ending
 from napari_deqmd.job.recording import Survey
@@ -53,6 +54,7 @@ def item_report(
             *photons.warnings,
             *_bounded(ending.held, ending.upper),
             *_misfit(ending, config.method),
+            *_weighed(ending, config.method),
         ],
     }
 
@@ -190,6 +192,15 @@ def _misfit(ending: Ending, method: str) -> tuple[str, ...]:
             "strength steadies it.",
         )
     return ending.fit.warnings(ending.objectives)
+
+
+def _weighed(ending: Ending, method: str) -> list[str]:
+    """Say when the strength is not what the prior of B-PnP weighs: its step, one over that, has a limit."""
+    if method != "b-pnp" or ending.rows[-1].step_size < 1 / LEAST:
+        return []
+    return [
+        "b-pnp can weigh its prior no less at so many photons, whatever the strength: choose b-red for less of it."
+    ]
 
 
 def _saturated(pixels: int, full: float | None) -> list[str]:
