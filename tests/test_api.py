@@ -351,7 +351,7 @@ def test_with_all_orientations_an_image_and_the_image_turned_are_restored_alike(
     assert differ() > 30 * differ(orientations=4)
 
 
-def test_all_orientations_also_in_half_precision_and_in_tiles(measured, model, monkeypatch):
+def test_all_orientations_also_in_half_precision(measured, model, monkeypatch):
     on_a_processor(monkeypatch, "AVX512")
     options = {"model": model, "peak": 80, "background": 6, "max_iter": 10, "orientations": 4}
     full = reconstruct(measured, PSF, **options)

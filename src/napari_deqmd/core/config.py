@@ -18,6 +18,7 @@ SOLVERS = ("accelerated", "plain")
 BOUNDARIES = ("extended", "periodic")
 PRECISIONS = ("auto", "float32", "bfloat16")
 ORIENTATIONS = (1, 4)
+"""Quarter turns over which a regularizer can be averaged: none but the image as it is, or all."""
 TILES = ("auto", "none")
 """What stands for tiles whose size is not chosen."""
 AXES = "TCZYX"

@@ -196,7 +196,7 @@ def _misfit(ending: Ending, method: str) -> tuple[str, ...]:
 
 def _weighed(ending: Ending, method: str) -> list[str]:
     """Say when the strength is not what the prior of B-PnP weighs: its step, one over that, has a limit."""
-    if method != "b-pnp" or ending.rows[-1].step_size < 1 / LEAST:
+    if method != "b-pnp" or ending.rows[-1].step_size < (1 - 1e-6) / LEAST:
         return []
     return [
         "b-pnp can weigh its prior no less at so many photons, whatever the strength: choose b-red for less of it."

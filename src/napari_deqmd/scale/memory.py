@@ -83,9 +83,8 @@ def predict_bytes(
     arrays: float = _OBJECTS[method if method in _OBJECTS else solver] * objects + _IMAGES * pixels + spectra
     piece = objects
     if method in LEARNED:
-        views, plane = (
-            (_VIEWS, objects // min(grown)) if len(shape) == 3 else (1, objects)
-        )  # the largest plane
+        # Of a stack the largest plane of all orientations.
+        views, plane = (_VIEWS, objects // min(grown)) if len(shape) == 3 else (1, objects)
         most = _PIECE_CPU if device == "cpu" else _PIECE
         piece = min(orientations * views * objects, plane * max(1, most // plane))
     graph: float = _GRAPH.get(method, 0) * piece
