@@ -87,6 +87,13 @@ def written(folder: Path, text: str) -> Recipe:
     return Recipe.read(path)
 
 
+@pytest.mark.parametrize("mix", ["natural = 1.0", "natural = 1.0, simulated = 0"])
+def test_a_card_names_only_what_was_drawn_from(mix, tmp_path):
+    recipe = written(tmp_path, TEXT.replace("simulated = 0.5, natural = 0.5", mix))
+    assert recipe.equilibrium is not None
+    assert recipes.card(recipe, recipe.equilibrium, [1.0])["data"].keys() == {"natural", "held back"}
+
+
 @pytest.mark.parametrize("card", sorted(BUNDLED.glob("*.json")), ids=lambda path: path.stem)
 def test_every_bundled_model_has_its_recipe(card):
     recipe = Recipe.read(REPOSITORY / "recipes" / f"{card.stem}.toml")
@@ -108,6 +115,7 @@ def test_a_training_from_nothing_ends_with_a_model(recipe, data, tmp_path):
     assert trained.card["seed"] == 3
     assert trained.card["base"] == {"name": "toy-pretrained", "sha256": pretrained.card["sha256"]}
     assert trained.card["description"] == "A toy."
+    assert trained.card["data"].keys() == {"natural", "simulated", "held back"}
     assert trained.card["recipe"]["equilibrium"]["draws"]["patch"] == [28, 28]
     moved = [
         float((a - b).abs().max())

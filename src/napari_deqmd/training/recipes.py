@@ -197,12 +197,16 @@ def card(
 
     The job's first steps, run again, have the same losses (on a like machine, within rounding).
     """
+    sources = {**recipe.data, "simulated": "the project's own scenes"}
+    jobs = [one for one in (recipe.pretraining, recipe.equilibrium) if one is not None]
+    drawn = {name for one in jobs for name, share in one.draws.mix.items() if share > 0}
     return {
         "description": recipe.description,
         "family": recipe.family,
         "options": dict(recipe.options),
         "ndim": recipe.ndim,
-        "data": {**recipe.data, "simulated": "the project's own scenes", "held back": sorted(HELD_BACK)},
+        "data": {name: told for name, told in sources.items() if name in drawn}
+        | {"held back": sorted(HELD_BACK)},
         "recipe": {type(job).__name__.lower(): asdict(job)},
         "first_losses": [round(loss, 6) for loss in first_losses],
         "base": None if base is None else {key: base.card[key] for key in ("name", "sha256")},
