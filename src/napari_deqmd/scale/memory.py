@@ -34,8 +34,6 @@ _CHANNELS = 24
 # Orientations in which a prior for planes sees a stack.
 _VIEWS = 3
 
-"""What to do where memory does not suffice."""
-
 # Bytes beside the pixels of an image from which peak and background are estimated, in electrons; of those looked at.
 _ESTIMATED, _SAMPLED, _SAMPLE = 5, 28, 2**23
 
