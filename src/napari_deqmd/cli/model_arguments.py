@@ -53,7 +53,7 @@ def add_train(commands: Any) -> None:
         "--minutes", type=typed(number, "The time"), required=True, metavar="M", help="time it may take"
     )
     command.add_argument("--name", required=True, help="name of the new model")
-    command.add_argument("--out", metavar="DIR", help="folder for it (the folder of your own models)")
+    command.add_argument("--out", metavar="DIR", help="folder for it, made if missing (your own models')")
     add_device(command)
     add_number(command, "seed", "seed of patches, noise and what is held back", kind=int)
     add_json(command)

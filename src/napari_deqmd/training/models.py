@@ -279,12 +279,12 @@ def versions() -> dict[str, str]:
 
 
 def export_model(name_or_path: str | Path, folder: Path, *, overwrite: bool = False) -> Path:
-    """Copy a model, weights and card, to a folder; return the path of its weights.
+    """Copy a model, weights and card, to a folder, which is made if it is missing; return the path of its weights.
 
     Raises
     ------
     UserError
-        Unknown or corrupt model, no such folder, or files of its name there that may not be overwritten.
+        Unknown or corrupt model, a folder that cannot be made, or files of its name there that may not be overwritten.
     """
     model = load_model(name_or_path)
     return _copy(model, _target(folder, str(model.card["name"]), overwrite=overwrite))
@@ -310,27 +310,23 @@ def can_name(name: str) -> bool:
 
 
 def new_model(name: str, folder: Path | None = None, *, overwrite: bool = False) -> Path:
-    """Return where a new model of this name goes, in a folder or the user's own, which is made.
+    """Return where a new model of this name goes, in a folder or the user's own, which is made if it is missing.
 
     Raises
     ------
     UserError
-        No such folder, a name that is no file name or taken by a bundled model, or by another in the folder that may
-        not be overwritten.
+        A folder that cannot be made, a name that is no file name or taken by a bundled model, or by another in the
+        folder that may not be overwritten.
     """
     if (BUNDLED / f"{name}.json").exists():
         raise UserError(f"{name} is the name of a bundled model: choose another name.")
-    if folder is None:
-        folder = make_folder(user_folder())
-    return _target(folder, name, overwrite=overwrite)
+    return _target(user_folder() if folder is None else folder, name, overwrite=overwrite)
 
 
 def _target(folder: Path, name: str, *, overwrite: bool) -> Path:
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}: create it, or choose another.")
     if not can_name(name):
         raise UserError(f"{name!r} cannot name a model: choose letters, digits, dots and dashes.")
-    target = folder / f"{name}.safetensors"
+    target = make_folder(folder) / f"{name}.safetensors"
     if not overwrite and (target.exists() or target.with_suffix(".json").exists()):
         raise UserError(f"{target} exists already: choose another name, or allow it to be overwritten.")
     return target
