@@ -226,6 +226,25 @@ def test_the_best_is_kept_though_later_weights_are_worse(monkeypatch, noisy):
     assert (outcome.score_before, outcome.score_after) == pytest.approx((2, 1.6))
 
 
+@pytest.mark.parametrize(("kind", "kept"), [("noisy", 5), ("clean", 2)])
+def test_of_weights_that_second_counts_cannot_tell_apart_the_longest_trained_are_kept(
+    kind, kept, monkeypatch
+):
+    """Highest after two steps, as high within chance until five, and worse than that after six; truths tell apart."""
+    judged = source(kind)
+    chance = np.array([1, -1, 1, -1, 1, -1, 1, -1])
+    gains = [0, 1, 2, 1.95, 1.9, 1.95, 1.5]
+    spread = [0, 0, 0, 0.3, 0.3, 0.3, 0.3]
+
+    def score(a):
+        return (2 + judged.held_out.sign * (gains[int(a)] + spread[int(a)] * chance)).tolist()
+
+    _, job = scripted(monkeypatch, judged, score)
+    bests = [judged.held_out.sign * (report.best - 2) for report in job.steps()]
+    assert bests == pytest.approx([0, 1, 2, *([1.95, 1.9, 1.95, 1.95] if kept == 5 else [2] * 4)])
+    assert job.result().best_step == kept
+
+
 def test_a_gain_that_chance_explains_is_not_kept(monkeypatch, noisy):
     gains = np.array([1, -1, 1, -1, 1, -1, 1, -0.8])
     _, job = scripted(monkeypatch, noisy, lambda a: (2.0 - (a > 0) * gains).tolist())

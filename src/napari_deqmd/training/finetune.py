@@ -53,6 +53,9 @@ class _State:
     before: Tensor
     best: dict[str, Tensor]
     gain: float = 0.0
+    highest: Tensor | None = (
+        None  # scores of the patches, of what was kept and scored highest; none: `before`
+    )
     best_step: int = 0
     rate: float = 0.0
     steps: int = 0  # of trainings that were rolled back
@@ -236,10 +239,11 @@ class Finetuning:
         return {"score": score}
 
     def _judge(self, regularizer: Regularizer) -> float:
-        """Return the score; keep weights whose gain chance does not explain, and that is above all before.
+        """Return the score; keep weights whose gain chance does not explain, and that score higher than all before.
 
         The least gain is Student's quantile, one-sided, times the standard error of the patches' gains. It holds at one
-        look and is not corrected for their number: see docs/design-notes.md.
+        look and is not corrected for their number: see docs/design-notes.md. Where objects gain by what the score does
+        not see, weights that are within one standard error of the highest are kept as well: they have learned longer.
         """
         state = self._state
         assert state is not None
@@ -247,13 +251,17 @@ class Finetuning:
             scores = self._score(regularizer)
         except UserError as error:
             raise FloatingPointError("the objective is not finite") from error
-        gains = self.source.held_out.sign * (scores - state.before)
-        gain = gains.mean().item()
+        held_out = self.source.held_out
+        gains = held_out.sign * (scores - state.before)
+        lead = held_out.sign * (scores - (state.before if state.highest is None else state.highest))
+        gain, ahead = gains.mean().item(), lead.mean().item()
         if not math.isfinite(gain):
             raise FloatingPointError("the score is not finite")
-        if gain > max(state.gain, _least_gain(gains)):
+        if gain > _least_gain(gains) and (ahead > 0 or (held_out.coarse and -ahead < _standard_error(lead))):
             state.gain, state.best_step = gain, state.steps + self._step
             state.best = _weights(regularizer)
+            if ahead > 0:
+                state.highest = scores
         self._save()
         return scores.mean().item()
 
@@ -338,7 +346,11 @@ class Finetuning:
 def _least_gain(gains: Tensor) -> float:
     """Return the mean from which on gains, `(N,)`, are more than chance."""
     n = len(gains)
-    return float(stdtrit(n - 1, 1 - CHANCE)) * gains.std().item() / math.sqrt(n) if n > 1 else math.inf
+    return float(stdtrit(n - 1, 1 - CHANCE)) * _standard_error(gains) if n > 1 else math.inf
+
+
+def _standard_error(values: Tensor) -> float:
+    return values.std().item() / math.sqrt(len(values))
 
 
 def _from_to(before: float, after: float) -> str:

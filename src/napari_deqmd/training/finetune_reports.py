@@ -72,7 +72,7 @@ class Progress:
     score : float or None
         Mean of the held-out patches, where it was measured.
     best : float
-        Best score that counts so far.
+        Score of the weights that are kept so far.
     patch : ndarray (Y, X) or None
         First held-out patch as reconstructed, photo-electrons, where the score was measured.
     """
@@ -92,7 +92,7 @@ class Outcome:
     Attributes
     ----------
     regularizer : Regularizer
-        The best weights; the base's where nothing beat them.
+        The weights that are kept; the base's where nothing beat them.
     kept : bool
         Whether fine-tuning helped.
     score : str

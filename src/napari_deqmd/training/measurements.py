@@ -90,12 +90,15 @@ class Observation:
         Object pixels per image pixel along every axis.
     figure, sign
         What `score` measures, and 1 where more of it is better, -1 where less is.
+    coarse : bool
+        Whether an object can get better by what `score` does not see.
     teaches : frozenset of str
         What may be trained by the loss: ``"weights"``, and ``"numbers"``, single ones such as a strength.
     """
 
     figure: ClassVar[str]
     sign: ClassVar[int]
+    coarse: ClassVar[bool] = False
     teaches: ClassVar[frozenset[str]] = frozenset({"weights", "numbers"})
 
     electrons: Tensor
@@ -213,6 +216,7 @@ class Recount(Observation):
 
     figure = "Poisson deviance per pixel"
     sign = -1
+    coarse = True
     teaches = frozenset({"numbers"})
 
     again: Tensor
