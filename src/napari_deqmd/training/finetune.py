@@ -53,9 +53,7 @@ class _State:
     before: Tensor
     best: dict[str, Tensor]
     gain: float = 0.0
-    highest: Tensor | None = (
-        None  # scores of the patches, of what was kept and scored highest; none: `before`
-    )
+    highest: Tensor | None = None  # scores of the kept weights that scored highest; none: `before`
     best_step: int = 0
     rate: float = 0.0
     steps: int = 0  # of trainings that were rolled back
