@@ -50,10 +50,10 @@ ROLLBACKS = 4
 class _State:
     """What a fine-tuning knows: everything that a checkpoint must hold beside the training's own."""
 
-    before: Tensor
+    before: Tensor  # scores of the patches by the base
+    highest: Tensor  # and by the weights that scored highest of those that were kept
     best: dict[str, Tensor]
     gain: float = 0.0
-    highest: Tensor | None = None  # scores of the kept weights that scored highest; none: `before`
     best_step: int = 0
     rate: float = 0.0
     steps: int = 0  # of trainings that were rolled back
@@ -177,7 +177,9 @@ class Finetuning:
         began = time.monotonic()
         before = self._score(regularizer)
         self._cost = time.monotonic() - began
-        state = _State(before, _weights(regularizer), rate=self.settings.learning_rate, seconds=self._cost)
+        state = _State(
+            before, before, _weights(regularizer), rate=self.settings.learning_rate, seconds=self._cost
+        )
         if len(before) < (held := len(self.source.held_out.peak)):
             state.notes.append(f"In this time {len(before)} of the {held} held-out patches judge.")
         return state
@@ -250,8 +252,7 @@ class Finetuning:
         except UserError as error:
             raise FloatingPointError("the objective is not finite") from error
         held_out = self.source.held_out
-        gains = held_out.sign * (scores - state.before)
-        lead = held_out.sign * (scores - (state.before if state.highest is None else state.highest))
+        gains, lead = (held_out.sign * (scores - known) for known in (state.before, state.highest))
         gain, ahead = gains.mean().item(), lead.mean().item()
         if not math.isfinite(gain):
             raise FloatingPointError("the score is not finite")
