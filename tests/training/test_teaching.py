@@ -10,7 +10,7 @@ from core.problems import gaussian
 from napari_deqmd.core.regularizers import Red, Regularizer, ThreeScale
 from napari_deqmd.training.equilibrium import Solve, fixed_point, train_equilibrium
 from napari_deqmd.training.fields import Field, Patches
-from napari_deqmd.training.measurements import Measurement, Recount, Taught
+from napari_deqmd.training.measurements import Measurement, Taught
 from napari_deqmd.training.teaching import lessons, taught
 
 PSF = gaussian(1.0).float().numpy()
@@ -45,7 +45,7 @@ def test_thinned_counts_are_put_together_made_smaller_and_measured_anew():
     lesson = taught(data, model(), np.random.default_rng(0))
     x, _ = fixed_point(whole.problem(model()), max_iter=40, tol=1e-4)
     side = lesson.electrons.shape[-1]
-    assert 16 <= side <= 30
+    assert 21 <= side <= 30
     assert lesson.truth.shape == lesson.electrons.shape == (2, 1, side, side)
     problem = lesson.problem(model())
     smaller = torch.nn.functional.interpolate(
@@ -58,10 +58,10 @@ def test_thinned_counts_are_put_together_made_smaller_and_measured_anew():
     assert 0.85 < deviation.std() < 1.15
 
 
-def test_what_is_measured_anew_has_all_sizes_from_half_on():
+def test_what_is_measured_anew_has_all_sizes_from_seven_tenths_on():
     data, rng = draw().draw(0, 1), np.random.default_rng(0)
     sides = [taught(data, model(), rng).electrons.shape[-1] for _ in range(12)]
-    assert 16 <= min(sides) < 20 < 26 < max(sides) <= 30
+    assert 22 <= min(sides) < 24 < 28 < max(sides) <= 30
 
 
 def test_of_a_pair_the_long_exposure_is_the_truth_of_the_short_one():
@@ -75,12 +75,18 @@ def test_of_a_pair_the_long_exposure_is_the_truth_of_the_short_one():
     assert torch.allclose(lesson.truth, again.problem(model()).likelihood.operator.crop(x), atol=1e-5)
 
 
-def test_every_other_batch_of_counts_teaches_weights_and_a_truth_is_left_alone():
-    lesson = lessons(draw().draw, model, seed=0)
-    assert isinstance(lesson(0, 1), Recount)
-    assert isinstance(lesson(1, 1), Taught)
+@pytest.mark.parametrize(
+    ("exposure", "teaches"),
+    [(0.0, [False, True, True, True, False]), (20.0, [False, True, False, True, False])],
+)
+def test_some_batches_of_counts_are_left_to_the_strength(exposure: float, teaches: list[bool]):
+    lesson = lessons(draw(exposure).draw, model, seed=0)
+    assert [isinstance(lesson(number, 1), Taught) for number in range(5)] == teaches
     again = lesson(1, 1)
     assert torch.equal(again.electrons, lesson(1, 1).electrons)  # the same whenever its number is asked for
+
+
+def test_a_known_truth_is_left_alone():
     known = Measurement(*(torch.ones(1, 1, 4, 4),) * 2, *(torch.ones(1),) * 2, torch.ones(1, 1, 4, 4))
     assert lessons(lambda number, batch: known, model, seed=0)(1, 1) is known
 

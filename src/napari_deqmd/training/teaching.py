@@ -2,10 +2,10 @@
 
 Second counts judge an object by its blur only. Weights that are trained by them fill in what the blur hides with
 whatever lowers the deviance: text tuned so for ten minutes lost 0.2 dB while its held-out deviance fell. The strength,
-one curve over the peak, has no such freedom. Weights learn to restore what a model makes of the images, made smaller
-and measured anew (or, of a pair, what it makes of the long exposure from the short one); second counts that nothing was
-trained by then judge fairly. Smaller images show what the blur hides of larger ones, where structures look alike at
-several sizes: Scanvic et al., arXiv:2312.11232.
+one curve over the peak, has no such freedom. Weights learn to restore what a model makes of the images, made a little
+smaller and measured anew (or, of a pair, what it makes of the long exposure from the short one); second counts that
+nothing was trained by then judge fairly. Smaller images show what the blur hides of larger ones, where structures look
+alike at several sizes: Scanvic et al., arXiv:2312.11232.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from napari_deqmd.training.equilibrium import Draw, fixed_point
 from napari_deqmd.training.measurements import Observation, Recount, Taught
 
 ITERATIONS, TOL = 40, 1e-4
-SHARES = 0.5, 0.95
+SHARES = 0.7, 0.95
 """Side of what is measured anew over that of its image, uniform."""
+
+PARTS, EXPOSURES = 4, 2
+"""One in so many batches is left to the strength: of thinned counts (more, and it falls too far), and of pairs."""
 
 
 def lessons(draw: Draw, teacher: Callable[[], Regularizer], seed: int) -> Draw:
-    """Return batches with something to teach: of second counts every other one is taken for the weights.
+    """Return batches with something to teach: some of second counts are left to the strength, the others to weights.
 
     Parameters
     ----------
@@ -43,7 +46,7 @@ def lessons(draw: Draw, teacher: Callable[[], Regularizer], seed: int) -> Draw:
 
     def lesson(number: int, batch: int) -> Observation:
         data = draw(number, batch)
-        if isinstance(data, Recount) and number % 2:
+        if isinstance(data, Recount) and number % (PARTS if data.thinned else EXPOSURES):
             return taught(data, teacher(), np.random.default_rng([seed, 6, number]))
         return data
 
